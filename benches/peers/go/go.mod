@@ -1,0 +1,3 @@
+module greenloom-bench-go
+
+go 1.25

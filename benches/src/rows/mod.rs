@@ -1,0 +1,344 @@
+//! The rows: what each one is, how large it is, and the pieces of work that all runtimes share.
+//!
+//! A row is the same work on every runtime, written in that runtime's own idiom, and checks its own
+//! result. Its clock covers the work alone: neither the start of the process nor that of the
+//! runtime, and neither's end.
+
+mod queens;
+mod work;
+
+use std::fmt;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+pub use queens::Board;
+pub use work::{job, job_sum, mix};
+
+/// A row may be asked for at most this many operations.
+pub const MAX_OPS: u64 = 1_000_000_000;
+
+/// Workers of the row `pool`.
+pub const POOL_WORKERS: u64 = 16;
+/// Endless loops per processor in the row `hog`.
+pub const HOGS_PER_PROCESSOR: u64 = 2;
+/// Children of each inner node of the row `skynet`.
+pub const SKYNET_CHILDREN: u64 = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row {
+    Spawn,
+    SpawnJoin,
+    SpawnChain,
+    Yield,
+    Yield100k,
+    Parked,
+    Skynet,
+    Fib,
+    Nqueens,
+    Pool,
+    Hog,
+}
+
+/// How much a row does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What the time is divided by.
+    pub ops: u64,
+    /// What the row's body takes: the argument of `fib`, the board of `nqueens`, else `ops`.
+    pub size: u64,
+}
+
+struct Description {
+    name: &'static str,
+    /// What one operation is.
+    operation: &'static str,
+    usual_ops: u64,
+    quick_ops: u64,
+    least_ops: u64,
+}
+
+impl Row {
+    pub const ALL: [Row; 11] = [
+        Row::Spawn,
+        Row::SpawnJoin,
+        Row::SpawnChain,
+        Row::Yield,
+        Row::Yield100k,
+        Row::Parked,
+        Row::Skynet,
+        Row::Fib,
+        Row::Nqueens,
+        Row::Pool,
+        Row::Hog,
+    ];
+
+    fn description(self) -> &'static Description {
+        match self {
+            Row::Spawn => &Description {
+                name: "spawn",
+                operation: "one task spawned and finished, all waited for together",
+                usual_ops: 2_000_000,
+                quick_ops: 500_000,
+                least_ops: 1,
+            },
+            Row::SpawnJoin => &Description {
+                name: "spawn_join",
+                operation: "one task spawned, then joined",
+                usual_ops: 1_000_000,
+                quick_ops: 200_000,
+                least_ops: 1,
+            },
+            Row::SpawnChain => &Description {
+                name: "spawn_chain",
+                operation: "one task that spawns the next; the last one wakes the root",
+                usual_ops: 1_000_000,
+                quick_ops: 200_000,
+                least_ops: 1,
+            },
+            Row::Yield => &Description {
+                name: "yield",
+                operation: "one yield among 100 tasks",
+                usual_ops: 4_000_000,
+                quick_ops: 1_000_000,
+                least_ops: 100,
+            },
+            Row::Yield100k => &Description {
+                name: "yield_100k",
+                operation: "one yield among 100,000 tasks, all started before the clock",
+                usual_ops: 2_000_000,
+                quick_ops: 500_000,
+                least_ops: 100_000,
+            },
+            Row::Parked => &Description {
+                name: "parked",
+                operation: "one task started, parked with all others at once, woken and joined",
+                usual_ops: 1_000_000,
+                quick_ops: 100_000,
+                least_ops: 1,
+            },
+            Row::Skynet => &Description {
+                name: "skynet",
+                operation: "one leaf of a tree of tasks, ten children to a node, summed up by join",
+                usual_ops: 1_000_000,
+                quick_ops: 100_000,
+                least_ops: 10,
+            },
+            Row::Fib => &Description {
+                name: "fib",
+                operation: "one task of fib(n): spawn fib(n - 1), compute fib(n - 2), join",
+                usual_ops: 1_346_269,
+                quick_ops: 121_393,
+                least_ops: 2,
+            },
+            Row::Nqueens => &Description {
+                name: "nqueens",
+                operation: "one task of n queens: a task per queen in the first 6 rows, the rest in a loop",
+                usual_ops: 306_718,
+                quick_ops: 156_373,
+                least_ops: 1_652,
+            },
+            Row::Pool => &Description {
+                name: "pool",
+                operation: "one job of about 50 µs, done by 16 workers behind a shared queue",
+                usual_ops: 20_000,
+                quick_ops: 4_000,
+                least_ops: 1,
+            },
+            Row::Hog => &Description {
+                name: "hog",
+                operation: "mean lateness of a 1 ms ticker beside 2 endless loops per processor",
+                usual_ops: 200,
+                quick_ops: 50,
+                least_ops: 1,
+            },
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.description().name
+    }
+
+    pub fn operation(self) -> &'static str {
+        self.description().operation
+    }
+
+    /// The plan of the main job, or of its quick form.
+    pub fn usual_plan(self, quick: bool) -> Plan {
+        let description = self.description();
+        let ops = if quick {
+            description.quick_ops
+        } else {
+            description.usual_ops
+        };
+        self.plan(ops).expect("the table's own sizes are valid")
+    }
+
+    /// The largest plan with at most `ops` operations.
+    ///
+    /// # Errors
+    ///
+    /// `ops` is too small for this row; the text says what it needs.
+    pub fn plan(self, ops: u64) -> Result<Plan, String> {
+        let least = self.description().least_ops;
+        if ops < least {
+            return Err(format!(
+                "row {self} needs at least {least} operations, got {ops}"
+            ));
+        }
+        let (size, ops) = match self {
+            Row::Skynet => largest(1, ops, |depth| SKYNET_CHILDREN.pow(depth as u32)),
+            Row::Fib => largest(2, ops, fib_tasks),
+            Row::Nqueens => largest(8, ops, queens::tasks),
+            Row::Yield | Row::Yield100k => {
+                let tasks = self.yielders();
+                let ops = ops / tasks * tasks;
+                (ops, ops)
+            }
+            _ => (ops, ops),
+        };
+        // The tree of skynet is told by its leaves.
+        let size = if self == Row::Skynet { ops } else { size };
+        Ok(Plan { ops, size })
+    }
+
+    /// How many tasks the row runs beside its root.
+    pub fn tasks(self, plan: &Plan, procs: u32) -> u64 {
+        match self {
+            Row::Yield | Row::Yield100k => self.yielders(),
+            Row::Skynet => (SKYNET_CHILDREN * plan.ops - 1) / (SKYNET_CHILDREN - 1),
+            Row::Pool => POOL_WORKERS,
+            Row::Hog => HOGS_PER_PROCESSOR * u64::from(procs) + 1,
+            _ => plan.ops,
+        }
+    }
+
+    /// Tasks of the rows that yield.
+    pub fn yielders(self) -> u64 {
+        if self == Row::Yield100k { 100_000 } else { 100 }
+    }
+
+    /// Whether more processors can make the row faster; of a lateness that means nothing.
+    pub fn has_speed_up(self) -> bool {
+        self != Row::Hog
+    }
+}
+
+/// The largest `n`, from `first` on, whose `cost` does not exceed `limit`, and that cost.
+fn largest(first: u64, limit: u64, cost: impl Fn(u64) -> u64) -> (u64, u64) {
+    (first..)
+        .map(|n| (n, cost(n)))
+        .take_while(|&(_, cost)| cost <= limit)
+        .last()
+        .expect("a checked lower limit")
+}
+
+/// Tasks of `fib(n)`, the first call included: every call with `n > 1` spawns one more.
+fn fib_tasks(n: u64) -> u64 {
+    fib(n + 1)
+}
+
+pub fn fib(n: u64) -> u64 {
+    (0..n).fold((0, 1), |(a, b), _| (b, a + b)).0
+}
+
+/// The sum of the leaves of skynet, `0..leaves`.
+pub fn skynet_sum(leaves: u64) -> u64 {
+    leaves * (leaves - 1) / 2
+}
+
+pub fn queens_solutions(n: u64) -> u64 {
+    Board::new(n).count()
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl ValueEnum for Row {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.operation()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_plans_its_own_sizes_exactly() {
+        for row in Row::ALL {
+            let description = row.description();
+            for ops in [
+                description.usual_ops,
+                description.quick_ops,
+                description.least_ops,
+            ] {
+                assert_eq!(row.plan(ops).unwrap().ops, ops, "{row}");
+            }
+            assert!(
+                row.plan(description.least_ops - 1)
+                    .unwrap_err()
+                    .contains(row.name())
+            );
+        }
+    }
+
+    #[test]
+    fn quick_rows_still_run_a_hundred_thousand_tasks() {
+        for row in Row::ALL {
+            if !matches!(row, Row::Yield | Row::Pool | Row::Hog) {
+                assert!(row.tasks(&row.usual_plan(true), 1) >= 100_000, "{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn operations_are_rounded_down_to_what_a_row_can_do() {
+        assert_eq!(
+            Row::Skynet.plan(999_999),
+            Ok(Plan {
+                ops: 100_000,
+                size: 100_000
+            })
+        );
+        assert_eq!(
+            Row::Fib.plan(2_000_000),
+            Ok(Plan {
+                ops: 1_346_269,
+                size: 30
+            })
+        );
+        assert_eq!(
+            Row::Nqueens.plan(400_000),
+            Ok(Plan {
+                ops: 306_718,
+                size: 14
+            })
+        );
+        assert_eq!(
+            Row::Yield.plan(199),
+            Ok(Plan {
+                ops: 100,
+                size: 100
+            })
+        );
+    }
+
+    #[test]
+    fn known_results() {
+        assert_eq!(fib(30), 832_040);
+        assert_eq!(skynet_sum(1_000_000), 499_999_500_000);
+        assert_eq!(
+            Row::Skynet.tasks(&Row::Skynet.usual_plan(false), 1),
+            1_111_111
+        );
+        assert_eq!(queens_solutions(8), 92);
+    }
+}

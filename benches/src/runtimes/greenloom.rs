@@ -1,0 +1,449 @@
+//! The rows on greenloom.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use greenloom::task::{self, Placement};
+use greenloom::{JoinHandle, Runtime, Task, current, park, spawn, yield_now};
+
+use super::check;
+use crate::measure::{Clock, Measured, memory};
+use crate::rows::{self, Board, Plan, Row};
+
+pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
+    let runtime = Runtime::builder()
+        .processors(procs as usize)
+        .build()
+        .context("building a runtime")?;
+    let Plan { ops, size } = *plan;
+    match row {
+        Row::Spawn => runtime.run(move || spawn_all(ops)),
+        Row::SpawnJoin => runtime.run(move || spawn_join(ops)),
+        Row::SpawnChain => runtime.run(move || spawn_chain(ops)),
+        Row::Yield | Row::Yield100k => runtime.run(move || yields(row.yielders(), ops)),
+        Row::Parked => runtime.run(move || parked(ops)),
+        Row::Skynet => runtime.run(move || skynet_row(ops)),
+        Row::Fib => runtime.run(move || fib_row(size, ops)),
+        Row::Nqueens => runtime.run(move || nqueens(size, ops)),
+        Row::Pool => runtime.run(move || pool(ops)),
+        Row::Hog => hog(&runtime, ops, procs),
+    }
+}
+
+fn join<T>(handle: JoinHandle<T>) -> T {
+    handle
+        .join()
+        .unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
+}
+
+/// Counts tasks down to the last, which wakes the one that waits: Go's WaitGroup.
+struct Group {
+    left: AtomicU64,
+    waiter: Task,
+}
+
+impl Group {
+    /// A group with one member, the task that calls this and will wait.
+    ///
+    /// Leaked, so that a task costs one count and no reference besides, as in Go; the process ends
+    /// with its row.
+    fn leak() -> &'static Self {
+        Box::leak(Box::new(Self {
+            left: AtomicU64::new(1),
+            waiter: current(),
+        }))
+    }
+
+    fn add(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ordering: AcqRel, so that the waiter sees what all members did.
+    fn done(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.waiter.unpark();
+        }
+    }
+
+    fn wait(&self) {
+        self.done();
+        while self.left.load(Ordering::Acquire) != 0 {
+            park();
+        }
+    }
+}
+
+fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let group = Group::leak();
+    for _ in 0..ops {
+        group.add();
+        drop(spawn(|| group.done()));
+    }
+    // Returns only when every one of them has counted itself.
+    group.wait();
+    Ok(clock.stop(ops))
+}
+
+fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let mut sum = 0;
+    for i in 0..ops {
+        sum += join(spawn(move || i));
+    }
+    let measured = clock.stop(ops);
+    check("the sum of all results", sum, ops * (ops - 1) / 2)?;
+    Ok(measured)
+}
+
+fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
+    fn link(left: u64, group: &'static Group) {
+        if left == 0 {
+            group.done();
+        } else {
+            spawn(move || link(left - 1, group));
+        }
+    }
+    let clock = Clock::start();
+    let group = Group::leak();
+    group.add();
+    spawn(move || link(ops - 1, group));
+    group.wait();
+    Ok(clock.stop(ops))
+}
+
+/// All tasks are started and parked before the clock; it covers their release as well.
+fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
+    let ready = Group::leak();
+    let go = Arc::new(AtomicBool::new(false));
+    let handles: Vec<_> = (0..tasks)
+        .map(|_| {
+            ready.add();
+            let go = Arc::clone(&go);
+            spawn(move || {
+                ready.done();
+                park_until(&go);
+                let mut done = 0;
+                for _ in 0..ops / tasks {
+                    yield_now();
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    ready.wait();
+    let clock = Clock::start();
+    go.store(true, Ordering::Release);
+    for handle in &handles {
+        handle.task().unpark();
+    }
+    let done: u64 = handles.into_iter().map(join).sum();
+    let measured = clock.stop(ops);
+    check("yields", done, ops)?;
+    Ok(measured)
+}
+
+fn park_until(flag: &AtomicBool) {
+    while !flag.load(Ordering::Acquire) {
+        park();
+    }
+}
+
+fn parked(ops: u64) -> anyhow::Result<Measured> {
+    let before = memory()?;
+    let clock = Clock::start();
+    let started = Group::leak();
+    let release = Arc::new(AtomicBool::new(false));
+    let finished = Arc::new(AtomicU64::new(0));
+    let handles: Vec<_> = (0..ops)
+        .map(|_| {
+            started.add();
+            let (release, finished) = (Arc::clone(&release), Arc::clone(&finished));
+            spawn(move || {
+                started.done();
+                park_until(&release);
+                finished.fetch_add(1, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    started.wait();
+    // The last to start have counted, and may still be on their way into `park`.
+    thread::sleep(Duration::from_millis(5));
+    let bytes = memory()?.saturating_sub(before);
+    check(
+        "tasks finished before their release",
+        finished.load(Ordering::Relaxed),
+        0,
+    )?;
+    release.store(true, Ordering::Release);
+    for handle in &handles {
+        handle.task().unpark();
+    }
+    handles.into_iter().for_each(join);
+    let mut measured = clock.stop(ops);
+    check(
+        "tasks finished after it",
+        finished.load(Ordering::Relaxed),
+        ops,
+    )?;
+    measured.bytes_per_task = Some(bytes as f64 / ops as f64);
+    Ok(measured)
+}
+
+fn skynet_row(leaves: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let sum = join(spawn(move || skynet(0, leaves)));
+    let measured = clock.stop(leaves);
+    check("the sum of the leaves", sum, rows::skynet_sum(leaves))?;
+    Ok(measured)
+}
+
+fn skynet(first: u64, leaves: u64) -> u64 {
+    if leaves == 1 {
+        return first;
+    }
+    let part = leaves / rows::SKYNET_CHILDREN;
+    let children: [_; rows::SKYNET_CHILDREN as usize] =
+        std::array::from_fn(|i| spawn(move || skynet(first + i as u64 * part, part)));
+    children.into_iter().map(join).sum()
+}
+
+fn fib_row(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let result = join(spawn(move || fib(n)));
+    let measured = clock.stop(tasks);
+    check("the Fibonacci number", result, rows::fib(n))?;
+    Ok(measured)
+}
+
+fn fib(n: u64) -> u64 {
+    if n < 2 {
+        return n;
+    }
+    let first = spawn(move || fib(n - 1));
+    let second = fib(n - 2);
+    join(first) + second
+}
+
+fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let solutions = queens(Board::new(n));
+    let measured = clock.stop(tasks);
+    check(
+        "the number of solutions",
+        solutions,
+        rows::queens_solutions(n),
+    )?;
+    Ok(measured)
+}
+
+fn queens(board: Board) -> u64 {
+    if !board.forks() {
+        return board.count();
+    }
+    let tasks: Vec<_> = board
+        .next()
+        .map(|next| spawn(move || queens(next)))
+        .collect();
+    tasks.into_iter().map(join).sum()
+}
+
+/// The crate has no channel yet: a queue behind a std lock, never held across a suspension.
+#[derive(Default)]
+struct JobQueue {
+    state: Mutex<JobQueueState>,
+}
+
+#[derive(Default)]
+struct JobQueueState {
+    jobs: VecDeque<u64>,
+    idle: Vec<Task>,
+    closed: bool,
+}
+
+impl JobQueue {
+    fn with<T>(&self, f: impl FnOnce(&mut JobQueueState) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, job: u64) {
+        let idle = self.with(|state| {
+            state.jobs.push_back(job);
+            state.idle.pop()
+        });
+        if let Some(worker) = idle {
+            worker.unpark();
+        }
+    }
+
+    fn close(&self) {
+        let idle = self.with(|state| {
+            state.closed = true;
+            std::mem::take(&mut state.idle)
+        });
+        idle.iter().for_each(Task::unpark);
+    }
+
+    /// The next job; `None` when there will be no more.
+    fn pop(&self) -> Option<u64> {
+        let this = current();
+        loop {
+            let ready = self.with(|state| {
+                let job = state.jobs.pop_front();
+                // Once each: a second entry would swallow a wake that another worker needs.
+                if job.is_none()
+                    && !state.closed
+                    && state.idle.iter().all(|task| task.id() != this.id())
+                {
+                    state.idle.push(this.clone());
+                }
+                (job.is_some() || state.closed).then_some(job)
+            });
+            match ready {
+                Some(job) => return job,
+                None => park(),
+            }
+        }
+    }
+}
+
+fn pool(ops: u64) -> anyhow::Result<Measured> {
+    let wanted = rows::job_sum(ops);
+    let clock = Clock::start();
+    let queue = Arc::new(JobQueue::default());
+    let workers = (0..rows::POOL_WORKERS)
+        .map(|_| {
+            let queue = Arc::clone(&queue);
+            task::Builder::new()
+                .placement(Placement::Spread)
+                .spawn(move || {
+                    let mut sum = 0u64;
+                    while let Some(id) = queue.pop() {
+                        sum = sum.wrapping_add(rows::job(id));
+                    }
+                    sum
+                })
+        })
+        .collect::<std::io::Result<Vec<_>>>()?;
+    for id in 0..ops {
+        queue.push(id);
+    }
+    queue.close();
+    let sum = workers.into_iter().map(join).fold(0, u64::wrapping_add);
+    let measured = clock.stop(ops);
+    check("the sum of all jobs", sum, wanted)?;
+    Ok(measured)
+}
+
+const TICK: Duration = Duration::from_millis(1);
+/// What a ticker may take to start and to tick before the row gives it up.
+const HOG_LIMIT: Duration = Duration::from_secs(60);
+
+/// A 1 ms ticker beside endless loops.
+///
+/// Other than in Go, which takes a processor away from a running goroutine, a started task stays
+/// with its thread, so a ticker bound to the thread of an endless loop would wait for that loop's
+/// end. What the monitor can do is to give tasks that have not started to a spare processor. So the
+/// loops start first, and the ticker is spawned beside them, from outside. There are no timers yet
+/// either: the ticker parks and a plain thread wakes it.
+fn hog(runtime: &Runtime, ops: u64, procs: u32) -> anyhow::Result<Measured> {
+    let hogs = rows::HOGS_PER_PROCESSOR * u64::from(procs);
+    let stop = Arc::new(AtomicBool::new(false));
+    let running = Arc::new(AtomicU64::new(0));
+    let clock = Clock::start();
+    for seed in 0..hogs {
+        let (stop, running) = (Arc::clone(&stop), Arc::clone(&running));
+        runtime.spawn(move || {
+            running.fetch_add(1, Ordering::Relaxed);
+            let mut x = seed;
+            while !stop.load(Ordering::Relaxed) {
+                x = black_box(rows::mix(x, 1000));
+            }
+        });
+    }
+    let lateness = late_ticks(runtime, ops, || running.load(Ordering::Relaxed) == hogs);
+    // Whatever came of it: the runtime's end would wait for the loops.
+    stop.store(true, Ordering::Relaxed);
+    let lateness = lateness.with_context(|| {
+        format!(
+            "{} of {hogs} endless loops were running",
+            running.load(Ordering::Relaxed)
+        )
+    })?;
+    let mut measured = clock.stop(ops);
+    measured.ns_per_op = lateness.as_nanos() as f64 / ops as f64;
+    Ok(measured)
+}
+
+/// The summed lateness of `ops` ticks of a task that is spawned once all hogs are running.
+fn late_ticks(
+    runtime: &Runtime,
+    ops: u64,
+    hogs_running: impl Fn() -> bool,
+) -> anyhow::Result<Duration> {
+    let deadline = Instant::now() + HOG_LIMIT;
+    while !hogs_running() {
+        if Instant::now() > deadline {
+            bail!(
+                "not every endless loop started within {} s",
+                HOG_LIMIT.as_secs()
+            );
+        }
+        thread::sleep(TICK);
+    }
+    let ticks = Arc::new(AtomicU64::new(0));
+    let (sender, receiver) = mpsc::channel();
+    let counted = Arc::clone(&ticks);
+    runtime.spawn(move || {
+        let alarm = Alarm::start();
+        let mut late = Duration::ZERO;
+        for _ in 0..ops {
+            let start = Instant::now();
+            alarm.sleep_one_tick();
+            late += start.elapsed().saturating_sub(TICK);
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        // Nobody receives it once the row has given up.
+        let _ = sender.send(late);
+    });
+    receiver.recv_timeout(HOG_LIMIT).map_err(|_| {
+        let ticks = ticks.load(Ordering::Relaxed);
+        anyhow::anyhow!(
+            "the ticker did {ticks} of {ops} ticks within {} s",
+            HOG_LIMIT.as_secs()
+        )
+    })
+}
+
+/// A sleep for a task while the crate has no timers: a plain thread sleeps and wakes it.
+struct Alarm {
+    requests: mpsc::Sender<(Task, Arc<AtomicBool>)>,
+}
+
+impl Alarm {
+    fn start() -> Self {
+        let (requests, receiver) = mpsc::channel::<(Task, Arc<AtomicBool>)>();
+        thread::spawn(move || {
+            for (task, rang) in receiver {
+                thread::sleep(TICK);
+                rang.store(true, Ordering::Release);
+                task.unpark();
+            }
+        });
+        Self { requests }
+    }
+
+    fn sleep_one_tick(&self) {
+        let rang = Arc::new(AtomicBool::new(false));
+        self.requests
+            .send((current(), Arc::clone(&rang)))
+            .expect("the thread lives as long as its sender");
+        park_until(&rang);
+    }
+}

@@ -1,0 +1,306 @@
+//! The rows on tokio. The body of each runs in a task, on a worker, not on the main thread.
+
+// An async fn that spawns its own kind cannot be seen to be Send; `impl Future + Send` says it.
+#![expect(clippy::manual_async_fn)]
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
+use tokio::task::{JoinHandle, yield_now};
+
+use super::check;
+use crate::measure::{Clock, Measured, memory};
+use crate::rows::{self, Board, Plan, Row};
+
+pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(procs as usize)
+        .enable_time()
+        .build()
+        .context("building a runtime")?;
+    let plan = *plan;
+    let body = runtime.spawn(async move { body(row, plan).await });
+    runtime.block_on(body)?
+}
+
+async fn body(row: Row, Plan { ops, size }: Plan) -> anyhow::Result<Measured> {
+    match row {
+        Row::Spawn => spawn_all(ops).await,
+        Row::SpawnJoin => spawn_join(ops).await,
+        Row::SpawnChain => spawn_chain(ops).await,
+        Row::Yield | Row::Yield100k => yields(row.yielders(), ops).await,
+        Row::Parked => parked(ops).await,
+        Row::Skynet => skynet_row(ops).await,
+        Row::Fib => fib_row(size, ops).await,
+        Row::Nqueens => nqueens(size, ops).await,
+        Row::Pool => pool(ops).await,
+        Row::Hog => bail!("tokio's workers never come back from an endless loop"),
+    }
+}
+
+/// Waits for all by the end of a channel whose senders the tasks drop: tokio's own recipe for it.
+async fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let (sender, mut all_gone) = mpsc::channel::<()>(1);
+    for _ in 0..ops {
+        let sender = sender.clone();
+        tokio::spawn(async move { drop(sender) });
+    }
+    drop(sender);
+    let end = all_gone.recv().await;
+    let measured = clock.stop(ops);
+    check("a message on a channel for none", end, None)?;
+    Ok(measured)
+}
+
+async fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let mut sum = 0;
+    for i in 0..ops {
+        sum += tokio::spawn(async move { i }).await?;
+    }
+    let measured = clock.stop(ops);
+    check("the sum of all results", sum, ops * (ops - 1) / 2)?;
+    Ok(measured)
+}
+
+async fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
+    fn link(left: u64, done: oneshot::Sender<u64>) -> impl Future<Output = ()> + Send {
+        async move {
+            if left == 0 {
+                // The receiver waits as long as the chain lives.
+                let _ = done.send(left);
+            } else {
+                tokio::spawn(link(left - 1, done));
+            }
+        }
+    }
+    let clock = Clock::start();
+    let (done, last) = oneshot::channel();
+    tokio::spawn(link(ops - 1, done));
+    let left = last.await?;
+    let measured = clock.stop(ops);
+    check("links left", left, 0)?;
+    Ok(measured)
+}
+
+/// All tasks are started and waiting before the clock; it covers their release as well.
+async fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
+    let ready = Arc::new(Barrier::new(tasks as usize + 1));
+    let go = Arc::new(Notify::new());
+    let handles: Vec<_> = (0..tasks)
+        .map(|_| {
+            let (ready, go) = (Arc::clone(&ready), Arc::clone(&go));
+            tokio::spawn(async move {
+                let go = go.notified();
+                ready.wait().await;
+                go.await;
+                let mut done = 0;
+                for _ in 0..ops / tasks {
+                    yield_now().await;
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    ready.wait().await;
+    let clock = Clock::start();
+    go.notify_waiters();
+    let mut done: u64 = 0;
+    for handle in handles {
+        done += handle.await?;
+    }
+    let measured = clock.stop(ops);
+    check("yields", done, ops)?;
+    Ok(measured)
+}
+
+async fn parked(ops: u64) -> anyhow::Result<Measured> {
+    let before = memory()?;
+    let clock = Clock::start();
+    let started = Arc::new(AtomicU64::new(0));
+    let all_started = Arc::new(Notify::new());
+    let release = Arc::new(Notify::new());
+    let finished = Arc::new(AtomicU64::new(0));
+    let handles: Vec<_> = (0..ops)
+        .map(|_| {
+            let (started, all_started) = (Arc::clone(&started), Arc::clone(&all_started));
+            let (release, finished) = (Arc::clone(&release), Arc::clone(&finished));
+            tokio::spawn(async move {
+                // Made before it counts itself: it gets the notification from here on.
+                let release = release.notified();
+                if started.fetch_add(1, Ordering::AcqRel) + 1 == ops {
+                    all_started.notify_one();
+                }
+                release.await;
+                finished.fetch_add(1, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    all_started.notified().await;
+    // The last to start have counted, and may still be on their way into `await`.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let bytes = memory()?.saturating_sub(before);
+    check(
+        "tasks finished before their release",
+        finished.load(Ordering::Relaxed),
+        0,
+    )?;
+    release.notify_waiters();
+    for handle in handles {
+        handle.await?;
+    }
+    let mut measured = clock.stop(ops);
+    check(
+        "tasks finished after it",
+        finished.load(Ordering::Relaxed),
+        ops,
+    )?;
+    measured.bytes_per_task = Some(bytes as f64 / ops as f64);
+    Ok(measured)
+}
+
+async fn skynet_row(leaves: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let sum = tokio::spawn(skynet(0, leaves)).await?;
+    let measured = clock.stop(leaves);
+    check("the sum of the leaves", sum, rows::skynet_sum(leaves))?;
+    Ok(measured)
+}
+
+fn skynet(first: u64, leaves: u64) -> impl Future<Output = u64> + Send {
+    async move {
+        if leaves == 1 {
+            return first;
+        }
+        let part = leaves / rows::SKYNET_CHILDREN;
+        let children: [_; rows::SKYNET_CHILDREN as usize] =
+            std::array::from_fn(|i| tokio::spawn(skynet(first + i as u64 * part, part)));
+        let mut sum = 0;
+        for child in children {
+            sum += result(child).await;
+        }
+        sum
+    }
+}
+
+/// The panic of a task of the row is the row's own.
+async fn result<T>(handle: JoinHandle<T>) -> T {
+    handle
+        .await
+        .unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
+}
+
+async fn fib_row(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let found = tokio::spawn(fib(n)).await?;
+    let measured = clock.stop(tasks);
+    check("the Fibonacci number", found, rows::fib(n))?;
+    Ok(measured)
+}
+
+fn fib(n: u64) -> impl Future<Output = u64> + Send {
+    async move {
+        if n < 2 {
+            return n;
+        }
+        let first = tokio::spawn(fib(n - 1));
+        // Boxed: a future cannot hold one of its own kind in itself.
+        let second: Pin<Box<dyn Future<Output = u64> + Send>> = Box::pin(fib(n - 2));
+        let second = second.await;
+        result(first).await + second
+    }
+}
+
+async fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let solutions = queens(Board::new(n)).await;
+    let measured = clock.stop(tasks);
+    check(
+        "the number of solutions",
+        solutions,
+        rows::queens_solutions(n),
+    )?;
+    Ok(measured)
+}
+
+fn queens(board: Board) -> impl Future<Output = u64> + Send {
+    async move {
+        if !board.forks() {
+            return board.count();
+        }
+        let tasks: Vec<_> = board
+            .next()
+            .map(|next| tokio::spawn(queens(next)))
+            .collect();
+        let mut solutions = 0;
+        for task in tasks {
+            solutions += result(task).await;
+        }
+        solutions
+    }
+}
+
+/// tokio's own channel has one receiver: a queue behind a lock, with a permit for each job in it.
+struct JobQueue {
+    jobs: Mutex<VecDeque<u64>>,
+    permits: Semaphore,
+}
+
+impl JobQueue {
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: u64) {
+        self.jobs().push_back(job);
+        self.permits.add_permits(1);
+    }
+
+    /// The next job; `None` when there will be no more.
+    async fn pop(&self) -> Option<u64> {
+        // Closed or not, what is queued is done.
+        if let Ok(permit) = self.permits.acquire().await {
+            permit.forget();
+        }
+        self.jobs().pop_front()
+    }
+}
+
+async fn pool(ops: u64) -> anyhow::Result<Measured> {
+    let wanted = rows::job_sum(ops);
+    let clock = Clock::start();
+    let queue = Arc::new(JobQueue {
+        jobs: Mutex::default(),
+        permits: Semaphore::new(0),
+    });
+    let workers: Vec<_> = (0..rows::POOL_WORKERS)
+        .map(|_| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move {
+                let mut sum = 0u64;
+                while let Some(id) = queue.pop().await {
+                    sum = sum.wrapping_add(rows::job(id));
+                }
+                sum
+            })
+        })
+        .collect();
+    for id in 0..ops {
+        queue.push(id);
+    }
+    queue.permits.close();
+    let mut sum = 0u64;
+    for worker in workers {
+        sum = sum.wrapping_add(worker.await?);
+    }
+    let measured = clock.stop(ops);
+    check("the sum of all jobs", sum, wanted)?;
+    Ok(measured)
+}

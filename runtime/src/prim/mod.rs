@@ -1,0 +1,32 @@
+//! The seam for verification: the only place that names std's atomics, cells, locks and threads.
+//!
+//! A plain build takes them from std ([`real`]); under `cfg(greenloom_loom)` the same names are loom's ([`model`]), so that the
+//! scheduler's real code runs inside the model checker. Nothing here decides anything: it is vocabulary.
+//!
+//! [`untracked`] is std's in both builds. It holds counters and labels that other threads may read at any time but that no
+//! protocol depends on; tracking them would only multiply the states a model has to visit.
+
+#[cfg(not(greenloom_loom))]
+mod real;
+#[cfg(not(greenloom_loom))]
+pub(crate) use real::*;
+
+#[cfg(greenloom_loom)]
+mod model;
+#[cfg(greenloom_loom)]
+pub(crate) use model::*;
+
+/// Counters and labels that no protocol depends on: std's atomics in both builds.
+pub(crate) mod untracked {
+    pub(crate) use std::sync::Mutex;
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+/// Process-wide unique numbers for tasks, taken in blocks so that spawning touches no shared line.
+///
+/// Returns the first of `count` numbers; zero is never handed out.
+pub(crate) fn take_ids(count: u64) -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    // Relaxed: uniqueness comes from the RMW alone.
+    NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed)
+}

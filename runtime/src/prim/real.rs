@@ -1,0 +1,109 @@
+//! std's primitives under the names that the rest of the crate uses.
+
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+}
+
+pub(crate) mod sync {
+    pub(crate) use std::sync::{Arc, Mutex};
+}
+
+pub(crate) mod deque {
+    pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+}
+
+pub(crate) mod cell {
+    /// `std::cell::UnsafeCell` in the shape of loom's, whose accesses are closures so that it can watch their extent.
+    #[derive(Debug)]
+    #[repr(transparent)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        #[inline(always)]
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+pub(crate) mod thread {
+    use std::io;
+
+    /// Starts a detached OS thread.
+    pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        std::thread::Builder::new().name(name).spawn(f).map(drop)
+    }
+
+    /// Makes this thread one that tasks run on: overflows of their stacks are reported, as long as the result lives; with `core`,
+    /// it stays on one core, the one of that number if there are so many.
+    pub(crate) fn prepare_machine(core: Option<usize>) -> impl Sized {
+        if let Some(index) = core
+            && let Some(cores) = core_affinity::get_core_ids()
+            && !cores.is_empty()
+        {
+            core_affinity::set_for_current(cores[index % cores.len()]);
+        }
+        crate::stack::watch::this_thread()
+    }
+
+    /// Whether this thread is unwinding, or holds a task that was suspended in the middle of an unwinding.
+    #[inline(always)]
+    pub(crate) fn panicking() -> bool {
+        std::thread::panicking()
+    }
+
+    /// Starts an unwinding that no panic hook hears of.
+    pub(crate) fn raise(payload: Box<dyn std::any::Any + Send>) -> ! {
+        std::panic::resume_unwind(payload)
+    }
+}
+
+/// The one thread-local of the runtime: which machine this thread is.
+pub(crate) mod local {
+    use std::cell::Cell;
+
+    thread_local! {
+        static MACHINE: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
+    }
+
+    // Never inlined: LLVM may keep a thread-local's address across a call that it can see through, and a call that suspends is
+    // one. Tasks stay on their thread, so today that would be harmless; migratable tasks will not.
+    #[inline(never)]
+    pub(crate) fn get() -> *const () {
+        MACHINE.get()
+    }
+
+    pub(crate) fn set(machine: *const ()) {
+        MACHINE.set(machine);
+    }
+}
+
+mod futex;
+pub(crate) use futex::Parker;
+
+/// Every this many picks a processor looks at what it would otherwise reach last (Go's figure; a prime, so that it does not beat
+/// with periodic programs).
+pub(crate) const FAIR_EVERY: u32 = 61;
+
+/// Rounds of looking around before an idle machine sleeps; a round is a few hundred nanoseconds.
+pub(crate) const SEARCH_ROUNDS: u32 = 128;
+
+/// What is left of them after searches that found nothing.
+pub(crate) const LEAST_SEARCH_ROUNDS: u32 = 16;
+
+/// What a searching machine does between two rounds.
+pub(crate) fn search_pause() {
+    for _ in 0..16 {
+        std::hint::spin_loop();
+    }
+}

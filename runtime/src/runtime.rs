@@ -1,0 +1,298 @@
+//! Runtimes: building, running, ending them.
+
+use std::fmt;
+use std::io;
+use std::panic::{Location, resume_unwind};
+use std::time::Duration;
+
+use crate::prim::sync::Arc;
+use crate::scheduler::placement::Placement;
+use crate::scheduler::{Config, Shared, local};
+use crate::stack::Class;
+use crate::stack::pool::StackPool;
+use crate::stack::slab::Slabs;
+use crate::task::{JoinHandle, spawn_on};
+
+/// The most processors that a runtime may have: with their spares they fit the idle word's counts.
+const MAX_PROCESSORS: usize = 1024;
+
+/// Runs `f` as the root task of a runtime with default settings, and gives its result.
+///
+/// The calling thread waits; it does not become one of the runtime's. When the root task returns, the tasks that are left are
+/// cancelled and given a second to unwind; what is still there then is named on stderr. See [`Runtime`].
+///
+/// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.
+///
+/// # Panics
+/// If `f` does, with the same payload; and if the system has no threads or memory for a runtime.
+///
+/// ```
+/// let answer = greenloom::run(|| greenloom::spawn(|| 6 * 7).join().unwrap());
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn run<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Runtime::builder().build() {
+        Ok(runtime) => runtime.run(f),
+        Err(error) => panic!("greenloom::run cannot start a runtime: {error}"),
+    }
+}
+
+/// An M:N runtime: processors that run tasks, each driven by an OS thread.
+///
+/// A process may have several, and a task of one may run another. **Dropping it** ends it: all its tasks are cancelled, their
+/// destructors run, and the drop waits for that up to the [grace period](RuntimeBuilder::shutdown_grace). Tasks that are left (they
+/// never suspend, say) are named on stderr; their threads and stacks stay as they are until the process ends. Dropped inside one
+/// of its own tasks, it only begins to end, and nothing waits.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = greenloom::Runtime::builder().processors(2).build()?;
+/// let task = runtime.spawn(|| "from outside");
+/// let inside = runtime.run(|| greenloom::spawn(|| "from inside").join().unwrap());
+/// assert_eq!((task.join().unwrap(), inside), ("from outside", "from inside"));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runtime {
+    handle: Handle,
+}
+
+impl Runtime {
+    /// Starts to describe a runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Runs `f` as a task of this runtime and waits for its result. Other tasks go on when it returns.
+    ///
+    /// Blocks a plain OS thread; suspends a task, be it of this runtime or of another.
+    ///
+    /// # Panics
+    /// If `f` does, with the same payload; if there is no memory for the task; or if the task is cancelled, because the runtime
+    /// is being dropped elsewhere.
+    ///
+    /// # Cancellation
+    /// A cancelled caller unwinds from here; `f` goes on, detached.
+    #[track_caller]
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.handle.spawn(f).join() {
+            Ok(value) => value,
+            Err(error) => match error.try_into_panic() {
+                Ok(payload) => resume_unwind(payload),
+                Err(_) => panic!("greenloom: the task of Runtime::run was cancelled: its runtime is shutting down"),
+            },
+        }
+    }
+
+    /// Starts a task in this runtime, from anywhere. Never waits.
+    ///
+    /// # Panics
+    /// When there is no memory for the task.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle.spawn(f)
+    }
+
+    /// A handle to start tasks with from anywhere. It does not keep the runtime from ending.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let shared = &self.handle.shared;
+        shared.begin_shutdown();
+        let inside = local::machine().is_some_and(|local| Arc::ptr_eq(&local.shared, shared));
+        if !inside {
+            shared.wait_for_end();
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("processors", &self.handle.shared.regular).finish_non_exhaustive()
+    }
+}
+
+/// Starts tasks in a runtime, from any thread or task.
+///
+/// ```
+/// greenloom::run(|| {
+///     let handle = greenloom::Handle::current();
+///     let elsewhere = std::thread::spawn(move || handle.spawn(|| 42).join().unwrap());
+///     # let _ = elsewhere;
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The runtime of the calling task.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn current() -> Handle {
+        match local::machine() {
+            Some(local) => Handle { shared: local.shared.clone() },
+            None => panic!("Handle::current was called outside a runtime; call it from a task, or use Runtime::handle"),
+        }
+    }
+
+    /// Starts a task in the handle's runtime. Never waits.
+    ///
+    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it was cancelled.
+    ///
+    /// # Panics
+    /// When there is no memory for the task.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match spawn_on(&self.shared, f, Location::caller(), None, Placement::Near) {
+            Ok(handle) => handle,
+            Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("processors", &self.shared.regular).finish_non_exhaustive()
+    }
+}
+
+/// Describes a [`Runtime`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = greenloom::Runtime::builder()
+///     .processors(4)
+///     .stack_size(256 * 1024)
+///     .thread_name("crawler")
+///     .shutdown_grace(Duration::from_secs(5))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until build is called"]
+pub struct RuntimeBuilder {
+    processors: Option<usize>,
+    stack_size: Option<usize>,
+    pin_to_cores: bool,
+    thread_name: String,
+    shutdown_grace: Duration,
+    #[cfg(not(greenloom_loom))]
+    stack_guard: crate::StackGuard,
+}
+
+impl Default for RuntimeBuilder {
+    fn default() -> Self {
+        Self {
+            processors: None,
+            stack_size: None,
+            pin_to_cores: false,
+            thread_name: "greenloom".to_owned(),
+            shutdown_grace: Duration::from_secs(1),
+            #[cfg(not(greenloom_loom))]
+            stack_guard: crate::StackGuard::Auto,
+        }
+    }
+}
+
+impl RuntimeBuilder {
+    /// How many tasks run at the same time: from 1 to 1024. By default as many as the process may use CPUs.
+    pub fn processors(mut self, processors: usize) -> Self {
+        self.processors = Some(processors);
+        self
+    }
+
+    /// The room on each task's stack, at least, in bytes: from 16 KiB to 1 GiB. The default is 110 KiB, a slot of 128 KiB with its
+    /// guard. Memory is used as it is touched; a task that has started uses a page at least.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Whether each machine is pinned to a core of its own, as far as there are cores. Off by default: it helps on a machine that
+    /// nobody shares, and hurts elsewhere.
+    pub fn pin_to_cores(mut self, pin: bool) -> Self {
+        self.pin_to_cores = pin;
+        self
+    }
+
+    /// What the OS threads are called; each adds its number. By default `greenloom`.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// How long dropping the runtime waits for its tasks to unwind. By default a second.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.shutdown_grace = grace;
+        self
+    }
+
+    /// How the end of each stack is guarded. By default as well as the system can.
+    #[cfg(not(greenloom_loom))]
+    pub fn stack_guard(mut self, guard: crate::StackGuard) -> Self {
+        self.stack_guard = guard;
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// If a setting is out of its range, or the system has no threads or memory for it; the message says which.
+    pub fn build(self) -> io::Result<Runtime> {
+        let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        let processors = self.processors.unwrap_or_else(default_processors);
+        if !(1..=MAX_PROCESSORS).contains(&processors) {
+            return invalid(format!("a runtime has from 1 to {MAX_PROCESSORS} processors, not {processors}"));
+        }
+        if self.thread_name.contains('\0') {
+            return invalid("a thread name cannot contain the character NUL".to_owned());
+        }
+        let class = self.stack_size.map_or(Ok(Class::DEFAULT), Class::for_stack)?;
+        #[cfg(not(greenloom_loom))]
+        let slabs = Slabs::new(self.stack_guard);
+        #[cfg(greenloom_loom)]
+        let slabs = Slabs::new();
+        let config = Config {
+            processors,
+            class,
+            pin_to_cores: self.pin_to_cores,
+            thread_name: self.thread_name,
+            grace: self.shutdown_grace,
+        };
+        let shared = Shared::start(config, StackPool::new(slabs))?;
+        Ok(Runtime { handle: Handle { shared } })
+    }
+}
+
+/// As many processors as the process may use CPUs.
+fn default_processors() -> usize {
+    num_cpus::get().clamp(1, MAX_PROCESSORS)
+}

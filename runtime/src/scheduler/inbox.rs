@@ -1,0 +1,136 @@
+//! What other threads leave for a processor, and whether its machine sleeps: one word.
+//!
+//! | word | means |
+//! |---|---|
+//! | 0 | awake, nothing here |
+//! | 1 | the machine sleeps, or is about to; nothing here |
+//! | 2 | the machine has ended |
+//! | else | awake (or being woken), and these tasks are here, newest first |
+//!
+//! Because mail and sleep share the word, no order of two accesses can lose a wake: going to sleep fails if there is mail, and
+//! leaving mail for a sleeper is what wakes it. Whoever changes the word away from 1 (by mail, or because there is work for
+//! anyone) has won the sleeper, alone: it must count it awake and unpark it.
+
+use std::ptr::{null_mut, without_provenance_mut};
+
+use crate::prim::atomic::{AtomicPtr, Ordering};
+use crate::task::TaskPtr;
+use crate::task::header::Header;
+
+const AWAKE: *mut Header = null_mut();
+const ASLEEP: *mut Header = without_provenance_mut(1);
+const CLOSED: *mut Header = without_provenance_mut(2);
+
+fn is_mail(word: *mut Header) -> bool {
+    word.addr() > 2
+}
+
+pub(crate) struct Inbox(AtomicPtr<Header>);
+
+/// What leaving a task in an inbox did.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// The machine is awake and will find it.
+    Queued,
+    /// The caller has won the sleeping machine, and must wake it.
+    WonSleeper,
+    /// The machine has ended; the task is still the caller's.
+    Refused,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self(AtomicPtr::new(AWAKE))
+    }
+
+    /// Leaves a task. By anyone.
+    ///
+    /// # Safety
+    /// The caller owns the task (it is in no other queue) and, unless it is refused, gives it up.
+    pub(crate) unsafe fn post(&self, task: TaskPtr) -> Posted {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            if seen == CLOSED {
+                return Posted::Refused;
+            }
+            // SAFETY: the task is the caller's until the exchange succeeds (rule 3 of the header).
+            unsafe { task.set_link(if is_mail(seen) { seen } else { null_mut() }) };
+            // Release: pairs with the Acquire in `take`; the task and its link are published. Acquire: winning a sleeper sees
+            // what it did before it slept.
+            match self.0.compare_exchange(seen, task.as_ptr(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if seen == ASLEEP => return Posted::WonSleeper,
+                Ok(_) => return Posted::Queued,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Takes all mail, oldest first. By the owner, or by the monitor when the owner is stuck.
+    pub(crate) fn take(&self) -> Mail {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while is_mail(seen) {
+            // An exchange, not a swap: a thief's swap could wipe out the owner's falling asleep. Acquire: pairs with `post`.
+            match self.0.compare_exchange(seen, AWAKE, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Mail::oldest_first(seen),
+                Err(now) => seen = now,
+            }
+        }
+        Mail(null_mut())
+    }
+
+    /// The owner goes to sleep; false if there is mail.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.0.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Wins the owner if it sleeps. By anyone, the owner included.
+    pub(crate) fn win_sleeper(&self) -> bool {
+        self.0.compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// A plain look: whether the owner sleeps.
+    pub(crate) fn looks_asleep(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == ASLEEP
+    }
+
+    /// The owner ends; false if there is mail.
+    pub(crate) fn close(&self) -> bool {
+        self.0.compare_exchange(AWAKE, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Tasks taken out of an inbox.
+pub(crate) struct Mail(*mut Header);
+
+impl Mail {
+    fn oldest_first(mut newest: *mut Header) -> Mail {
+        let mut oldest = null_mut();
+        while !newest.is_null() {
+            // SAFETY: the list was taken as a whole, and is ours (rule 3 of the header).
+            unsafe {
+                let task = TaskPtr::from_raw(newest);
+                newest = task.link();
+                task.set_link(oldest);
+                oldest = task.as_ptr();
+            }
+        }
+        Mail(oldest)
+    }
+}
+
+impl Iterator for Mail {
+    type Item = TaskPtr;
+
+    fn next(&mut self) -> Option<TaskPtr> {
+        if self.0.is_null() {
+            return None;
+        }
+        // SAFETY: as above; what was handed out is not touched again.
+        unsafe {
+            let task = TaskPtr::from_raw(self.0);
+            self.0 = task.link();
+            Some(task)
+        }
+    }
+}

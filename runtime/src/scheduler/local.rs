@@ -1,0 +1,323 @@
+//! A processor, as its own machine sees it: queues without locks, caches, counters.
+//!
+//! The tasks that run on the machine reach it through the thread-local, its worker loop directly; both on the same thread, and
+//! neither keeps a borrow across a switch.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::panic::Location;
+
+use crate::prim::deque::{Steal, Worker};
+use crate::prim::sync::Arc;
+use crate::prim::untracked::Ordering;
+use crate::prim::{FAIR_EVERY, take_ids};
+use crate::scheduler::Shared;
+use crate::scheduler::inbox::Posted;
+use crate::scheduler::processor::{Processor, Ready};
+use crate::stack::pool::StackCache;
+use crate::stack::record::Record;
+use crate::task::TaskPtr;
+use crate::task::cells::CellCache;
+use crate::task::header::Extra;
+
+/// Fresh tasks in the deque from which on it is worth waking a sleeping processor at once. Fewer wait for the monitor's next
+/// tick: a pair that talks starts within a microsecond on one processor, and would be torn apart for good by an eager thief.
+pub(crate) const CROWD: usize = 8;
+
+/// Task numbers taken at a time.
+const IDS: u64 = 1 << 12;
+
+pub(crate) struct Local {
+    pub(crate) shared: Arc<Shared>,
+    processor: *const Processor,
+    /// Started tasks that are ready, and fresh ones bound here, oldest first.
+    ready: RefCell<VecDeque<TaskPtr>>,
+    /// Fresh tasks that others may steal. The owner takes the newest.
+    pub(crate) fresh: Worker<TaskPtr>,
+    /// At least as many as there are in `fresh` when it matters: thieves do not count here.
+    crowd: Cell<usize>,
+    picks: Cell<u32>,
+    fresh_first: Cell<bool>,
+    /// The monitor's slice number when the running chain began.
+    slice: Cell<u32>,
+    live: Cell<u32>,
+    /// From so many live tasks on, look whether others have fewer; see `placement`.
+    pub(crate) look_around_at: Cell<u32>,
+    next_id: Cell<u64>,
+    end_id: Cell<u64>,
+    cells: CellCache,
+    pub(crate) stacks: StackCache,
+    /// A cancelled task was suspended instead of unwound.
+    pub(crate) deferred_cancel: Cell<bool>,
+    /// Its tasks have been told that the runtime shuts down.
+    pub(crate) draining: Cell<bool>,
+    /// Rounds that a search may spin: halved by each that finds nothing.
+    pub(crate) patience: Cell<u32>,
+    random: Cell<u64>,
+    /// Where the next `Spread` task goes.
+    pub(crate) next_spread: Cell<usize>,
+}
+
+/// The machine that this thread is, if it is one.
+///
+/// The result is good for as long as the caller runs on this thread: a machine does not end while a task is on it.
+#[inline]
+pub(crate) fn machine<'a>() -> Option<&'a Local> {
+    let local: *const Local = crate::prim::local::get().cast();
+    // SAFETY: set by the machine for as long as its `Local` lives, which is as long as anything can run on this thread that
+    // calls this; started tasks stay on their thread.
+    unsafe { local.as_ref() }
+}
+
+/// The machine and the task's stack, if a task runs on this thread.
+#[inline]
+pub(crate) fn running<'a>() -> Option<(&'a Local, &'a Record)> {
+    let local = machine()?;
+    // SAFETY: the machine sets it around each resumption; the record is mapped as long as the runtime lives.
+    let record = unsafe { local.processor().running.load(Ordering::Relaxed).as_ref() }?;
+    Some((local, record))
+}
+
+/// Queues a started task that the caller has just won by a transition of its state word.
+pub(crate) fn make_runnable(task: TaskPtr) {
+    // SAFETY: the caller cleared PARKED (rule 2 of the header).
+    let home = unsafe { task.home() };
+    match machine() {
+        Some(local) if std::ptr::eq(local.processor, home) => local.push_next(Ready { task, bound: true }),
+        // SAFETY: the task is in no queue until it is posted, so it has not ended, so its runtime and its processor live. If the
+        // post wins the sleeper, the machine waits for our token before it goes on.
+        _ => unsafe {
+            if (*home).inbox.post(task) == Posted::WonSleeper {
+                (*home).shared().wake_won(&*home, false);
+            }
+        },
+    }
+}
+
+impl Local {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>) -> Self {
+        let processor: *const Processor = &raw const shared.processors[index];
+        Self {
+            shared,
+            processor,
+            ready: RefCell::default(),
+            fresh,
+            crowd: Cell::new(0),
+            picks: Cell::new(0),
+            fresh_first: Cell::new(false),
+            slice: Cell::new(0),
+            live: Cell::new(0),
+            look_around_at: Cell::new(0),
+            next_id: Cell::new(0),
+            end_id: Cell::new(0),
+            cells: CellCache::new(),
+            stacks: StackCache::new(),
+            deferred_cancel: Cell::new(false),
+            draining: Cell::new(false),
+            patience: Cell::new(crate::prim::SEARCH_ROUNDS),
+            random: Cell::new(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(index as u64 + 1)),
+            next_spread: Cell::new(index),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn processor(&self) -> &Processor {
+        // SAFETY: points into `shared`.
+        unsafe { &*self.processor }
+    }
+
+    pub(crate) fn cells(&self) -> &CellCache {
+        &self.cells
+    }
+
+    #[inline]
+    pub(crate) fn take_id(&self) -> u64 {
+        if self.next_id.get() == self.end_id.get() {
+            let first = take_ids(IDS);
+            self.next_id.set(first);
+            self.end_id.set(first + IDS);
+        }
+        self.next_id.replace(self.next_id.get() + 1)
+    }
+
+    /// A small random number: xorshift64, seeded by the processor's index.
+    pub(crate) fn random_below(&self, limit: usize) -> usize {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        (x % limit as u64) as usize
+    }
+
+    /// Makes a fresh task. Not queued yet.
+    ///
+    /// # Safety
+    /// As [`TaskPtr::new`].
+    #[inline]
+    pub(crate) unsafe fn make_task<F, T>(
+        &self,
+        f: F,
+        site: &'static Location<'static>,
+        extra: Option<Box<Extra>>,
+    ) -> io::Result<TaskPtr>
+    where
+        F: FnOnce() -> T,
+    {
+        // SAFETY: the caller's promise.
+        let task = unsafe { TaskPtr::new(f, site, self.take_id(), extra, Some(&self.cells)) };
+        task.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
+    }
+
+    /// The running task has made this one ready: it is next. What was next before goes to its queue.
+    #[inline]
+    pub(crate) fn push_next(&self, ready: Ready) {
+        if let Some(old) = self.processor().next.put(ready) {
+            self.push(old);
+        }
+    }
+
+    /// Queues a task behind others of its kind.
+    #[inline]
+    pub(crate) fn push(&self, ready: Ready) {
+        if ready.bound {
+            self.push_ready(ready.task);
+        } else {
+            self.push_fresh(ready.task);
+        }
+    }
+
+    /// Queues a task that is bound here.
+    #[inline]
+    pub(crate) fn push_ready(&self, task: TaskPtr) {
+        self.ready.borrow_mut().push_back(task);
+    }
+
+    /// Queues a fresh task where others may steal it.
+    #[inline]
+    pub(crate) fn push_fresh(&self, task: TaskPtr) {
+        self.fresh.push(task);
+        let crowd = self.crowd.get() + 1;
+        self.crowd.set(crowd);
+        if crowd >= CROWD && self.shared.idle.peek().wants_searcher() {
+            self.call_thief();
+        }
+    }
+
+    #[cold]
+    fn call_thief(&self) {
+        let crowd = self.fresh.len();
+        self.crowd.set(crowd);
+        if crowd >= CROWD {
+            self.shared.wake_searcher();
+        }
+    }
+
+    /// The next task to run, if the processor has one of its own: next, then by turns ready and fresh ones; every so often what
+    /// that order would starve.
+    #[inline]
+    pub(crate) fn pick(&self) -> Option<TaskPtr> {
+        let picks = self.picks.get().wrapping_add(1);
+        self.picks.set(picks);
+        if picks.is_multiple_of(FAIR_EVERY)
+            && let Some(task) = self.pick_neglected()
+        {
+            return Some(task);
+        }
+        let slice = self.shared.slice.load(Ordering::Relaxed);
+        if let Some(ready) = self.processor().next.take() {
+            // A chain of tasks that make each other ready lives on one slice of time; then it queues like everyone.
+            if slice == self.slice.get() {
+                return Some(ready.task);
+            }
+            self.push(ready);
+        }
+        self.slice.set(slice);
+        let fresh_first = self.fresh_first.get();
+        self.fresh_first.set(!fresh_first);
+        if fresh_first { self.pop_fresh().or_else(|| self.pop_ready()) } else { self.pop_ready().or_else(|| self.pop_fresh()) }
+    }
+
+    #[inline]
+    fn pop_ready(&self) -> Option<TaskPtr> {
+        self.ready.borrow_mut().pop_front()
+    }
+
+    #[inline]
+    fn pop_fresh(&self) -> Option<TaskPtr> {
+        let task = self.fresh.pop();
+        self.crowd.set(if task.is_some() { self.crowd.get().saturating_sub(1) } else { 0 });
+        task
+    }
+
+    /// The injector, the inbox, the oldest fresh task.
+    #[cold]
+    fn pick_neglected(&self) -> Option<TaskPtr> {
+        self.look_around_at.set(CROWD as u32);
+        self.notice_phase();
+        self.take_mail();
+        self.take_injected().or_else(|| self.steal_oldest(self.processor()))
+    }
+
+    /// Moves the mail into the queues; whether there was any.
+    pub(crate) fn take_mail(&self) -> bool {
+        let mut any = false;
+        for task in self.processor().inbox.take() {
+            any = true;
+            self.processor().placed.store(0, Ordering::Relaxed);
+            // SAFETY: taken out of the inbox: a fresh task without a home is unbound (rule 2 of the header).
+            let bound = unsafe { !task.home().is_null() };
+            self.push(Ready { task, bound });
+        }
+        any
+    }
+
+    /// One task from the injector.
+    pub(crate) fn take_injected(&self) -> Option<TaskPtr> {
+        loop {
+            match self.shared.injector.steal() {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    /// The oldest fresh task of a processor, this one's own included.
+    pub(crate) fn steal_oldest(&self, victim: &Processor) -> Option<TaskPtr> {
+        loop {
+            match victim.stealer.steal() {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    pub(crate) fn live(&self) -> u32 {
+        self.live.get()
+    }
+
+    #[inline]
+    pub(crate) fn set_live(&self, live: u32) {
+        self.live.set(live);
+        self.processor().live.store(live, Ordering::Relaxed);
+    }
+
+    /// A cancelled task could not unwind because of another unwinding on this thread.
+    pub(crate) fn note_deferred_cancel(&self) {
+        self.deferred_cancel.set(true);
+    }
+
+    /// Calls `f` with every started task of this processor that has not ended.
+    pub(crate) fn for_each_own(&self, mut f: impl FnMut(TaskPtr)) {
+        let mut left = self.live.get();
+        self.shared.stacks.for_each_bound(|record| {
+            if left > 0 && record.home() == self.processor().index {
+                left -= 1;
+                f(record.task());
+            }
+        });
+    }
+}

@@ -1,0 +1,248 @@
+//! The scheduler: processors run tasks; machines drive processors.
+//!
+//! # The problem
+//!
+//! Hundreds of thousands of tasks share a few OS threads. A switch may cost nanoseconds, waking a sleeping thread costs tens of
+//! microseconds, and a started task must never change its thread. So work has to be where it can be run without asking anyone,
+//! spread before it is started, and threads must neither sleep through work nor burn time looking for it.
+//!
+//! # The protocol
+//!
+//! 1. A task is *fresh* until a processor gives it a stack; then it is *started*, and bound to that processor's machine. Fresh
+//!    tasks wait in the processor's [deque](local), where others may steal the oldest while the owner takes the newest; started
+//!    ones in its ready queue, which nobody else sees. The one that was made ready last is [next](processor::NextSlot).
+//! 2. What other threads have for a processor (wakes of its tasks, tasks placed there) they leave in its [inbox](inbox), whose
+//!    word also says whether the machine sleeps. What is for anyone goes to the injector.
+//! 3. A task switches away with a wish ([`Suspend`](crate::stack::record::Suspend)); only then does the worker commit it to
+//!    *parked* in its [state word](crate::task::state). A wake before that makes the commit fail, and the task is queued again.
+//! 4. A [worker](worker) that finds nothing searches the others for a while, one searcher ramping up at a time, and sleeps. The
+//!    [idle word](idle) counts; its module says why no wake is lost.
+//! 5. The monitor (`monitor`) ticks while anyone is awake: it advances the time slice, sees to it that fresh tasks do not wait
+//!    while a processor sleeps, notices machines that are stuck, and lets a spare one take over what is not bound to them.
+//! 6. The end (`shutdown`): tasks are told to unwind; when every machine sleeps and no task is left, the last to fall asleep
+//!    closes the runtime, and each machine ends.
+//!
+//! # Rejected
+//!
+//! See ARCHITECTURE.md for the designs that were tried, with their figures.
+
+pub(crate) mod idle;
+pub(crate) mod inbox;
+pub(crate) mod local;
+#[cfg(not(greenloom_loom))]
+pub(crate) mod monitor;
+pub(crate) mod placement;
+pub(crate) mod processor;
+pub(crate) mod shutdown;
+pub(crate) mod worker;
+
+use std::io;
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+use crate::prim::atomic::{AtomicU8, AtomicUsize, Ordering};
+use crate::prim::deque::{Injector, Steal};
+use crate::prim::sync::{Arc, Mutex};
+use crate::prim::{Parker, thread, untracked};
+use crate::scheduler::idle::Idle;
+use crate::scheduler::local::CROWD;
+use crate::scheduler::processor::Processor;
+use crate::scheduler::shutdown::End;
+use crate::stack::Class;
+use crate::stack::pool::StackPool;
+use crate::task::TaskPtr;
+use crate::task::error::JoinError;
+
+/// How far a runtime is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Running = 0,
+    /// Every task is told to unwind; the grace period runs.
+    Draining,
+    /// The grace period is over: machines with tasks left park for ever.
+    Abandoned,
+}
+
+/// What a runtime was built with.
+pub(crate) struct Config {
+    pub(crate) processors: usize,
+    pub(crate) class: Class,
+    pub(crate) pin_to_cores: bool,
+    pub(crate) thread_name: String,
+    pub(crate) grace: Duration,
+}
+
+/// All that the machines of a runtime share.
+pub(crate) struct Shared {
+    /// The processors the user asked for, then the spares.
+    pub(crate) processors: Box<[Processor]>,
+    pub(crate) regular: usize,
+    pub(crate) idle: CachePadded<Idle>,
+    pub(crate) injector: Injector<TaskPtr>,
+    pub(crate) stacks: StackPool,
+    /// The size of a stack unless a task asks for another.
+    pub(crate) class: Class,
+    phase: AtomicU8,
+    /// The number of the current time slice; the monitor advances it.
+    pub(crate) slice: untracked::AtomicU32,
+    /// Processors that have a machine: all regular ones and the first few spares.
+    pub(crate) seated: untracked::AtomicUsize,
+    pub(crate) next_spread: untracked::AtomicU32,
+    pub(crate) config: Config,
+    /// Machines that have not ended.
+    machines: AtomicUsize,
+    pub(crate) end: Mutex<End>,
+    /// Where the monitor sleeps.
+    pub(crate) monitor: Parker,
+}
+
+// SAFETY: all fields are shared by design; raw pointers in them (tasks, running stacks) are used by the rules of their types.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Makes the processors and starts their machines.
+    pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
+        let regular = config.processors;
+        let spares = shutdown::spares(regular);
+        let shared = Arc::new(Shared {
+            processors: (0..regular + spares).map(|i| Processor::new(i as u32, i >= regular)).collect(),
+            regular,
+            idle: CachePadded::new(Idle::new(regular as u64)),
+            injector: Injector::new(),
+            stacks,
+            class: config.class,
+            phase: AtomicU8::new(Phase::Running as u8),
+            slice: untracked::AtomicU32::new(0),
+            seated: untracked::AtomicUsize::new(regular),
+            next_spread: untracked::AtomicU32::new(0),
+            config,
+            machines: AtomicUsize::new(regular),
+            end: Mutex::new(End::default()),
+            monitor: Parker::new(),
+        });
+        for processor in &shared.processors {
+            processor.attach(&raw const *shared);
+        }
+        #[cfg(not(greenloom_loom))]
+        monitor::start(&shared)?;
+        for index in 0..regular {
+            if let Err(error) = start_machine(&shared, index) {
+                shared.never_started(index);
+                return Err(error);
+            }
+        }
+        Ok(shared)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        // Acquire: pairs with `set_phase`.
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Abandoned,
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Queues a fresh task for anyone.
+    pub(crate) fn inject(&self, task: TaskPtr) {
+        self.injector.push(task);
+        let seen = self.idle.announce();
+        if seen.is_closed() {
+            self.cancel_injected();
+        } else if seen.wants_searcher() {
+            self.wake_searcher();
+        }
+    }
+
+    /// The runtime has ended: whoever finds tasks in the injector cancels them.
+    pub(crate) fn cancel_injected(&self) {
+        loop {
+            match self.injector.steal() {
+                // SAFETY: taken from the queue, and fresh.
+                Steal::Success(task) => unsafe { task.fail(JoinError::cancelled()) },
+                Steal::Empty => return,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    /// Wakes a sleeping machine to search, unless somebody searches already.
+    pub(crate) fn wake_searcher(&self) {
+        while self.idle.claim_wake() {
+            for processor in &self.processors[..self.regular] {
+                if processor.inbox.win_sleeper() {
+                    self.wake_won(processor, true);
+                    return;
+                }
+            }
+            // All sleepers were won by others in the meantime. An announcer may have left its work to the search that was
+            // claimed here, so this must look once more.
+            if !self.idle.end_search() || self.injector.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Wakes a machine that the caller has won; with `search`, for work that anyone may do, the search being counted already.
+    pub(crate) fn wake_won(&self, processor: &Processor, search: bool) {
+        if search {
+            // Relaxed: published by the token.
+            processor.search_granted.store(1, untracked::Ordering::Relaxed);
+        }
+        self.count_awake(processor);
+        processor.parker.unpark();
+    }
+
+    /// Counts a machine awake that the caller has won.
+    pub(crate) fn count_awake(&self, processor: &Processor) {
+        if self.idle.woke(processor.spare) {
+            self.monitor.unpark();
+        }
+    }
+
+    /// A machine that has nothing to do may become a searcher: half of them at most, and none where there is nobody to rob.
+    pub(crate) fn may_search(&self) -> bool {
+        self.regular > 1 && self.idle.start_search((self.regular as u64 / 2).max(1))
+    }
+
+    /// A search ends without a find, and without sleep.
+    pub(crate) fn end_search(&self) {
+        if self.idle.end_search() && !self.injector.is_empty() {
+            self.wake_searcher();
+        }
+    }
+
+    /// Whether there is work that a machine other than `except` could do, and that is worth waking it.
+    pub(crate) fn has_work(&self, except: &Processor) -> bool {
+        !self.injector.is_empty() || self.others(except, 0).any(|p| p.stealer.len() >= CROWD)
+    }
+
+    /// Whether a machine that has just fallen asleep must not: there is injected work, or news of the runtime's phase.
+    pub(crate) fn must_stay_awake(&self, draining: bool) -> bool {
+        !self.injector.is_empty() || (!draining && self.phase() != Phase::Running)
+    }
+
+    /// The processors with a machine, but for one, beginning anywhere.
+    pub(crate) fn others<'a>(&'a self, except: &'a Processor, first: usize) -> impl Iterator<Item = &'a Processor> {
+        let seated = self.seated.load(untracked::Ordering::Relaxed);
+        (0..seated).map(move |i| &self.processors[(first + i) % seated]).filter(move |p| !std::ptr::eq(*p, except))
+    }
+}
+
+/// Starts the OS thread that drives processor `index`, which has been counted awake.
+pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()> {
+    let name = format!("{}-{index}", shared.config.thread_name);
+    let shared = shared.clone();
+    thread::start(name, move || {
+        let _prepared = thread::prepare_machine(shared.config.pin_to_cores.then_some(index));
+        worker::machine(shared, index);
+    })
+}

@@ -1,0 +1,250 @@
+//! The monitor: one thread per runtime that sees to what no machine can see to itself.
+//!
+//! Each tick, a millisecond where somebody could be helped by it and ten otherwise:
+//!
+//! - it advances the time slice every [`SLICE`];
+//! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
+//! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
+//!   to it goes to the injector;
+//! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine
+//!   is free for it, a spare one is started;
+//! - memory of idle stacks goes back to the system every [`TRIM`].
+//!
+//! It sleeps when all machines do, and ends a runtime whose grace period is over.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::prim::sync::Arc;
+use crate::prim::thread;
+use crate::prim::untracked::Ordering;
+use crate::scheduler::inbox::Posted;
+use crate::scheduler::processor::Processor;
+use crate::scheduler::{Phase, Shared, start_machine};
+use crate::task::error::JoinError;
+
+const TICK: Duration = Duration::from_millis(1);
+const LAZY_TICK: Duration = Duration::from_millis(10);
+const SLICE: Duration = Duration::from_millis(10);
+const STUCK: Duration = Duration::from_millis(10);
+/// When a stuck task that keeps others waiting is named on stderr.
+const NAMED: Duration = Duration::from_secs(1);
+const TRIM: Duration = Duration::from_secs(1);
+/// How long all machines sleep before the monitor does: waking it costs a system call.
+const LINGER: Duration = Duration::from_millis(20);
+/// The most tasks that a report lists.
+const LISTED: usize = 20;
+
+struct Monitor {
+    shared: Arc<Shared>,
+    watched: Vec<Watched>,
+    now: Instant,
+    slice_began: Instant,
+    trimmed: Instant,
+    /// Since when all machines sleep.
+    quiet_since: Option<Instant>,
+    /// When the grace period ends.
+    deadline: Option<Instant>,
+}
+
+/// What the monitor remembers of a processor.
+struct Watched {
+    runs: u32,
+    since: Instant,
+    /// The last task that was named for holding its machine.
+    named: u64,
+}
+
+pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
+    let shared = shared.clone();
+    thread::start(format!("{}-monitor", shared.config.thread_name), move || Monitor::new(shared).run())
+}
+
+impl Monitor {
+    fn new(shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        let watched = shared.processors.iter().map(|_| Watched { runs: 0, since: now, named: 0 }).collect();
+        Self { shared, watched, now, slice_began: now, trimmed: now, quiet_since: None, deadline: None }
+    }
+
+    fn run(mut self) {
+        loop {
+            self.pause();
+            self.now = Instant::now();
+            if self.shared.has_ended() {
+                return;
+            }
+            if self.shared.phase() == Phase::Draining {
+                let end = *self.deadline.get_or_insert_with(|| self.now.checked_add(self.shared.config.grace).unwrap_or(far(self.now)));
+                if self.now >= end {
+                    return self.abandon();
+                }
+            }
+            if self.now - self.slice_began >= SLICE {
+                self.slice_began = self.now;
+                self.shared.slice.fetch_add(1, Ordering::Relaxed);
+            }
+            if self.now - self.trimmed >= TRIM {
+                self.trimmed = self.now;
+                self.shared.stacks.trim();
+            }
+            self.tick();
+        }
+    }
+
+    /// Waits for the next tick, or, when all machines sleep, for one of them.
+    fn pause(&mut self) {
+        let shared = &self.shared;
+        let idle = shared.idle.peek();
+        if idle.awake() > 0 || shared.phase() != Phase::Running {
+            self.quiet_since = None;
+            let lazy = shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1;
+            let next = self.now + if lazy { LAZY_TICK } else { TICK };
+            shared.monitor.park_until(self.deadline.map_or(next, |end| end.min(next)));
+            return;
+        }
+        let quiet = self.now - *self.quiet_since.get_or_insert(self.now);
+        if quiet < LINGER {
+            shared.monitor.park_until(self.now + LAZY_TICK);
+        } else if idle.monitor_sleeps() || shared.idle.monitor_sleeps() {
+            if quiet < 3 * TRIM {
+                // Long enough for two passes: the first marks what is idle, the second gives it back.
+                shared.monitor.park_until(self.now + TRIM);
+            } else {
+                shared.monitor.park();
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let shared = self.shared.clone();
+        let seated = shared.seated.load(Ordering::Relaxed);
+        let sleepers = shared.idle.peek().sleepers() > 0;
+        let mut stuck = 0;
+        let mut waiting = !shared.injector.is_empty();
+        for processor in &shared.processors[..seated] {
+            let held = self.held_for(processor);
+            if held >= STUCK {
+                stuck += 1;
+                self.name_holder(processor, held);
+            }
+            if held >= STUCK || (sleepers && !held.is_zero()) {
+                rescue(&shared, processor);
+            }
+            waiting |= !processor.stealer.is_empty() || !shared.injector.is_empty();
+        }
+        if !waiting {
+            return;
+        }
+        let idle = shared.idle.peek();
+        if idle.wants_searcher() {
+            shared.wake_searcher();
+        } else if stuck > 0 && stuck == idle.awake() {
+            self.call_spare();
+        }
+    }
+
+    /// How long the processor has been running one task, as far as the ticks tell.
+    fn held_for(&mut self, processor: &Processor) -> Duration {
+        let watched = &mut self.watched[processor.index as usize];
+        let runs = processor.runs.load(Ordering::Relaxed);
+        if watched.runs != runs || processor.running.load(Ordering::Relaxed).is_null() {
+            watched.runs = runs;
+            watched.since = self.now;
+        }
+        self.now - watched.since
+    }
+
+    /// Says on stderr which task keeps others from running, once per task.
+    fn name_holder(&mut self, processor: &Processor, held: Duration) {
+        let others = processor.live.load(Ordering::Relaxed).saturating_sub(1);
+        if held < NAMED || others == 0 {
+            return;
+        }
+        // SAFETY: a record is mapped as long as the runtime lives.
+        let label = unsafe { processor.running.load(Ordering::Relaxed).as_ref() }.and_then(|record| record.label());
+        if let Some(label) = label
+            && self.watched[processor.index as usize].named != label.id
+        {
+            self.watched[processor.index as usize].named = label.id;
+            eprintln!(
+                "greenloom: {label}, has held its thread for {} ms without suspending; {others} tasks that started there cannot run",
+                held.as_millis()
+            );
+        }
+    }
+
+    /// Makes a spare machine search: one that sleeps, or a new one.
+    fn call_spare(&self) {
+        let shared = &self.shared;
+        let seated = shared.seated.load(Ordering::Relaxed);
+        for spare in &shared.processors[shared.regular..seated] {
+            if spare.inbox.win_sleeper() {
+                let counted = shared.idle.start_search(u64::MAX);
+                debug_assert!(counted);
+                shared.wake_won(spare, true);
+                return;
+            }
+        }
+        if seated == shared.processors.len() || !shared.idle.add_machine() {
+            return;
+        }
+        shared.count_machine();
+        let started = start_machine(shared, seated);
+        if started.is_ok() {
+            shared.seated.store(seated + 1, Ordering::Relaxed);
+        } else {
+            // No thread to be had; the next tick tries again.
+            shared.idle.fell_asleep(false, true);
+            shared.machine_ended();
+        }
+    }
+
+    /// The grace period is over: ends the runtime under the tasks that are left.
+    fn abandon(&self) {
+        let shared = &self.shared;
+        shared.set_phase(Phase::Abandoned);
+        shared.idle.close_by_force();
+        let mut left = 0;
+        shared.stacks.for_each_bound(|record| {
+            if let Some(label) = record.label() {
+                left += 1;
+                if left <= LISTED {
+                    eprintln!("greenloom: still there after the grace period of {:?}: {label}", shared.config.grace);
+                }
+            }
+        });
+        if left > LISTED {
+            eprintln!("greenloom: … and {} more", left - LISTED);
+        }
+        shared.wake_everyone();
+        shared.cancel_injected();
+        shared.report_end();
+    }
+}
+
+/// A moment that does not come.
+fn far(now: Instant) -> Instant {
+    now + Duration::from_secs(60 * 60 * 24 * 365 * 30)
+}
+
+/// Takes what is not bound to a busy machine out of its next slot and its inbox.
+fn rescue(shared: &Shared, processor: &Processor) {
+    if let Some(task) = processor.next.rescue() {
+        shared.inject(task);
+    }
+    for task in processor.inbox.take() {
+        // SAFETY: taken out of the inbox (rule 2 of the header).
+        if unsafe { task.home().is_null() } {
+            shared.inject(task);
+        } else {
+            // SAFETY: as above, so still ours to post.
+            match unsafe { processor.inbox.post(task) } {
+                Posted::Queued => {}
+                Posted::WonSleeper => shared.wake_won(processor, false),
+                // SAFETY: still ours; and fresh, since a machine with a started task does not end.
+                Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where a fresh task starts, and so where it stays.
+//!
+//! A task is bound to the machine that starts it, newest first; left alone, a processor that spawns a pool of workers would start
+//! them all before anybody else wakes up. Hence:
+//!
+//! - `Near`, the default: the spawner's own queue, where others may steal it. When a processor is about to start one more task
+//!   and owns clearly more live ones than another (more than [`SLACK`] above one that idles, or twice as many and more above
+//!   one that works), it sends half of what it is ahead, oldest first, to that one's inbox. Groups up to `SLACK` stay together.
+//! - `Spread`: one processor after another.
+//! - `On(i)`: that processor, and no thief.
+
+use crate::prim::untracked::Ordering;
+use crate::scheduler::Shared;
+use crate::scheduler::inbox::Posted;
+use crate::scheduler::local::{CROWD, Local};
+use crate::scheduler::processor::{Processor, Ready};
+use crate::task::TaskPtr;
+use crate::task::error::JoinError;
+
+/// Which processor a new task starts on; see [`Builder::placement`](crate::task::Builder::placement).
+///
+/// A task stays on the processor that starts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Placement {
+    /// On the processor that spawns it, unless another one is idle or has much less to do. The default: right for tasks that
+    /// talk to their spawner, and for dividing work.
+    #[default]
+    Near,
+    /// On one processor after another: right for a pool of workers.
+    Spread,
+    /// On the processor of this number, counted from zero, whatever else happens there.
+    On(usize),
+}
+
+/// Live tasks that a processor may be ahead of an idle one.
+const SLACK: u32 = CROWD as u32;
+
+/// The same towards one that works, above twice as many.
+const SLACK_BUSY: u32 = 64;
+
+/// The most tasks sent at a time.
+const PARCEL: u32 = 64;
+
+impl Local {
+    /// Queues a new task.
+    #[inline]
+    pub(crate) fn place(&self, task: TaskPtr, placement: Placement) {
+        match placement {
+            Placement::Near => self.push_next(Ready { task, bound: false }),
+            Placement::Spread => {
+                let target = self.next_spread.get();
+                self.next_spread.set((target + 1) % self.shared.regular);
+                let target = &self.shared.processors[target];
+                if std::ptr::eq(target, self.processor()) { self.push_fresh(task) } else { self.shared.send(task, target) }
+            }
+            Placement::On(index) => {
+                let target = &self.shared.processors[index];
+                // SAFETY: the task is new and ours (rule 2 of the header).
+                unsafe { task.set_home(target) };
+                if std::ptr::eq(target, self.processor()) { self.push_ready(task) } else { self.shared.send(task, target) }
+            }
+        }
+    }
+
+    /// About to start `task` with many live ones: shares with a processor that has clearly fewer. True if `task` went there.
+    #[cold]
+    pub(crate) fn place_elsewhere(&self, task: TaskPtr) -> bool {
+        let live = self.live();
+        let regular = &self.shared.processors[..self.shared.regular];
+        let target = regular.iter().filter(|p| !std::ptr::eq(*p, self.processor())).min_by_key(|p| load(p));
+        let ahead = target.filter(|p| live > load(p) + allowance(p));
+        let Some(target) = ahead else {
+            // Not now; look again when there are some more.
+            self.look_around_at.set(live + SLACK);
+            return false;
+        };
+        let queued = self.fresh.len() as u32;
+        let parcel = ((live + queued - load(target)) / 2).min(PARCEL);
+        for _ in 0..parcel {
+            match self.steal_oldest(self.processor()) {
+                Some(oldest) => self.shared.send(oldest, target),
+                None => break,
+            }
+        }
+        // SAFETY: taken from our queue (rule 2 of the header); one that has a home already was placed here.
+        if queued > 0 || unsafe { !task.home().is_null() } {
+            return false;
+        }
+        self.shared.send(task, target);
+        true
+    }
+}
+
+/// What a processor has, or will have when it has read its mail.
+fn load(processor: &Processor) -> u32 {
+    processor.live.load(Ordering::Relaxed) + processor.placed.load(Ordering::Relaxed)
+}
+
+/// How far another processor may be ahead of this one.
+fn allowance(processor: &Processor) -> u32 {
+    let idle = processor.inbox.looks_asleep() || processor.placed.load(Ordering::Relaxed) > 0;
+    if idle { SLACK } else { load(processor) + SLACK_BUSY }
+}
+
+impl Shared {
+    /// Queues a new task of a thread that is no machine of this runtime.
+    pub(crate) fn place(&self, task: TaskPtr, placement: Placement) {
+        match placement {
+            Placement::Near => self.inject(task),
+            Placement::Spread => {
+                let turn = self.next_spread.fetch_add(1, Ordering::Relaxed) as usize;
+                self.send(task, &self.processors[turn % self.regular]);
+            }
+            Placement::On(index) => {
+                let target = &self.processors[index];
+                // SAFETY: the task is new and ours (rule 2 of the header).
+                unsafe { task.set_home(target) };
+                self.send(task, target);
+            }
+        }
+    }
+
+    /// Leaves a fresh task in a processor's inbox.
+    pub(crate) fn send(&self, task: TaskPtr, target: &Processor) {
+        target.placed.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the callers own the task.
+        match unsafe { target.inbox.post(task) } {
+            Posted::Queued => {}
+            Posted::WonSleeper => self.wake_won(target, false),
+            // SAFETY: refused, so still ours, and fresh.
+            Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
+        }
+    }
+}

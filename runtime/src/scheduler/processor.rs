@@ -1,0 +1,149 @@
+//! A processor, as far as other threads may touch it.
+
+use std::ptr::null_mut;
+
+use crossbeam_utils::CachePadded;
+
+use crate::prim::Parker;
+use crate::prim::atomic::{AtomicPtr, Ordering};
+use crate::prim::deque::{Stealer, Worker};
+use crate::prim::sync::Mutex;
+use crate::prim::untracked;
+use crate::scheduler::Shared;
+use crate::scheduler::inbox::Inbox;
+use crate::stack::record::Record;
+use crate::task::TaskPtr;
+use crate::task::header::Header;
+
+/// The right to run tasks. What its machine alone may touch is in [`Local`](super::local::Local).
+pub(crate) struct Processor {
+    pub(crate) index: u32,
+    /// The runtime it is built into; set before its machine starts.
+    shared: untracked::AtomicPtr<Shared>,
+    /// A spare runs only while the monitor wants it or tasks are bound to it; nobody else wakes it to search.
+    pub(crate) spare: bool,
+    pub(crate) inbox: CachePadded<Inbox>,
+    pub(crate) parker: Parker,
+    pub(crate) next: NextSlot,
+    pub(crate) stealer: Stealer<TaskPtr>,
+    /// The owner's end of the deque, until the machine starts.
+    seat: Mutex<Option<Worker<TaskPtr>>>,
+    /// Whoever wins the sleeping machine for work that anyone may do says so here before it unparks it: the machine then holds
+    /// the search that was counted for it.
+    pub(crate) search_granted: untracked::AtomicU32,
+    /// The stack that runs now; null between two tasks.
+    pub(crate) running: untracked::AtomicPtr<Record>,
+    /// Tasks resumed so far: the monitor sees by it whether the machine moves.
+    pub(crate) runs: untracked::AtomicU32,
+    /// Started tasks that have not ended.
+    pub(crate) live: untracked::AtomicU32,
+    /// Tasks that others have placed here and that are still in the inbox; about.
+    pub(crate) placed: untracked::AtomicU32,
+}
+
+impl Processor {
+    pub(crate) fn new(index: u32, spare: bool) -> Self {
+        let worker = Worker::new_lifo();
+        Self {
+            index,
+            shared: untracked::AtomicPtr::new(null_mut()),
+            spare,
+            inbox: CachePadded::new(Inbox::new()),
+            parker: Parker::new(),
+            next: NextSlot(AtomicPtr::new(null_mut())),
+            stealer: worker.stealer(),
+            seat: Mutex::new(Some(worker)),
+            search_granted: untracked::AtomicU32::new(0),
+            running: untracked::AtomicPtr::new(null_mut()),
+            runs: untracked::AtomicU32::new(0),
+            live: untracked::AtomicU32::new(0),
+            placed: untracked::AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn attach(&self, shared: *const Shared) {
+        self.shared.store(shared.cast_mut(), untracked::Ordering::Relaxed);
+    }
+
+    /// # Safety
+    /// The processor is attached to a runtime, and alive.
+    pub(crate) unsafe fn shared<'a>(&self) -> &'a Shared {
+        // SAFETY: a processor lives inside its runtime. Relaxed: whoever found the processor did so after the start.
+        unsafe { &*self.shared.load(untracked::Ordering::Relaxed) }
+    }
+
+    /// Takes the owner's end of the deque; `None` if a machine has it.
+    pub(crate) fn take_seat(&self) -> Option<Worker<TaskPtr>> {
+        self.seat.lock().unwrap_or_else(|e| e.into_inner()).take()
+    }
+}
+
+/// The task that runs next: what the running task has just made ready.
+///
+/// The owner puts and takes; a fresh task may also be taken by the monitor, when the owner is stuck. So a task bound to the
+/// machine is marked, and moves by plain loads and stores; a fresh one is taken by read-modify-writes.
+pub(crate) struct NextSlot(AtomicPtr<Header>);
+
+/// Marks a bound task in the slot; headers are aligned to more than two.
+const BOUND: usize = 1;
+
+/// A task, and whether it is bound to its machine (started, or placed).
+#[derive(Clone, Copy)]
+pub(crate) struct Ready {
+    pub(crate) task: TaskPtr,
+    pub(crate) bound: bool,
+}
+
+fn pack(ready: Ready) -> *mut Header {
+    if ready.bound { ready.task.as_ptr().map_addr(|a| a | BOUND) } else { ready.task.as_ptr() }
+}
+
+fn unpack(word: *mut Header) -> Option<Ready> {
+    if word.is_null() {
+        return None;
+    }
+    // SAFETY: only `pack` makes these words.
+    let task = unsafe { TaskPtr::from_raw(word.map_addr(|a| a & !BOUND)) };
+    Some(Ready { task, bound: word.addr() & BOUND != 0 })
+}
+
+impl NextSlot {
+    /// Puts a task here; what was here before comes back. By the owner.
+    #[inline]
+    pub(crate) fn put(&self, ready: Ready) -> Option<Ready> {
+        let old = self.0.load(Ordering::Relaxed);
+        if old.is_null() || old.addr() & BOUND != 0 {
+            // Nobody but the owner changes an empty slot or takes a bound task. Release: pairs with the Acquire in `rescue`.
+            self.0.store(pack(ready), Ordering::Release);
+            unpack(old)
+        } else {
+            // AcqRel: against `rescue`, which may take the old one at the same time.
+            unpack(self.0.swap(pack(ready), Ordering::AcqRel))
+        }
+    }
+
+    /// Takes the task. By the owner.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Ready> {
+        let old = self.0.load(Ordering::Relaxed);
+        if old.is_null() {
+            None
+        } else if old.addr() & BOUND != 0 {
+            self.0.store(null_mut(), Ordering::Relaxed);
+            unpack(old)
+        } else {
+            unpack(self.0.swap(null_mut(), Ordering::AcqRel))
+        }
+    }
+
+    /// Takes a fresh task out of a stuck owner's slot. By the monitor.
+    pub(crate) fn rescue(&self) -> Option<TaskPtr> {
+        let seen = self.0.load(Ordering::Relaxed);
+        if seen.is_null() || seen.addr() & BOUND != 0 {
+            return None;
+        }
+        // Acquire: pairs with the Release in `put`. If the owner has meanwhile put another task of the same address here, that
+        // one is taken: which task it is does not matter, that it is fresh does, and the word says so.
+        self.0.compare_exchange(seen, null_mut(), Ordering::AcqRel, Ordering::Relaxed).ok().and_then(unpack).map(|r| r.task)
+    }
+}

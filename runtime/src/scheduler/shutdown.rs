@@ -1,0 +1,120 @@
+//! The end of a runtime.
+//!
+//! 1. Whoever ends it sets the phase to draining, announces that in the idle word, and wins every sleeper. A machine sees the
+//!    phase before it sleeps, or is woken; every 61st pick, or when it runs dry, otherwise.
+//! 2. A machine that sees it cancels its own started tasks, and from then on starts fresh ones only to drop their closures.
+//! 3. The last machine to fall asleep, with no task alive and nothing in the injector, closes the idle word. That fails if
+//!    anything was announced since. It wakes all machines; each closes its inbox and ends; the last one reports the end.
+//! 4. If the grace period passes first, the monitor closes the word itself, names the tasks that are left, and reports the end.
+//!    Machines with tasks left park for ever, and with them stay the stacks.
+
+use crate::prim::atomic::Ordering;
+use crate::prim::untracked;
+use crate::scheduler::idle::Snapshot;
+use crate::scheduler::{Phase, Shared};
+use crate::wait::{self, Reason, Waiter, Woken};
+
+/// Whether the runtime has ended, and who waits for that.
+#[derive(Default)]
+pub(crate) struct End {
+    ended: bool,
+    waiters: Vec<Waiter>,
+}
+
+/// Spare processors that a runtime has room for: enough that two endless loops per processor leave one that moves.
+pub(crate) fn spares(regular: usize) -> usize {
+    if cfg!(greenloom_loom) { 0 } else { 2 * regular + 2 }
+}
+
+impl Shared {
+    /// Tells all tasks to unwind.
+    pub(crate) fn begin_shutdown(&self) {
+        if self.phase() != Phase::Running {
+            return;
+        }
+        self.set_phase(Phase::Draining);
+        self.idle.announce();
+        self.wake_everyone();
+        self.monitor.unpark();
+    }
+
+    /// Wakes every machine that sleeps.
+    pub(crate) fn wake_everyone(&self) {
+        for processor in &self.processors[..self.seated.load(untracked::Ordering::Relaxed)] {
+            if processor.inbox.win_sleeper() {
+                self.wake_won(processor, false);
+            }
+        }
+    }
+
+    /// Waits until all machines have ended, or the grace period has. Suspends a task, blocks a plain thread.
+    pub(crate) fn wait_for_end(&self) {
+        let publish = |waiter| {
+            let mut end = self.lock_end();
+            if !end.ended {
+                end.waiters.push(waiter);
+            }
+            !end.ended
+        };
+        if wait::block(Reason::Shutdown, publish) == Woken::Cancelled {
+            // The wait is bounded by the grace period, and whoever ends a runtime must not leave its machines behind.
+            wait::absorb(Reason::Shutdown);
+        }
+    }
+
+    fn lock_end(&self) -> impl std::ops::DerefMut<Target = End> {
+        self.end.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// All machines sleep, as of `seen`, and the caller was the last: ends the runtime if nothing is left.
+    pub(crate) fn try_close(&self, seen: Snapshot) {
+        // What a machine counted before it fell asleep is visible: the idle word orders it.
+        let alive = self.processors.iter().any(|p| p.live.load(untracked::Ordering::Relaxed) > 0);
+        if !alive && self.injector.is_empty() && self.idle.close(seen) {
+            self.wake_everyone();
+        }
+    }
+
+    /// A machine's last act.
+    pub(crate) fn machine_ended(&self) {
+        // AcqRel: the last one reports what all did.
+        if self.machines.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.report_end();
+        }
+    }
+
+    /// One more machine is about to start.
+    #[cfg(not(greenloom_loom))]
+    pub(crate) fn count_machine(&self) {
+        self.machines.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Machines from `index` on could not be started: the others end.
+    pub(crate) fn never_started(&self, index: usize) {
+        for _ in index..self.regular {
+            // Counted as asleep for good: they will never be found by a wake, since their words say awake.
+            self.idle.fell_asleep(false, true);
+            self.machine_ended();
+        }
+        self.begin_shutdown();
+    }
+
+    /// Tells whoever waits that the runtime has ended.
+    pub(crate) fn report_end(&self) {
+        let waiters = {
+            let mut end = self.lock_end();
+            end.ended = true;
+            std::mem::take(&mut end.waiters)
+        };
+        for waiter in waiters {
+            // SAFETY: taken out of the list, once.
+            unsafe { waiter.wake() };
+        }
+        self.monitor.unpark();
+    }
+
+    /// Whether all is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock_end().ended
+    }
+}

@@ -1,0 +1,251 @@
+//! The loop of a machine: pick a task, run it until it switches away, see to what it wanted; search and sleep when there is none.
+
+use crate::prim::sync::Arc;
+use crate::prim::untracked::Ordering;
+use crate::prim::{LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
+use crate::scheduler::local::{CROWD, Local};
+use crate::scheduler::processor::Processor;
+use crate::scheduler::{Phase, Shared};
+use crate::stack::record::{Record, Suspend};
+use crate::task::TaskPtr;
+use crate::task::error::JoinError;
+use crate::task::state::{Park, TransitionToParked};
+
+/// Rounds of a search after which a short queue may be robbed too.
+const POLITE_ROUNDS: u32 = 12;
+
+/// Drives processor `index` until the runtime ends.
+pub(crate) fn machine(shared: Arc<Shared>, index: usize) {
+    let Some(fresh) = shared.processors[index].take_seat() else { return };
+    let local = Local::new(shared.clone(), index, fresh);
+    thread_local::set((&raw const local).cast());
+    local.work();
+    thread_local::set(std::ptr::null());
+    drop(local);
+    shared.machine_ended();
+}
+
+/// What an idle machine is to do next.
+enum Rest {
+    Run(TaskPtr),
+    Again,
+    End,
+}
+
+impl Local {
+    fn work(&self) {
+        loop {
+            if let Some(task) = self.pick() {
+                self.run(task);
+                continue;
+            }
+            match self.rest() {
+                Rest::Run(task) => self.run(task),
+                Rest::Again => {}
+                Rest::End => return,
+            }
+        }
+    }
+
+    /// Runs a task until it switches away.
+    #[inline]
+    fn run(&self, task: TaskPtr) {
+        // SAFETY: taken from a queue of this machine, so it is ours (rule 2 of the header).
+        let record = match unsafe { task.record().as_ref() } {
+            Some(record) => record,
+            None => match self.start(task) {
+                Some(record) => record,
+                None => return,
+            },
+        };
+        let processor = self.processor();
+        processor.running.store(std::ptr::from_ref(record).cast_mut(), Ordering::Relaxed);
+        processor.runs.store(processor.runs.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        // SAFETY: bound on this thread; it came from a queue, so it is its turn.
+        let how = unsafe { record.resume() };
+        processor.running.store(std::ptr::null_mut(), Ordering::Relaxed);
+        match how {
+            Suspend::Done => self.stop(record),
+            Suspend::Yield => self.push_ready(task),
+            Suspend::Wait => self.park(task, Park::Wait, false),
+            Suspend::WaitShielded => self.park(task, Park::Wait, true),
+            Suspend::Park => self.park(task, Park::Token, false),
+            Suspend::ParkShielded => self.park(task, Park::Token, true),
+        }
+        if record.slot().canary {
+            record.check_canary();
+        }
+        if self.deferred_cancel.get() && !thread::panicking() {
+            self.cancel_deferred();
+        }
+    }
+
+    /// Gives a fresh task a stack. `None` if it went to another processor, or there is no stack.
+    #[inline]
+    fn start(&self, task: TaskPtr) -> Option<&Record> {
+        if self.live() >= self.look_around_at.get() && self.place_elsewhere(task) {
+            return None;
+        }
+        if self.draining.get() {
+            // It was queued when the runtime began to shut down: its closure is dropped, on a stack, without a run.
+            let _ = task.state().cancel();
+        }
+        let class = task.class().unwrap_or(self.shared.class);
+        match self.stacks.take(&self.shared.stacks, class) {
+            Ok(stack) => {
+                self.set_live(self.live() + 1);
+                let record = stack.record();
+                // SAFETY: both were taken just now, on this machine.
+                unsafe {
+                    task.set_home(self.processor());
+                    record.bind(task, self.processor().index);
+                }
+                Some(record)
+            }
+            Err(error) => {
+                let what = format!("greenloom: a task could not start, because there is no stack for it: {error}");
+                // SAFETY: taken from a queue, and fresh.
+                unsafe { task.fail(JoinError::panicked(Box::new(what))) };
+                None
+            }
+        }
+    }
+
+    #[inline]
+    fn stop(&self, record: &Record) {
+        self.set_live(self.live() - 1);
+        self.stacks.give(&self.shared.stacks, record.stack());
+    }
+
+    #[inline]
+    fn park(&self, task: TaskPtr, park: Park, shielded: bool) {
+        match task.state().commit(park, shielded) {
+            TransitionToParked::Parked => {}
+            TransitionToParked::Requeue => self.push_ready(task),
+        }
+    }
+
+    #[cold]
+    fn cancel_deferred(&self) {
+        self.deferred_cancel.set(false);
+        self.for_each_own(|task| {
+            if task.state().cancel_deferred() {
+                self.push_ready(task);
+            }
+        });
+    }
+
+    /// There is nothing to run: look at the inbox, at the others, and sleep.
+    #[cold]
+    fn rest(&self) -> Rest {
+        if self.take_mail() {
+            return Rest::Again;
+        }
+        if self.notice_phase() {
+            return Rest::Again;
+        }
+        if self.shared.phase() == Phase::Abandoned {
+            if self.live() > 0 {
+                // Tasks that would not end are bound to this thread: it stays, with their stacks.
+                loop {
+                    self.processor().parker.park();
+                }
+            }
+            return if self.processor().inbox.close() { Rest::End } else { Rest::Again };
+        }
+        let granted = self.processor().search_granted.swap(0, Ordering::Relaxed) != 0;
+        let searching = granted || (!self.processor().spare && self.shared.may_search());
+        if searching && let Some(task) = self.search() {
+            if self.shared.idle.end_search() && self.shared.has_work(self.processor()) {
+                self.shared.wake_searcher();
+            }
+            return Rest::Run(task);
+        }
+        if let Some(task) = self.take_injected() {
+            if searching {
+                self.shared.idle.end_search();
+            }
+            return Rest::Run(task);
+        }
+        self.sleep(searching)
+    }
+
+    /// Looks for work of others: at most `patience` rounds.
+    fn search(&self) -> Option<TaskPtr> {
+        let shared = &*self.shared;
+        let first = self.random_below(shared.processors.len());
+        let patience = if shared.regular == 1 && !self.processor().spare { 1 } else { self.patience.get() };
+        for round in 0..patience {
+            if let Some(task) = self.take_injected() {
+                return Some(task);
+            }
+            for victim in shared.others(self.processor(), first) {
+                // A short queue is left alone for some microseconds: its tasks are probably about to start where they are.
+                let len = victim.stealer.len();
+                if (len >= CROWD || (len > 0 && round >= POLITE_ROUNDS.min(patience - 1)))
+                    && let Some(task) = self.steal_some(victim, len)
+                {
+                    self.patience.set(SEARCH_ROUNDS);
+                    return Some(task);
+                }
+            }
+            if self.take_mail() {
+                // Not the search's merit; but there is something to do now.
+                return self.pick();
+            }
+            search_pause();
+        }
+        self.patience.set((self.patience.get() / 2).max(LEAST_SEARCH_ROUNDS));
+        None
+    }
+
+    /// Steals one task where there are few (in fork and join each is a large part of the work), a batch where there are many.
+    fn steal_some(&self, victim: &Processor, len: usize) -> Option<TaskPtr> {
+        if len < 4 * CROWD {
+            return self.steal_oldest(victim);
+        }
+        victim.stealer.steal_batch_and_pop(&self.fresh).success()
+    }
+
+    /// Sleeps until there is mail, or work for anyone; see `idle` for why no wake is lost.
+    fn sleep(&self, searching: bool) -> Rest {
+        let processor = self.processor();
+        let shared = &*self.shared;
+        self.stacks.release(&shared.stacks);
+        if !processor.inbox.fall_asleep() {
+            if searching {
+                shared.end_search();
+            }
+            return Rest::Again;
+        }
+        let seen = shared.idle.fell_asleep(searching, processor.spare);
+        if shared.must_stay_awake(self.draining.get()) && processor.inbox.win_sleeper() {
+            shared.count_awake(processor);
+            return Rest::Again;
+        }
+        if seen.is_closed() && processor.inbox.win_sleeper() {
+            // The runtime ended while the last mail of this processor was worked off.
+            return if processor.inbox.close() { Rest::End } else { Rest::Again };
+        }
+        if seen.awake() == 0 && self.draining.get() {
+            shared.try_close(seen);
+        }
+        processor.parker.park();
+        if shared.idle.peek().is_closed() && processor.inbox.close() { Rest::End } else { Rest::Again }
+    }
+
+    /// Cancels the machine's tasks when the runtime has begun to shut down; true if that is news.
+    #[cold]
+    pub(crate) fn notice_phase(&self) -> bool {
+        if self.draining.get() || self.shared.phase() == Phase::Running {
+            return false;
+        }
+        self.draining.set(true);
+        self.for_each_own(|task| {
+            if task.state().cancel() {
+                self.push_ready(task);
+            }
+        });
+        true
+    }
+}

@@ -1,0 +1,305 @@
+//! The guard below a stack: what stops an overflow from running into the neighbour.
+//!
+//! A slot's lowest [`GUARD_BYTES`] are never used. Touching them has to end the program with a
+//! clear report instead of corrupting another task, and there are three ways to see to that:
+//!
+//! - **Marker.** `madvise(MADV_GUARD_INSTALL)`, from Linux 6.13 on, writes a marker into the page
+//!   table. An access faults, yet the mapping stays whole, so a million guards cost no mapping at
+//!   all. The marker needs a page-table page, which the top of the same stack needs anyway (see
+//!   [`super::slab`]), and it survives `MADV_DONTNEED`, so a slot is armed once in its life.
+//! - **Mprotect.** `mprotect(PROT_NONE)` works on every kernel, but splits the mapping it lies in:
+//!   each guard adds two (itself, and what is cut off above it). A process may have
+//!   `vm.max_map_count` mappings, 65,530 by default, and the allocator, the loader and other
+//!   threads need some as well; at the limit *their* `mmap` fails too. We therefore stop at half of
+//!   the limit, 16,382 guards by default.
+//! - **Canary.** A pattern in the lowest usable bytes, which the scheduler checks at each
+//!   suspension. It costs one resident page per stack, and tells of an overflow after the fact. The
+//!   unused guard below it gives an overflow up to [`GUARD_BYTES`] of room in which it damages
+//!   nothing but the pattern. A frame with a large buffer that it does not write may step over the
+//!   pattern unnoticed.
+
+use std::{io, ptr};
+
+use super::overflow::write_stderr;
+use crate::prim::atomic::{AtomicUsize, Ordering};
+
+/// Size of the guard below each stack.
+///
+/// Rust probes its frames page by page, so one page would do for Rust alone. C code is often
+/// compiled without probes: a guard of several pages keeps a large C frame from stepping over it.
+/// With markers its size costs nothing.
+pub(crate) const GUARD_BYTES: usize = 16 * 1024;
+
+/// The page size: x86-64 has only this one for ordinary mappings.
+pub(crate) const PAGE_BYTES: usize = 4096;
+
+/// `MADV_GUARD_INSTALL` of Linux 6.13, which the `libc` crate does not name yet.
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+
+/// What an `mprotect`ed guard adds to the process's mappings.
+const MAPPINGS_PER_GUARD: usize = 2;
+
+/// Linux's default for `vm.max_map_count`, taken when `/proc` cannot be read.
+const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
+
+/// One cache line, because it is read at each suspension.
+const CANARY_WORDS: usize = 8;
+const CANARY: [u64; CANARY_WORDS] = [0x6772_6565_6e6c_6f6f; CANARY_WORDS];
+
+/// How the guard below each task's stack is made.
+///
+/// The default, [`Auto`](StackGuard::Auto), takes the best one that the running kernel has. The
+/// others are for tests and for unusual systems, and are honoured exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StackGuard {
+    /// [`Marker`](StackGuard::Marker) where the kernel has it, else
+    /// [`Mprotect`](StackGuard::Mprotect).
+    #[default]
+    Auto,
+    /// Guard markers, `MADV_GUARD_INSTALL`: an overflow faults, and no number of stacks exhausts
+    /// `vm.max_map_count`.
+    ///
+    /// Needs Linux 6.13, and memory that is not locked by `mlockall`; otherwise getting a stack is
+    /// an error.
+    Marker,
+    /// Inaccessible pages, `mprotect(PROT_NONE)`: an overflow faults, on every kernel.
+    ///
+    /// Each guard costs two mappings of `vm.max_map_count`. Once the guards of the process hold
+    /// half of that, a warning is printed, and further stacks are protected as with
+    /// [`Canary`](StackGuard::Canary).
+    Mprotect,
+    /// A pattern at the low end of the stack, checked whenever the task suspends.
+    ///
+    /// An overflow is found late, or not at all if it leaves the pattern alone. Each stack keeps
+    /// a page more in memory than with the other guards.
+    Canary,
+}
+
+/// The protection that a slot really got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Armed {
+    /// An access to the guard faults.
+    Hardware,
+    /// Only the pattern at the low end tells of an overflow.
+    Canary,
+}
+
+/// Arms the guards of one runtime.
+///
+/// It goes from better to worse and never back: after the first slot with a canary, all further
+/// ones have canaries.
+pub(crate) struct Guards {
+    way: Way,
+    /// What this value has taken of [`MAPPINGS`], returned on drop. Drop it after the memory is
+    /// unmapped.
+    mappings: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Marker { or_mprotect: bool },
+    Mprotect { max_mappings: usize },
+    Canary,
+}
+
+/// Mappings that the guards of all runtimes of this process hold. A static, because the kernel's
+/// limit is per process. The count protects no other memory, so every access to it is relaxed.
+static MAPPINGS: AtomicUsize = AtomicUsize::new(0);
+
+/// How often the warning about canaries was due: the first time it is printed. Relaxed as well.
+static WARNINGS: AtomicUsize = AtomicUsize::new(0);
+
+impl Guards {
+    pub(crate) fn new(guard: StackGuard) -> Guards {
+        let way = match guard {
+            StackGuard::Auto => Way::Marker { or_mprotect: true },
+            StackGuard::Marker => Way::Marker { or_mprotect: false },
+            StackGuard::Mprotect => Way::mprotect(),
+            StackGuard::Canary => Way::Canary,
+        };
+        Guards { way, mappings: 0 }
+    }
+
+    /// Arms the guard that begins at `guard`, and says how.
+    ///
+    /// # Errors
+    ///
+    /// Markers are forced and the kernel has none, or the kernel is out of memory for page tables.
+    /// The slot is then unchanged, and arming it may be tried again.
+    ///
+    /// # Safety
+    ///
+    /// The `GUARD_BYTES` from `guard` on, and the page that follows them, are page-aligned, mapped
+    /// readable and writable, private and anonymous, and used by nobody else.
+    pub(crate) unsafe fn arm(&mut self, guard: *mut u8) -> io::Result<Armed> {
+        loop {
+            match self.way {
+                Way::Marker { or_mprotect } => {
+                    // SAFETY: the range is ours (this function's contract) and unused, so it may
+                    // lose its contents and become inaccessible.
+                    let result =
+                        unsafe { libc::madvise(guard.cast(), GUARD_BYTES, MADV_GUARD_INSTALL) };
+                    if result == 0 {
+                        return Ok(Armed::Hardware);
+                    }
+                    let error = io::Error::last_os_error();
+                    // An older kernel says EINVAL; so does a newer one about locked memory. A
+                    // seccomp filter may say EPERM or ENOSYS.
+                    let refused = matches!(
+                        error.raw_os_error(),
+                        Some(libc::EINVAL | libc::EPERM | libc::ENOSYS)
+                    );
+                    match (refused, or_mprotect) {
+                        (true, true) => self.way = Way::mprotect(),
+                        (true, false) => return Err(markers_refused(&error)),
+                        (false, _) => return Err(out_of_memory(&error)),
+                    }
+                }
+                Way::Mprotect { max_mappings } => {
+                    if take_mappings(&MAPPINGS, max_mappings) {
+                        // SAFETY: as above.
+                        if unsafe { libc::mprotect(guard.cast(), GUARD_BYTES, libc::PROT_NONE) }
+                            == 0
+                        {
+                            self.mappings += MAPPINGS_PER_GUARD;
+                            return Ok(Armed::Hardware);
+                        }
+                        let error = io::Error::last_os_error();
+                        MAPPINGS.fetch_sub(MAPPINGS_PER_GUARD, Ordering::Relaxed);
+                        // ENOMEM: others have taken so many mappings that the limit came before our
+                        // half.
+                        if error.raw_os_error() != Some(libc::ENOMEM) {
+                            return Err(error);
+                        }
+                    }
+                    warn_of_canaries(max_mappings);
+                    self.way = Way::Canary;
+                }
+                Way::Canary => {
+                    // SAFETY: the page above the guard is writable and unused (this function's
+                    // contract).
+                    unsafe { write_canary(guard.add(GUARD_BYTES)) };
+                    return Ok(Armed::Canary);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Guards {
+    fn drop(&mut self) {
+        MAPPINGS.fetch_sub(self.mappings, Ordering::Relaxed);
+    }
+}
+
+impl Way {
+    fn mprotect() -> Way {
+        let max_map_count = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(DEFAULT_MAX_MAP_COUNT);
+        Way::Mprotect {
+            max_mappings: max_map_count / 2,
+        }
+    }
+}
+
+/// Takes what one guard needs out of `max`, or nothing if too little is left.
+fn take_mappings(taken: &AtomicUsize, max: usize) -> bool {
+    let before = taken.fetch_add(MAPPINGS_PER_GUARD, Ordering::Relaxed);
+    let granted = before.saturating_add(MAPPINGS_PER_GUARD) <= max;
+    if !granted {
+        taken.fetch_sub(MAPPINGS_PER_GUARD, Ordering::Relaxed);
+    }
+    granted
+}
+
+/// Writes the pattern to the lowest usable bytes of a stack.
+///
+/// # Safety
+///
+/// The page that begins at `bottom` is mapped, writable and used by nobody else.
+unsafe fn write_canary(bottom: *mut u8) {
+    // SAFETY: in bounds and exclusive by contract, aligned because a page is.
+    unsafe { ptr::write(bottom.cast(), CANARY) };
+}
+
+/// Whether the pattern that [`Guards::arm`] wrote at `bottom` is still there.
+///
+/// # Safety
+///
+/// `bottom` is the lowest usable byte of a mapped slot, and nobody writes to the page it begins.
+pub(crate) unsafe fn canary_intact(bottom: *const u8) -> bool {
+    // SAFETY: mapped and not written to by contract, aligned because a page is.
+    unsafe { ptr::read(bottom.cast::<[u64; CANARY_WORDS]>()) == CANARY }
+}
+
+/// Prints the warning, once per process.
+///
+/// Straight to the descriptor: a suspended task may hold the lock of `std::io::stderr`, and waiting
+/// for it here would stop every thread that needs a stack.
+fn warn_of_canaries(max_mappings: usize) {
+    if WARNINGS.fetch_add(1, Ordering::Relaxed) > 0 {
+        return;
+    }
+    let text = format!(
+        "greenloom: no mappings are left for stack guards: they may take half of vm.max_map_count, which is \
+         {max_mappings}, and each takes {MAPPINGS_PER_GUARD}.\n  Further stacks are only checked for overflow \
+         when their task suspends. Raise vm.max_map_count, or use Linux 6.13 or later, whose guards need no \
+         mappings.\n"
+    );
+    write_stderr(text.as_bytes());
+}
+
+fn markers_refused(error: &io::Error) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!(
+            "StackGuard::Marker needs Linux 6.13 or later and memory that is not locked by mlockall: \
+             madvise(MADV_GUARD_INSTALL) said: {error}. StackGuard::Auto works on every kernel"
+        ),
+    )
+}
+
+fn out_of_memory(error: &io::Error) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        format!(
+            "cannot arm the guard of a task's stack: {error}. A page table may be over the limit of the \
+             memory cgroup (memory.max)"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_granted_up_to_the_share_and_again_when_returned() {
+        let taken = AtomicUsize::new(0);
+        assert!(take_mappings(&taken, 5));
+        assert!(take_mappings(&taken, 5));
+        assert!(
+            !take_mappings(&taken, 5),
+            "a third guard would need six of five"
+        );
+        taken.fetch_sub(MAPPINGS_PER_GUARD, Ordering::Relaxed);
+        assert!(take_mappings(&taken, 5));
+    }
+
+    #[test]
+    fn a_changed_byte_of_the_pattern_is_noticed() {
+        let mut page = [[0_u64; CANARY_WORDS]; 2];
+        let bottom: *mut u8 = page.as_mut_ptr().cast();
+        // SAFETY: the array is ours, aligned for u64, and longer than the pattern.
+        unsafe {
+            assert!(!canary_intact(bottom), "zeroes are not the pattern");
+            write_canary(bottom);
+            assert!(canary_intact(bottom));
+            *bottom.add(size_of_val(&CANARY) - 1) ^= 1;
+            assert!(!canary_intact(bottom));
+        }
+    }
+}

@@ -1,0 +1,786 @@
+//! Tells which task overflowed its stack, and ends the process.
+//!
+//! An overflow is an access to the guard below a stack (see [`super::guard`]), and arrives as
+//! `SIGSEGV` (or `SIGBUS`) on the thread that made it. There is no stack left to handle it on, so
+//! each machine has an alternate one for signals ([`ensure_alternate_stack`]). The handler looks at
+//! the faulting address alone: the `si_code` of a guard marker is not that of a `PROT_NONE` page.
+//! If it lies in the guard of the task that runs on this thread, it prints which task that is and
+//! what to raise, and aborts. Any other fault is none of ours and goes to the handler that was
+//! there before, as if we were not there: usually std's, which reports overflows of plain threads,
+//! or a crash reporter's.
+//!
+//! # In a signal handler
+//!
+//! A fault may come at any instruction: inside the allocator, with a lock held, with `errno` about
+//! to be read. So nothing here that runs in the handler allocates, locks or initialises. It reads
+//! what [`install`] wrote before the handler existed, formats integers and strings with `core::fmt`
+//! into an array, and calls `write`, `sigaction`, `pthread_sigmask`, `raise` and `abort`, which
+//! POSIX lists as async-signal-safe. `errno` is left as it was found.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+// Not `crate::prim`: a signal handler needs real statics, and no model runs one.
+#[allow(clippy::disallowed_types, reason = "see above")]
+use std::sync::{Once, OnceLock};
+use std::{io, mem, ptr};
+
+use super::guard::PAGE_BYTES;
+
+/// The task whose guard was hit.
+pub(crate) struct Report<'a> {
+    pub(crate) id: u64,
+    pub(crate) name: Option<&'a str>,
+    /// Where it was spawned.
+    pub(crate) site: Option<&'static Location<'static>>,
+    pub(crate) stack_bytes: usize,
+}
+
+/// Finds the owner of an address: if `addr` lies in the guard of the task that runs on this thread,
+/// calls `say` once with what is known of that task and returns true; otherwise returns false.
+///
+/// # Safety
+///
+/// It is called inside the signal handler, on the thread that faulted, on its alternate stack. It
+/// must be async-signal-safe: no allocation, no lock, no thread-local that needs initialising. It
+/// must cope with any thread of the process, and with a fault at any point of our own code.
+pub(crate) type Lookup = unsafe fn(addr: usize, say: &mut dyn FnMut(&Report<'_>)) -> bool;
+
+/// What the handler works with. Written once, before the handler is installed.
+struct Installed {
+    lookup: Lookup,
+    previous_segv: libc::sigaction,
+    previous_bus: libc::sigaction,
+}
+
+/// The handler only calls `get`, which is one atomic load and never waits.
+#[allow(clippy::disallowed_types, reason = "see the import")]
+static INSTALLED: OnceLock<Installed> = OnceLock::new();
+
+/// Installs the handler for the whole process. Only the first call does anything; when any call
+/// returns, the handler is in place.
+///
+/// It is never removed: whoever came later may have kept its address to chain to. For the same
+/// reason a later call does not install it again on top of theirs.
+pub(crate) fn install(lookup: Lookup) {
+    #[allow(clippy::disallowed_types, reason = "see the import")]
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // The previous actions are asked for first, not taken from the call that installs ours:
+        // another thread may fault in between, and must find them.
+        INSTALLED.get_or_init(|| Installed {
+            lookup,
+            previous_segv: current_action(libc::SIGSEGV),
+            previous_bus: current_action(libc::SIGBUS),
+        });
+        let mut action = default_action();
+        action.sa_sigaction = on_fault as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        for signal in [libc::SIGSEGV, libc::SIGBUS] {
+            // SAFETY: `on_fault` has the signature that SA_SIGINFO asks for, is async-signal-safe
+            // (module doc), and finds `INSTALLED` set. With valid arguments the call cannot fail.
+            unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
+        }
+    });
+}
+
+fn default_action() -> libc::sigaction {
+    // SAFETY: all zeroes is a valid `sigaction`: SIG_DFL, an empty mask, no flags, no restorer.
+    unsafe { mem::zeroed() }
+}
+
+fn current_action(signal: libc::c_int) -> libc::sigaction {
+    let mut action = default_action();
+    // SAFETY: only asks, and `action` is there to be written to.
+    unsafe { libc::sigaction(signal, ptr::null(), &mut action) };
+    action
+}
+
+/// The handler. What it may do is told in the module doc.
+unsafe extern "C" fn on_fault(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: every thread has an `errno`, and it is only ours to access.
+    let errno = unsafe { *libc::__errno_location() };
+    let Some(installed) = INSTALLED.get() else {
+        // Cannot be, since `install` sets it first; to return would repeat the fault for ever.
+        // SAFETY: ends the process.
+        unsafe { libc::abort() }
+    };
+    // SAFETY: with SA_SIGINFO the kernel passes a filled-in `siginfo_t`.
+    let code = unsafe { (*info).si_code };
+    // A signal that was sent (`kill`, `raise`) has a sender where a fault has its address.
+    let sent = code <= 0;
+    if !sent {
+        // SAFETY: as above; for a fault, `si_addr` is the field that is filled in.
+        let addr = unsafe { (*info).si_addr() }.addr();
+        // SAFETY: this is the place that `Lookup`'s contract speaks of.
+        if unsafe { (installed.lookup)(addr, &mut print) } {
+            // SAFETY: ends the process.
+            unsafe { libc::abort() };
+        }
+    }
+    let previous = if signal == libc::SIGBUS {
+        &installed.previous_bus
+    } else {
+        &installed.previous_segv
+    };
+    // SAFETY: the arguments are those that the kernel passed for `signal`.
+    unsafe { chain(previous, signal, info, context, sent) };
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// Does what would have happened without our handler.
+///
+/// Two differences remain. A previous handler that did not ask for the alternate stack runs on it
+/// all the same. And a fault that was to be ignored takes the default action, as it does in the
+/// kernel, which would otherwise repeat it for ever.
+///
+/// # Safety
+///
+/// Called in the handler of `signal`, with its arguments; `previous` is what was installed before.
+unsafe fn chain(
+    previous: &libc::sigaction,
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+    sent: bool,
+) {
+    let default = || {
+        // SAFETY: a valid action for a valid signal.
+        unsafe { libc::sigaction(signal, &default_action(), ptr::null_mut()) };
+    };
+    if matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
+        // We return, the instruction faults again, and the process ends as the default action has
+        // it. A signal that was sent does not come again by itself; raised here, it is delivered on
+        // return.
+        default();
+        if sent {
+            // SAFETY: raising a signal has no memory contract.
+            unsafe { libc::raise(signal) };
+        }
+        return;
+    }
+
+    // What the kernel would have done on the way into that handler. On the way out of ours, it
+    // restores the signal mask.
+    if previous.sa_flags & libc::SA_RESETHAND != 0 {
+        default();
+    }
+    // SAFETY: `previous.sa_mask` is a signal set that the kernel filled in, `this_signal` is made
+    // by `sigemptyset`; the thread's mask is ours to change until the handler returns.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &previous.sa_mask, ptr::null_mut());
+        if previous.sa_flags & libc::SA_NODEFER != 0 {
+            let mut this_signal = mem::zeroed();
+            libc::sigemptyset(&mut this_signal);
+            libc::sigaddset(&mut this_signal, signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &this_signal, ptr::null_mut());
+        }
+    }
+    if previous.sa_flags & libc::SA_SIGINFO != 0 {
+        type Handler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+        // SAFETY: neither SIG_DFL nor SIG_IGN, so it is a handler's address; SA_SIGINFO tells its
+        // signature.
+        let handler =
+            unsafe { mem::transmute::<libc::sighandler_t, Handler>(previous.sa_sigaction) };
+        // SAFETY: called as the kernel would have called it.
+        unsafe { handler(signal, info, context) };
+    } else {
+        // SAFETY: as above; without SA_SIGINFO a handler takes the signal alone.
+        let handler = unsafe {
+            mem::transmute::<libc::sighandler_t, unsafe extern "C" fn(libc::c_int)>(
+                previous.sa_sigaction,
+            )
+        };
+        // SAFETY: as above.
+        unsafe { handler(signal) };
+    }
+}
+
+/// Prints the report on stderr. Runs in the handler.
+fn print(report: &Report<'_>) {
+    let mut stderr = Stderr {
+        buffer: [0; 512],
+        len: 0,
+    };
+    // Neither `Stderr` nor the formatting of strings and integers can fail.
+    let _ = write_report(&mut stderr, report);
+    stderr.flush();
+}
+
+fn write_report(out: &mut impl fmt::Write, report: &Report<'_>) -> fmt::Result {
+    write!(out, "greenloom: ")?;
+    match report.name {
+        Some(name) => write!(out, "task '{name}'")?,
+        None => write!(out, "a task without a name")?,
+    }
+    write!(out, " (id {}", report.id)?;
+    if let Some(site) = report.site {
+        write!(out, ", spawned at {site}")?;
+    }
+    writeln!(
+        out,
+        ") overflowed its stack of {} KiB",
+        report.stack_bytes / 1024
+    )?;
+    writeln!(
+        out,
+        "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less"
+    )
+}
+
+/// Collects text so that a message of usual length is one `write`, and does not mix with other
+/// threads'.
+struct Stderr {
+    buffer: [u8; 512],
+    len: usize,
+}
+
+impl Stderr {
+    fn flush(&mut self) {
+        write_stderr(&self.buffer[..self.len]);
+        self.len = 0;
+    }
+}
+
+impl fmt::Write for Stderr {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            if self.len == self.buffer.len() {
+                self.flush();
+            }
+            let (now, later) = rest.split_at(rest.len().min(self.buffer.len() - self.len));
+            self.buffer[self.len..self.len + now.len()].copy_from_slice(now);
+            self.len += now.len();
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+/// Writes to the standard error descriptor, without std's lock and buffer. Async-signal-safe.
+///
+/// Gives up silently on an error: there is nowhere to report it.
+pub(super) fn write_stderr(mut text: &[u8]) {
+    while !text.is_empty() {
+        // SAFETY: `text` is readable for its length.
+        let written = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+        match usize::try_from(written) {
+            Ok(written) => text = &text[written..],
+            // `last_os_error` reads `errno` and does not allocate.
+            Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// A thread's alternate signal stack. Dropping it puts the previous one back.
+#[must_use = "dropping it removes the alternate stack"]
+pub(crate) struct AltStack {
+    ours: Option<OurStack>,
+    /// `!Send`: an alternate stack belongs to the thread that set it.
+    _thread: PhantomData<*mut ()>,
+}
+
+struct OurStack {
+    /// A page that stays inaccessible, then the stack.
+    mapping: *mut libc::c_void,
+    bytes: usize,
+    previous: libc::stack_t,
+}
+
+/// Sees to it that signal handlers on this thread have a stack of their own, large enough for the
+/// processor's largest signal frame and for our handler.
+///
+/// std gives its threads one, but of as little as 8 KiB. If memory for a better one is not to be
+/// had, what there is stays: then an overflow may end in a plain `SIGSEGV`.
+pub(crate) fn ensure_alternate_stack() -> AltStack {
+    /// A frame without AVX-512 and AMX, for kernels that do not tell (before 5.14).
+    const USUAL_FRAME: usize = 4 * 1024;
+    /// What our handler and one that we chain to may use: at least, and comfortably.
+    const HANDLER: usize = 12 * 1024;
+    const HANDLER_COMFORTABLE: usize = 32 * 1024;
+    const MIN_NEW: usize = 64 * 1024;
+    /// Not in the `libc` crate for this target.
+    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
+
+    // SAFETY: asks for a number; an entry that does not exist is 0.
+    let frame = (unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize).max(USUAL_FRAME);
+    let previous = current_alternate_stack();
+    let enough = previous.ss_flags & libc::SS_DISABLE == 0 && previous.ss_size >= frame + HANDLER;
+    let ours = if enough {
+        None
+    } else {
+        OurStack::set(
+            (frame + HANDLER_COMFORTABLE)
+                .max(MIN_NEW)
+                .next_multiple_of(PAGE_BYTES),
+            previous,
+        )
+    };
+    AltStack {
+        ours,
+        _thread: PhantomData,
+    }
+}
+
+fn current_alternate_stack() -> libc::stack_t {
+    let mut current = libc::stack_t {
+        ss_sp: ptr::null_mut(),
+        ss_flags: libc::SS_DISABLE,
+        ss_size: 0,
+    };
+    // SAFETY: only asks, and `current` is there to be written to.
+    unsafe { libc::sigaltstack(ptr::null(), &mut current) };
+    current
+}
+
+impl OurStack {
+    /// Maps a stack of `size` bytes and makes it this thread's; `None` if either is refused.
+    fn set(size: usize, previous: libc::stack_t) -> Option<OurStack> {
+        let bytes = size + PAGE_BYTES;
+        // SAFETY: a new private mapping at an address of the kernel's choice touches nobody's
+        // memory.
+        let mapping = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if mapping == libc::MAP_FAILED {
+            return None;
+        }
+        // SAFETY: the mapping is one page longer than `size`. What becomes the alternate stack is
+        // used for nothing else, and stays mapped until `AltStack::drop` has taken it out of use.
+        let set = unsafe {
+            let stack = libc::stack_t {
+                ss_sp: mapping.byte_add(PAGE_BYTES),
+                ss_flags: 0,
+                ss_size: size,
+            };
+            libc::mprotect(stack.ss_sp, size, libc::PROT_READ | libc::PROT_WRITE) == 0
+                && libc::sigaltstack(&stack, ptr::null_mut()) == 0
+        };
+        if !set {
+            // SAFETY: ours, and not in use.
+            unsafe { libc::munmap(mapping, bytes) };
+            return None;
+        }
+        Some(OurStack {
+            mapping,
+            bytes,
+            previous,
+        })
+    }
+}
+
+impl Drop for AltStack {
+    fn drop(&mut self) {
+        let Some(ours) = &self.ours else { return };
+        // SAFETY: we are on the thread that set it (`!Send`) and not in a handler, so nothing runs
+        // on our stack. The previous one is as it was: whoever set it up outlives this scope.
+        unsafe {
+            if libc::sigaltstack(&ours.previous, ptr::null_mut()) == 0 {
+                libc::munmap(ours.mapping, ours.bytes);
+            }
+        }
+    }
+}
+
+/// Tests that end their process, or change it for good, run in one of their own.
+#[cfg(test)]
+pub(super) mod child {
+    use std::process::{Command, Output};
+
+    const TEST: &str = "GREENLOOM_TEST_IN_CHILD";
+
+    /// Runs the calling test again in a new process, and returns how that ended; `None` in that
+    /// process.
+    ///
+    /// `test` is the full path of the test, `concat!(module_path!(), "::its_name")`.
+    pub(crate) fn run(test: &str) -> Option<Output> {
+        if std::env::var_os(TEST).is_some_and(|running| running == test) {
+            let none = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            // SAFETY: a valid limit. A child that dies as expected should leave no core dump.
+            unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+            return None;
+        }
+        let (_crate, filter) = test
+            .split_once("::")
+            .expect("a path that begins with the crate");
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", filter, "--nocapture", "--test-threads=1"])
+            .env(TEST, test)
+            .output()
+            .unwrap();
+        Some(output)
+    }
+
+    /// For a child that is to end well.
+    pub(crate) fn assert_passed(output: &Output) {
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(text.contains("1 passed"), "the child ran no test: {text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::super::guard::{GUARD_BYTES, StackGuard};
+    use super::super::slab::{Class, RECORD_BYTES, Slabs, Slot};
+    use super::*;
+    use crate::prim::atomic::{AtomicUsize, Ordering};
+
+    static SITE: &Location<'static> = Location::caller();
+
+    /// Where the guard of the task begins that the child claims to run; 0 if it runs none.
+    static GUARD: AtomicUsize = AtomicUsize::new(0);
+
+    unsafe fn find_task(addr: usize, say: &mut dyn FnMut(&Report<'_>)) -> bool {
+        let guard = GUARD.load(Ordering::Relaxed);
+        let found = guard != 0 && (guard..guard + GUARD_BYTES).contains(&addr);
+        if found {
+            say(&Report {
+                id: 7,
+                name: Some("ackermann"),
+                site: Some(SITE),
+                stack_bytes: 112_896,
+            });
+        }
+        found
+    }
+
+    fn message(report: &Report<'_>) -> String {
+        let mut text = String::new();
+        write_report(&mut text, report).unwrap();
+        text
+    }
+
+    #[test]
+    fn the_message_names_the_task_and_what_to_raise() {
+        let report = Report {
+            id: 7,
+            name: Some("ackermann"),
+            site: Some(SITE),
+            stack_bytes: 112 * 1024,
+        };
+        assert_eq!(
+            message(&report),
+            format!(
+                "greenloom: task 'ackermann' (id 7, spawned at {SITE}) overflowed its stack of 112 KiB\n  give it a \
+                 larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less\n"
+            )
+        );
+    }
+
+    #[test]
+    fn the_message_does_without_name_and_site() {
+        let report = Report {
+            id: 8,
+            name: None,
+            site: None,
+            stack_bytes: 112 * 1024,
+        };
+        let text = message(&report);
+        assert!(
+            text.starts_with(
+                "greenloom: a task without a name (id 8) overflowed its stack of 112 KiB\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_message_longer_than_the_buffer_is_written_whole() {
+        let Some(output) = child::run(concat!(
+            module_path!(),
+            "::a_message_longer_than_the_buffer_is_written_whole"
+        )) else {
+            let name = "x".repeat(2000);
+            print(&Report {
+                id: 9,
+                name: Some(&name),
+                site: None,
+                stack_bytes: 1024,
+            });
+            return;
+        };
+        child::assert_passed(&output);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            text.contains(&format!("task '{}' (id 9)", "x".repeat(2000))),
+            "{text}"
+        );
+        assert!(text.contains("or recurse less\n"), "{text}");
+    }
+
+    /// Recurses until the stack ends.
+    #[inline(never)]
+    fn dig(depth: u64) -> u64 {
+        let frame = std::hint::black_box([depth; 64]);
+        if depth == u64::MAX {
+            0
+        } else {
+            dig(depth + 1) + frame[7]
+        }
+    }
+
+    extern "C" fn overflow(_: *mut libc::c_void) -> *mut libc::c_void {
+        let _alternate = ensure_alternate_stack();
+        install(find_task);
+        dig(0);
+        ptr::null_mut()
+    }
+
+    /// Runs `main` on a thread whose stack is `slot`: a machine that runs a task, without the
+    /// scheduler.
+    fn run_on(slot: Slot, main: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
+        let size = slot.top - RECORD_BYTES - slot.bottom;
+        // SAFETY: the slot was just carved and is used by nobody else until the thread is joined.
+        unsafe {
+            let mut attributes = mem::zeroed();
+            assert_eq!(libc::pthread_attr_init(&mut attributes), 0);
+            let bottom = ptr::with_exposed_provenance_mut(slot.bottom);
+            assert_eq!(
+                libc::pthread_attr_setstack(&mut attributes, bottom, size),
+                0
+            );
+            let mut thread = mem::zeroed();
+            assert_eq!(
+                libc::pthread_create(&mut thread, &attributes, main, ptr::null_mut()),
+                0
+            );
+            libc::pthread_join(thread, ptr::null_mut());
+        }
+    }
+
+    fn overflow_is_reported(test: &str, guard: StackGuard) {
+        let Some(output) = child::run(test) else {
+            let slabs = Slabs::new(guard);
+            let slot = slabs.carve(Class::DEFAULT).unwrap();
+            GUARD.store(slot.guard_range().start, Ordering::Relaxed);
+            run_on(slot, overflow);
+            unreachable!("the overflow ends the process");
+        };
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
+        assert!(
+            text.contains("greenloom: task 'ackermann' (id 7, spawned at "),
+            "{text}"
+        );
+        assert!(text.contains("overflowed its stack of 110 KiB"), "{text}");
+    }
+
+    #[test]
+    fn an_overflow_is_reported() {
+        overflow_is_reported(
+            concat!(module_path!(), "::an_overflow_is_reported"),
+            StackGuard::Auto,
+        );
+    }
+
+    #[test]
+    fn an_overflow_into_a_protected_page_is_reported() {
+        overflow_is_reported(
+            concat!(
+                module_path!(),
+                "::an_overflow_into_a_protected_page_is_reported"
+            ),
+            StackGuard::Mprotect,
+        );
+    }
+
+    /// An address that faults, in no task's guard.
+    fn forbidden_page() -> *mut u8 {
+        // SAFETY: a new private mapping.
+        let page = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                PAGE_BYTES,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        assert_ne!(page, libc::MAP_FAILED);
+        page.cast()
+    }
+
+    fn set_handler(handler: libc::sighandler_t, flags: libc::c_int) {
+        let mut action = default_action();
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        // SAFETY: the tests below pass handlers whose signatures fit their flags.
+        let result = unsafe { libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut()) };
+        assert_eq!(result, 0);
+    }
+
+    /// Handles the fault: makes the page accessible, and spoils `errno`.
+    unsafe extern "C" fn allow(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        // SAFETY: the kernel's `siginfo_t`, and the page of `forbidden_page`.
+        unsafe {
+            libc::mprotect(
+                (*info).si_addr(),
+                PAGE_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+            );
+            *libc::__errno_location() = libc::EIO;
+        }
+    }
+
+    #[test]
+    fn a_foreign_fault_reaches_the_previous_handler_and_keeps_errno() {
+        const TEST: &str = concat!(
+            module_path!(),
+            "::a_foreign_fault_reaches_the_previous_handler_and_keeps_errno"
+        );
+        let Some(output) = child::run(TEST) else {
+            set_handler(allow as *const () as usize, libc::SA_SIGINFO);
+            install(find_task);
+            let page = forbidden_page();
+            // SAFETY: `allow` makes the page writable.
+            unsafe {
+                *libc::__errno_location() = libc::EXDEV;
+                page.write_volatile(5);
+                assert_eq!(*libc::__errno_location(), libc::EXDEV);
+                assert_eq!(page.read_volatile(), 5);
+            }
+            return;
+        };
+        child::assert_passed(&output);
+    }
+
+    unsafe extern "C" fn exit_with_the_signal(signal: libc::c_int) {
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(100 + signal) };
+    }
+
+    #[test]
+    fn a_previous_handler_of_the_plain_kind_gets_the_signal() {
+        let Some(output) = child::run(concat!(
+            module_path!(),
+            "::a_previous_handler_of_the_plain_kind_gets_the_signal"
+        )) else {
+            set_handler(exit_with_the_signal as *const () as usize, 0);
+            install(find_task);
+            // SAFETY: faults, and the handler exits.
+            unsafe { forbidden_page().write_volatile(5) };
+            unreachable!("the handler exits");
+        };
+        assert_eq!(output.status.code(), Some(100 + libc::SIGSEGV));
+    }
+
+    fn foreign_fault_kills(test: &str, previous: libc::sighandler_t, fault: fn()) {
+        let Some(output) = child::run(test) else {
+            set_handler(previous, 0);
+            install(find_task);
+            fault();
+            unreachable!("the fault ends the process");
+        };
+        assert_eq!(
+            output.status.signal(),
+            Some(libc::SIGSEGV),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn touch() {
+        // SAFETY: faults, and ends the process.
+        unsafe { forbidden_page().write_volatile(5) };
+    }
+
+    fn send() {
+        // SAFETY: raising a signal has no memory contract.
+        unsafe { libc::raise(libc::SIGSEGV) };
+    }
+
+    #[test]
+    fn a_foreign_fault_takes_the_default_action() {
+        let test = concat!(module_path!(), "::a_foreign_fault_takes_the_default_action");
+        foreign_fault_kills(test, libc::SIG_DFL, touch);
+    }
+
+    #[test]
+    fn a_foreign_fault_cannot_be_ignored() {
+        let test = concat!(module_path!(), "::a_foreign_fault_cannot_be_ignored");
+        foreign_fault_kills(test, libc::SIG_IGN, touch);
+    }
+
+    #[test]
+    fn a_signal_that_was_sent_takes_the_default_action() {
+        let test = concat!(
+            module_path!(),
+            "::a_signal_that_was_sent_takes_the_default_action"
+        );
+        foreign_fault_kills(test, libc::SIG_DFL, send);
+    }
+
+    #[test]
+    fn the_second_install_leaves_a_later_handler_in_place() {
+        let Some(output) = child::run(concat!(
+            module_path!(),
+            "::the_second_install_leaves_a_later_handler_in_place"
+        )) else {
+            install(find_task);
+            set_handler(exit_with_the_signal as *const () as usize, 0);
+            install(find_task);
+            touch();
+            unreachable!("the handler exits");
+        };
+        assert_eq!(output.status.code(), Some(100 + libc::SIGSEGV));
+    }
+
+    #[test]
+    fn a_small_alternate_stack_is_replaced_and_put_back() {
+        let on_a_thread_of_its_own = || {
+            let mut small = vec![0_u8; 8 * 1024];
+            let stack = libc::stack_t {
+                ss_sp: small.as_mut_ptr().cast(),
+                ss_flags: 0,
+                ss_size: small.len(),
+            };
+            let stds = current_alternate_stack();
+            // SAFETY: `small` outlives its use, and no handler runs on this thread meanwhile.
+            assert_eq!(unsafe { libc::sigaltstack(&stack, ptr::null_mut()) }, 0);
+
+            let outer = ensure_alternate_stack();
+            let during = current_alternate_stack();
+            assert_ne!(during.ss_sp, stack.ss_sp);
+            assert!(during.ss_size >= 64 * 1024);
+            let inner = ensure_alternate_stack();
+            assert_eq!(
+                current_alternate_stack().ss_sp,
+                during.ss_sp,
+                "one that is large enough stays"
+            );
+            drop(inner);
+            assert_eq!(current_alternate_stack().ss_sp, during.ss_sp);
+            drop(outer);
+            assert_eq!(current_alternate_stack().ss_sp, stack.ss_sp);
+
+            // SAFETY: std's own, as it was.
+            assert_eq!(unsafe { libc::sigaltstack(&stds, ptr::null_mut()) }, 0);
+        };
+        std::thread::spawn(on_a_thread_of_its_own).join().unwrap();
+    }
+}

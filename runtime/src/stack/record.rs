@@ -1,0 +1,345 @@
+//! The head of a stack.
+//!
+//! ```text
+//! slot  ┌───────────────┐ top (coloured)
+//!       │ Record        │ the coroutine's state, the task, labels
+//!       ├───────────────┤ where frames begin
+//!       │ body()        │
+//!       │ the task      │ grows down
+//!       │               │
+//!       ├───────────────┤ bottom
+//!       │ guard         │
+//!       └───────────────┘
+//! ```
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
+use std::panic::Location;
+use std::ptr::{NonNull, null};
+use std::sync::Arc;
+
+use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
+
+use crate::prim::untracked::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::scheduler::local;
+use crate::stack::slab::{RECORD_BYTES, Slot};
+use crate::task::TaskPtr;
+use crate::task::header::Header;
+use crate::wait::Reason;
+
+/// What a task tells its worker when it switches away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspend {
+    /// It has ended; the stack is free.
+    Done,
+    /// It is ready to go on, after others.
+    Yield,
+    /// A partner will wake it; cancellation may.
+    Wait,
+    /// A partner will wake it; cancellation must not.
+    WaitShielded,
+    /// A token will wake it; cancellation may.
+    Park,
+    /// A token will wake it; cancellation must not.
+    ParkShielded,
+}
+
+type Body = Coroutine<(), Suspend, (), Frames>;
+
+/// The part of a slot where frames go, as corosensei wants to see it.
+struct Frames {
+    base: NonZeroUsize,
+    limit: NonZeroUsize,
+}
+
+// SAFETY: the slab has armed a guard below `bottom` (or the scheduler checks a canary there, where the system has no better; see
+// `guard`), a slot holds far more than the minimum, and the base is aligned to the record's 64 bytes.
+unsafe impl Stack for Frames {
+    fn base(&self) -> NonZeroUsize {
+        self.base
+    }
+
+    fn limit(&self) -> NonZeroUsize {
+        self.limit
+    }
+}
+
+/// The head of a stack; see the module.
+///
+/// `coroutine`, `yielder`, `task` and `no_suspend` are for the thread that runs the stack, or, while it is free, for whoever owns
+/// it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped while the runtime
+/// lives.
+#[repr(C, align(64))]
+pub(crate) struct Record {
+    coroutine: Cell<Option<NonNull<Body>>>,
+    yielder: Cell<*const Yielder<(), Suspend>>,
+    task: Cell<*mut Header>,
+    slot: Slot,
+    no_suspend: Cell<u32>,
+    room: std::cell::UnsafeCell<std::mem::MaybeUninit<Body>>,
+    /// The index of the processor that runs the stack's task.
+    home: AtomicU32,
+    reason: AtomicU8,
+    /// The task's number; zero while the stack is free.
+    id: AtomicU64,
+    site: AtomicPtr<Location<'static>>,
+    name: Mutex<Option<Arc<str>>>,
+}
+
+const _: () = assert!(size_of::<Record>() <= RECORD_BYTES);
+
+/// A stack: the address of its record. Owned by a cache, a pool, or the task it is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StackPtr(NonNull<Record>);
+
+// SAFETY: a free stack is plain memory; a bound one stays on its thread by the scheduler's rule.
+unsafe impl Send for StackPtr {}
+
+impl StackPtr {
+    /// Writes the head of a slot that is new, or whose memory was given back.
+    ///
+    /// All but the id: that is zero in such memory, and other threads may be reading it.
+    ///
+    /// # Safety
+    /// The caller owns the slot, which has no head and is mapped for as long as the stack is used.
+    pub(crate) unsafe fn create(slot: Slot) -> StackPtr {
+        let record = (slot.top - RECORD_BYTES) as *mut Record;
+        // SAFETY: the memory is the caller's, and its top is aligned to 64 bytes.
+        unsafe {
+            (&raw mut (*record).coroutine).write(Cell::new(None));
+            (&raw mut (*record).yielder).write(Cell::new(null()));
+            (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
+            (&raw mut (*record).slot).write(slot);
+            (&raw mut (*record).no_suspend).write(Cell::new(0));
+            (&raw mut (*record).home).write(AtomicU32::new(0));
+            (&raw mut (*record).reason).write(AtomicU8::new(Reason::Ready as u8));
+            (&raw mut (*record).site).write(AtomicPtr::new(std::ptr::null_mut()));
+            (&raw mut (*record).name).write(Mutex::new(None));
+            StackPtr(NonNull::new_unchecked(record))
+        }
+    }
+
+    /// The stack whose slot this is, if its head has been written and not been given back since.
+    ///
+    /// # Safety
+    /// The slot is mapped for as long as the result is used.
+    pub(crate) unsafe fn of_slot(slot: Slot) -> Option<StackPtr> {
+        let record = (slot.top - RECORD_BYTES) as *mut Record;
+        // SAFETY: mapped memory; the id is an atomic, and reads as zero where the page was given back.
+        let id = unsafe { (*record).id.load(Ordering::Acquire) };
+        if id == 0 { None } else { NonNull::new(record).map(StackPtr) }
+    }
+
+    pub(crate) fn record<'a>(self) -> &'a Record {
+        // SAFETY: a stack that somebody owns or runs on is mapped, and its record was written when it was created.
+        unsafe { self.0.as_ref() }
+    }
+
+}
+
+impl Record {
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// The stack whose head this is.
+    #[inline(always)]
+    pub(crate) fn stack(&self) -> StackPtr {
+        StackPtr(NonNull::from(self))
+    }
+
+    /// Looks whether the task overran a stack that has no other guard, and aborts if so.
+    #[cold]
+    pub(crate) fn check_canary(&self) {
+        // SAFETY: the slot is mapped, and its canary was written when it was carved.
+        if unsafe { self.slot.canary_intact() } {
+            return;
+        }
+        match self.label() {
+            Some(label) => eprintln!("greenloom: {label}, overflowed its stack; memory below it may be damaged"),
+            None => eprintln!("greenloom: a task that has just ended overflowed its stack; memory below it may be damaged"),
+        }
+        std::process::abort();
+    }
+
+    /// The task that this stack runs.
+    #[inline(always)]
+    pub(crate) fn task(&self) -> TaskPtr {
+        debug_assert!(!self.task.get().is_null());
+        // SAFETY: set by `bind`, and cleared before the task gives up the scheduler's reference.
+        unsafe { TaskPtr::from_raw(self.task.get()) }
+    }
+
+    /// Gives the stack to a fresh task.
+    ///
+    /// # Safety
+    /// The caller took both stack and task, and runs on the thread that will run them.
+    #[inline]
+    pub(crate) unsafe fn bind(&self, task: TaskPtr, home: u32) {
+        self.task.set(task.as_ptr());
+        self.home.store(home, Ordering::Relaxed);
+        self.site.store(std::ptr::from_ref(task.site()).cast_mut(), Ordering::Relaxed);
+        // Release: pairs with the readers' Acquire of the id; the labels above belong to it.
+        self.id.store(task.id(), Ordering::Release);
+        // SAFETY: the caller's promise (rule 2 of the header).
+        unsafe { task.set_record(self) };
+        if let Some(name) = task.name() {
+            self.set_name(Some(name));
+        }
+        if self.coroutine.get().is_none() {
+            self.start_coroutine();
+        }
+    }
+
+    /// The task is about to end: after this it is in no report, and nobody finds it through its stack.
+    #[inline]
+    fn unbind(&self, task: TaskPtr) {
+        if task.name_ref().is_some() {
+            self.set_name(None);
+        }
+        self.no_suspend.set(0);
+        self.id.store(0, Ordering::Release);
+        self.task.set(std::ptr::null_mut());
+    }
+
+    #[cold]
+    fn set_name(&self, name: Option<Arc<str>>) {
+        *self.name.lock().unwrap_or_else(|e| e.into_inner()) = name;
+    }
+
+    #[cold]
+    fn start_coroutine(&self) {
+        let base = NonZeroUsize::new(std::ptr::from_ref(self).addr()).expect("a reference is not null");
+        let limit = NonZeroUsize::new(self.slot.bottom).expect("a slot is not at address zero");
+        let record = self.stack();
+        let coroutine = Body::with_stack(Frames { base, limit }, move |yielder, ()| body(yielder, record));
+        // SAFETY: the room is this record's own; an earlier coroutine in it was forgotten, which leaks nothing: it stood
+        // suspended between two tasks, with nothing to drop.
+        unsafe {
+            let room = (*self.room.get()).as_mut_ptr();
+            room.write(coroutine);
+            self.coroutine.set(NonNull::new(room));
+        }
+    }
+
+    /// Switches to the stack, until its task switches away.
+    ///
+    /// # Safety
+    /// A task is bound, on this thread, and it is its turn.
+    #[inline(always)]
+    pub(crate) unsafe fn resume(&self) -> Suspend {
+        // SAFETY: bound stacks have a coroutine, and only this thread resumes it. ManuallyDrop: a coroutine's own drop would
+        // force an unwinding through tasks that may suspend in destructors; ours end by the normal loop or never.
+        let result = unsafe {
+            let mut coroutine = self.coroutine.get().unwrap_unchecked().cast::<ManuallyDrop<Body>>();
+            coroutine.as_mut().resume(())
+        };
+        match result {
+            CoroutineResult::Yield(how) => how,
+            CoroutineResult::Return(()) => unreachable!("the body of a stack never returns"),
+        }
+    }
+
+    /// Switches from the running task to its worker.
+    ///
+    /// Never inlined, so that no caller keeps a thread-local's address across it.
+    #[inline(never)]
+    pub(crate) fn suspend(&self, how: Suspend, reason: Reason) {
+        self.reason.store(reason as u8, Ordering::Relaxed);
+        // SAFETY: set by the coroutine's body before any task ran on this stack; the caller runs on it.
+        unsafe { (*self.yielder.get()).suspend(how) };
+        self.reason.store(Reason::Ready as u8, Ordering::Relaxed);
+    }
+
+    /// Panics inside `no_suspend`.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn assert_may_suspend(&self, reason: Reason) {
+        if self.no_suspend.get() != 0 {
+            refuse_to_suspend(reason);
+        }
+    }
+
+    pub(crate) fn forbid_suspension(&self) {
+        self.no_suspend.set(self.no_suspend.get() + 1);
+    }
+
+    pub(crate) fn allow_suspension(&self) {
+        self.no_suspend.set(self.no_suspend.get() - 1);
+    }
+
+    /// What reports say about the stack's task, if it has one. From any thread; the parts may be of different moments.
+    pub(crate) fn label(&self) -> Option<Label> {
+        // Acquire: pairs with the Release in `bind`.
+        let id = self.id.load(Ordering::Acquire);
+        if id == 0 {
+            return None;
+        }
+        let site = self.site.load(Ordering::Relaxed).cast_const();
+        Some(Label {
+            id,
+            name: self.name.lock().unwrap_or_else(|e| e.into_inner()).clone(),
+            // SAFETY: null, or a `&'static Location` stored by `bind`.
+            site: unsafe { site.as_ref() },
+            reason: Reason::from_u8(self.reason.load(Ordering::Relaxed)),
+        })
+    }
+
+    /// The labels, for a signal handler: without waiting for a lock, and without counting a reference.
+    #[cfg(not(greenloom_loom))]
+    pub(crate) fn with_name<R>(&self, f: impl FnOnce(u64, Option<&str>, Option<&'static Location<'static>>) -> R) -> R {
+        let name = self.name.try_lock();
+        let name = name.as_ref().ok().and_then(|name| name.as_deref());
+        // SAFETY: null, or a `&'static Location` stored by `bind`.
+        let site = unsafe { self.site.load(Ordering::Relaxed).cast_const().as_ref() };
+        f(self.id.load(Ordering::Acquire), name, site)
+    }
+
+    /// The processor whose machine runs the stack's task.
+    pub(crate) fn home(&self) -> u32 {
+        self.home.load(Ordering::Relaxed)
+    }
+}
+
+#[cold]
+#[track_caller]
+fn refuse_to_suspend(reason: Reason) -> ! {
+    panic!("a task tried to suspend inside no_suspend: it would be {}", reason.describe())
+}
+
+/// A task as reports name it.
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    pub(crate) id: u64,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) site: Option<&'static Location<'static>>,
+    pub(crate) reason: Reason,
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "task '{name}' (id {}", self.id)?,
+            None => write!(f, "task {} (", self.id)?,
+        }
+        if let Some(site) = self.site {
+            write!(f, "{}spawned at {site}", if self.name.is_some() { ", " } else { "" })?;
+        }
+        write!(f, "), {}", self.reason.describe())
+    }
+}
+
+/// What every coroutine runs: one task after another.
+fn body(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
+    let record = stack.record();
+    record.yielder.set(yielder);
+    loop {
+        let task = record.task();
+        // SAFETY: the machine bound a fresh task to this stack and resumed it. A task stays on its thread, so the machine, and
+        // its cache, outlive the call.
+        unsafe { task.run(local::machine().map(|m| m.cells()), || record.unbind(task)) };
+        yielder.suspend(Suspend::Done);
+    }
+}

@@ -1,0 +1,905 @@
+//! Memory for a million stacks, out of a few mappings.
+//!
+//! One `mmap` per stack ends near 32,000 tasks: a process may have `vm.max_map_count` mappings,
+//! 65,530 by default, and a stack with a `PROT_NONE` guard takes two. So slots are carved from
+//! slabs: mappings of up to 4 GiB that reserve addresses and no memory (`MAP_NORESERVE`), with
+//! guards that, from Linux 6.13 on, need no mapping of their own (see [`super::guard`]). A million
+//! slots of 128 KiB are 128 GiB of addresses, a thousandth of what a process has, in fewer than 40
+//! slabs.
+//!
+//! ```text
+//!   one slot, a power of two, aligned to its size
+//!
+//!    base      bottom                                top - RECORD_BYTES top       end
+//!    │  guard  │   the task's stack, growing down <──│      record      │ colour  │
+//! ```
+//!
+//! - **A slot's size is a power of two, and a slab begins at a multiple of it and of 2 MiB.** A
+//!   page of page-table entries covers an aligned 2 MiB. A slot of up to that size lies within one,
+//!   so the guard marker at its low end uses the page-table page that its top needs anyway: a
+//!   parked task costs a page of stack, and its share of a page table.
+//! - **No huge pages.** The first touch of a stack must take 4 KiB, not 2 MiB.
+//! - **The top is coloured.** Tops at the same offset in their page share the same few sets of the
+//!   first cache, and switching between many tasks then misses in it although it is nearly empty.
+//!   Each slot moves its top down by a multiple of a cache line that follows from its index alone.
+//! - **A slab never moves, shrinks or goes away** before its [`Slabs`] do: a carved slot stays
+//!   valid, and can be looked at, though nobody uses it at the moment. Reuse is the stack cache's
+//!   business, not ours.
+//!
+//! Stacks are left in core dumps: only touched pages are written, and backtraces are what a dump is
+//! for.
+
+use std::ops::Range;
+use std::{fmt, io, ptr};
+
+use super::guard::{self, Armed, GUARD_BYTES, Guards, PAGE_BYTES, StackGuard};
+use crate::prim::sync::Mutex;
+
+/// Bytes under a slot's top that are set aside for the record of the task that owns the stack.
+pub(crate) const RECORD_BYTES: usize = 256;
+
+/// The largest colour. Colour and record leave more than half of the top page to the stack itself,
+/// so that a task that does little keeps a single page resident.
+pub(crate) const MAX_COLOUR: usize = 1536;
+
+/// A cache line.
+const COLOUR_STEP: usize = 64;
+
+/// Odd, so that slots at a stride that is a power of two still go through all colours.
+const COLOURS: usize = MAX_COLOUR / COLOUR_STEP + 1;
+
+const _: () = assert!(COLOURS % 2 == 1 && MAX_COLOUR + RECORD_BYTES < PAGE_BYTES / 2);
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
+
+/// The least that a stack may be: a signal frame with AVX-512 state alone nearly fills a page.
+const MIN_STACK_BYTES: usize = 16 * KIB;
+const MAX_STACK_BYTES: usize = GIB;
+
+/// A runtime with a few tasks should not look large in tools that show virtual memory.
+const FIRST_SLAB_BYTES: usize = 64 * MIB;
+const MAX_SLAB_BYTES: usize = 4 * GIB;
+
+/// What one page of page-table entries covers.
+const PAGE_TABLE_SPAN: usize = 2 * MIB;
+
+/// A slot size: the power of two, from 64 KiB (2^16) to 2 GiB (2^31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+impl Class {
+    const MIN: u8 = 16;
+    const MAX: u8 = 31;
+
+    /// Slots of 128 KiB.
+    pub(crate) const DEFAULT: Class = Class(17);
+
+    /// How many classes there are.
+    pub(crate) const COUNT: usize = (Class::MAX - Class::MIN) as usize + 1;
+
+    /// What a slot holds besides the stack, with the largest colour.
+    const OVERHEAD: usize = GUARD_BYTES + MAX_COLOUR + RECORD_BYTES;
+
+    /// The smallest class whose slots have at least `bytes` of stack.
+    ///
+    /// Guard, colour and record come on top of `bytes`, so a size that is itself a power of two
+    /// takes the class above it: 64 KiB of stack are in a slot of 128 KiB, and 128 KiB in one of
+    /// 256 KiB. Addresses cost nothing; memory is only used where the stack is touched.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `bytes` is less than 16 KiB or more than 1 GiB.
+    pub(crate) fn for_stack(bytes: usize) -> io::Result<Class> {
+        let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        if bytes < MIN_STACK_BYTES {
+            return invalid(format!(
+                "a stack of {bytes} bytes is too small: it needs at least {}, since a signal handler may run on it",
+                Size(MIN_STACK_BYTES)
+            ));
+        }
+        if bytes > MAX_STACK_BYTES {
+            return invalid(format!(
+                "a stack of {bytes} bytes is too large: at most {} are possible; move large data to the heap",
+                Size(MAX_STACK_BYTES)
+            ));
+        }
+        let slot = (bytes + Class::OVERHEAD).next_power_of_two();
+        Ok(Class((slot.ilog2() as u8).max(Class::MIN)))
+    }
+
+    /// The size of a slot: guard, stack, record and colour.
+    pub(crate) const fn slot_bytes(self) -> usize {
+        1 << self.0
+    }
+
+    /// The stack that each slot of this class has at least, whatever its colour.
+    pub(crate) const fn usable_bytes(self) -> usize {
+        self.slot_bytes() - Class::OVERHEAD
+    }
+
+    /// A dense index, less than [`Class::COUNT`].
+    pub(crate) const fn index(self) -> usize {
+        (self.0 - Class::MIN) as usize
+    }
+}
+
+/// A place for one stack. A plain description: who may use the memory is the owner's affair.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    /// The coloured top, 64-byte aligned. The record lies directly under it, the stack under that.
+    pub(crate) top: usize,
+    /// The lowest usable byte, directly above the guard.
+    pub(crate) bottom: usize,
+    pub(crate) class: Class,
+    /// The guard does not fault: [`Slot::canary_intact`] is to be asked.
+    pub(crate) canary: bool,
+}
+
+impl Slot {
+    /// The addresses at which an access means that this stack has overflowed.
+    pub(crate) fn guard_range(&self) -> Range<usize> {
+        self.bottom - GUARD_BYTES..self.bottom
+    }
+
+    /// Whether the pattern at the low end is still there. Always true for a slot whose guard
+    /// faults.
+    ///
+    /// # Safety
+    ///
+    /// The slot's [`Slabs`] is alive, and no other thread runs on this stack.
+    pub(crate) unsafe fn canary_intact(&self) -> bool {
+        // SAFETY: a carved slot is mapped while its `Slabs` is alive, and the only other one who
+        // might write to its lowest page is the task that runs on it (this function's contract).
+        !self.canary || unsafe { guard::canary_intact(ptr::with_exposed_provenance(self.bottom)) }
+    }
+}
+
+/// The slabs of one runtime, and the slots carved from them.
+///
+/// Dropping it unmaps everything: its owner guarantees that no task is alive, and that no slot is
+/// used afterwards.
+pub(crate) struct Slabs {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// In the order in which they were mapped.
+    slabs: Vec<Slab>,
+    /// Per class, where its newest slab is in `slabs`. Only that one may have slots left.
+    newest: [Option<usize>; Class::COUNT],
+    /// Drops after `Inner::drop` has unmapped the slabs, as it must.
+    guards: Guards,
+}
+
+/// One mapping, cut into slots from its low end up.
+#[derive(Clone, Copy)]
+struct Slab {
+    base: usize,
+    bytes: usize,
+    class: Class,
+    /// Slots of the class in earlier slabs. Colours go on from there: else a class whose slabs have
+    /// one slot each would have one colour.
+    before: usize,
+    /// Slots handed out.
+    carved: usize,
+    /// How many of these have a guard that faults. They come first, since guards only get worse.
+    faulting: usize,
+}
+
+impl Slabs {
+    /// Maps nothing yet.
+    pub(crate) fn new(guard: StackGuard) -> Slabs {
+        let inner = Inner {
+            slabs: Vec::new(),
+            newest: [None; Class::COUNT],
+            guards: Guards::new(guard),
+        };
+        Slabs {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// A slot that was never used, with its guard armed. Its memory is zero.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory` if not even one slot can be mapped, or its guard not be armed; `Unsupported`
+    /// if [`StackGuard::Marker`] is forced on a kernel that has no markers. Nothing is lost by
+    /// trying again.
+    pub(crate) fn carve(&self, class: Class) -> io::Result<Slot> {
+        let mut inner = self.inner.lock().expect(NO_PANIC);
+        let Inner {
+            slabs,
+            newest,
+            guards,
+        } = &mut *inner;
+        let current = match newest[class.index()] {
+            Some(newest) if !slabs[newest].is_used_up() => newest,
+            full => {
+                let slab = Slab::map(class, full.map(|full| slabs[full]))?;
+                slabs.push(slab);
+                newest[class.index()] = Some(slabs.len() - 1);
+                slabs.len() - 1
+            }
+        };
+        slabs[current].carve(guards)
+    }
+
+    /// Calls `f` with every slot carved before the call: slab by slab, and within each class oldest
+    /// first.
+    ///
+    /// No lock is held during the calls, so `f` may carve; what it carves is not visited.
+    pub(crate) fn for_each_carved(&self, mut f: impl FnMut(Slot)) {
+        // Few and small: a million default slots are in fewer than 40 slabs.
+        let slabs = self.inner.lock().expect(NO_PANIC).slabs.clone();
+        for slab in slabs {
+            (0..slab.carved).for_each(|i| f(slab.slot(i)));
+        }
+    }
+
+    /// Gives the memory of `slot` back to the kernel, but for the `keep` bytes under its top; the
+    /// stack then reads as zero there. The slot stays carved and armed.
+    ///
+    /// Works in whole pages: one that holds a kept byte stays. With `keep == 0` the top page goes
+    /// too. A canary's page stays in any case. Where the kernel refuses (memory locked by
+    /// `mlockall`), nothing happens.
+    ///
+    /// # Safety
+    ///
+    /// `slot` was carved from `self`, and nobody needs the bytes of its stack below `top - keep`,
+    /// or has a reference to them.
+    pub(crate) unsafe fn discard(&self, slot: Slot, keep: usize) {
+        let start = if slot.canary {
+            slot.bottom + PAGE_BYTES
+        } else {
+            slot.bottom
+        };
+        let end = match keep {
+            0 => slot.top.next_multiple_of(PAGE_BYTES),
+            _ => slot.top.saturating_sub(keep) / PAGE_BYTES * PAGE_BYTES,
+        };
+        if start < end {
+            // SAFETY: page-aligned, within the slot's usable part, and mapped while `self` is
+            // alive; nobody needs its contents (this function's contract).
+            unsafe {
+                libc::madvise(
+                    ptr::with_exposed_provenance_mut(start),
+                    end - start,
+                    libc::MADV_DONTNEED,
+                )
+            };
+        }
+    }
+}
+
+const NO_PANIC: &str = "nothing panics while the slabs are locked";
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for slab in &self.slabs {
+            // SAFETY: a mapping of ours, and no slot of it is used any more (the owner's promise).
+            unsafe { unmap(slab.base, slab.bytes) };
+        }
+    }
+}
+
+impl Slab {
+    /// Maps the slab that follows `previous` in its class: twice as large, or what the system lets
+    /// us have.
+    ///
+    /// Where addresses or commitments are scarce (`ulimit -v`, `vm.overcommit_memory=2`), smaller
+    /// and smaller slabs are tried, down to a single slot.
+    fn map(class: Class, previous: Option<Slab>) -> io::Result<Slab> {
+        let slot_bytes = class.slot_bytes();
+        let (mut bytes, before) = match previous {
+            None => (FIRST_SLAB_BYTES.max(slot_bytes), 0),
+            Some(previous) => (
+                (2 * previous.bytes).min(MAX_SLAB_BYTES),
+                previous.before + previous.carved,
+            ),
+        };
+        loop {
+            match map_aligned(bytes, slot_bytes.max(PAGE_TABLE_SPAN)) {
+                Ok(base) => {
+                    return Ok(Slab {
+                        base,
+                        bytes,
+                        class,
+                        before,
+                        carved: 0,
+                        faulting: 0,
+                    });
+                }
+                // Both are powers of two, so whole slots remain.
+                Err(_) if bytes > slot_bytes => bytes /= 2,
+                Err(error) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::OutOfMemory,
+                        format!(
+                            "cannot map {} for a task's stack: {error}. Look at RLIMIT_AS (ulimit -v), \
+                             vm.overcommit_memory and vm.max_map_count",
+                            Size(slot_bytes)
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.carved * self.class.slot_bytes() == self.bytes
+    }
+
+    fn carve(&mut self, guards: &mut Guards) -> io::Result<Slot> {
+        let base = self.base + self.carved * self.class.slot_bytes();
+        // SAFETY: a slot that was not handed out is within our mapping and used by nobody, and is
+        // larger than the guard and a page.
+        let armed = unsafe { guards.arm(ptr::with_exposed_provenance_mut(base)) }?;
+        self.carved += 1;
+        if armed == Armed::Hardware {
+            self.faulting = self.carved;
+        }
+        Ok(self.slot(self.carved - 1))
+    }
+
+    /// The `i`th slot of this slab. A pure function, so that slots can be enumerated without a
+    /// list.
+    fn slot(&self, i: usize) -> Slot {
+        let base = self.base + i * self.class.slot_bytes();
+        Slot {
+            top: base + self.class.slot_bytes() - colour(self.before + i),
+            bottom: base + GUARD_BYTES,
+            class: self.class,
+            canary: i >= self.faulting,
+        }
+    }
+}
+
+/// How far the top of the class's `index`th slot lies below the slot's end.
+fn colour(index: usize) -> usize {
+    index % COLOURS * COLOUR_STEP
+}
+
+/// Maps `bytes` at a multiple of `align`, both multiples of the page size, without huge pages.
+fn map_aligned(bytes: usize, align: usize) -> io::Result<usize> {
+    let reserved = bytes + align - PAGE_BYTES;
+    // SAFETY: a new private mapping at an address of the kernel's choice touches nobody's memory.
+    let start = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            reserved,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let start = start.expose_provenance();
+    let base = start.next_multiple_of(align);
+    // SAFETY: what was reserved for the alignment's sake, on both sides, goes back unused.
+    unsafe {
+        unmap(start, base - start);
+        unmap(base + bytes, start + reserved - (base + bytes));
+    }
+    // SAFETY: the mapping is ours. A kernel without huge pages refuses, and has done what we want.
+    unsafe {
+        libc::madvise(
+            ptr::with_exposed_provenance_mut(base),
+            bytes,
+            libc::MADV_NOHUGEPAGE,
+        )
+    };
+    Ok(base)
+}
+
+/// Unmaps a range, which may be empty.
+///
+/// This can fail only for want of mappings, when it cuts a hole into one that the kernel has merged
+/// with a neighbour. Then addresses stay reserved, which harms nobody.
+///
+/// # Safety
+///
+/// The range is page-aligned, part of a mapping of the caller's, and used by nobody.
+unsafe fn unmap(start: usize, bytes: usize) {
+    if bytes > 0 {
+        // SAFETY: this function's contract.
+        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(start), bytes) };
+    }
+}
+
+/// A number of bytes for an error message, in the largest unit that divides it.
+struct Size(usize);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, name) = [(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")]
+            .into_iter()
+            .find(|(unit, _)| self.0.is_multiple_of(*unit))
+            .unwrap_or((1, "bytes"));
+        write!(f, "{} {name}", self.0 / unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::mem;
+
+    use super::super::overflow::child;
+    use super::*;
+
+    fn classes() -> impl Iterator<Item = Class> {
+        (Class::MIN..=Class::MAX).map(Class)
+    }
+
+    /// What `write` says to reading a byte at `addr`: the kernel finds out without a signal.
+    fn readable(addr: usize) -> bool {
+        let mut pipe = [0; 2];
+        // SAFETY: `pipe` has room for two descriptors; `write` checks the address; both ends are
+        // ours to close.
+        unsafe {
+            assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+            let written = libc::write(pipe[1], ptr::with_exposed_provenance(addr), 1);
+            let error = io::Error::last_os_error();
+            libc::close(pipe[0]);
+            libc::close(pipe[1]);
+            assert!(
+                written == 1 || error.raw_os_error() == Some(libc::EFAULT),
+                "{error}"
+            );
+            written == 1
+        }
+    }
+
+    fn touch_pages(range: Range<usize>) {
+        for page in range.step_by(PAGE_BYTES) {
+            // SAFETY: callers pass the usable part of a slot that is theirs.
+            unsafe { ptr::with_exposed_provenance_mut::<u8>(page + 8).write_volatile(1) };
+        }
+    }
+
+    /// The usable part of a slot, in whole pages: up to the slot's end.
+    fn usable_pages(slot: Slot) -> Range<usize> {
+        slot.bottom..slot.top.next_multiple_of(PAGE_BYTES)
+    }
+
+    fn resident_pages(range: Range<usize>) -> usize {
+        let mut pages = vec![0_u8; range.len() / PAGE_BYTES];
+        let start = ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: page-aligned and mapped; one byte of `pages` for each page.
+        let result = unsafe { libc::mincore(start, range.len(), pages.as_mut_ptr()) };
+        assert_eq!(result, 0);
+        pages.iter().filter(|&&page| page & 1 == 1).count()
+    }
+
+    /// How many of the process's mappings lie in these slabs.
+    fn mappings(slabs: &Slabs) -> usize {
+        let slabs = slabs.inner.lock().unwrap().slabs.clone();
+        let in_slabs = |line: &str| {
+            let (start, rest) = line.split_once('-').unwrap();
+            let (end, _) = rest.split_once(' ').unwrap();
+            let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).unwrap());
+            slabs
+                .iter()
+                .any(|slab| start < slab.base + slab.bytes && slab.base < end)
+        };
+        std::fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .filter(|line| in_slabs(line))
+            .count()
+    }
+
+    /// Slabs with forced markers; `None`, with a word about it, where the kernel has none.
+    fn with_markers() -> Option<(Slabs, Slot)> {
+        let slabs = Slabs::new(StackGuard::Marker);
+        match slabs.carve(Class::DEFAULT) {
+            Ok(slot) => Some((slabs, slot)),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+                assert!(error.to_string().contains("Linux 6.13"), "{error}");
+                println!("not tested: {error}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn a_stack_gets_at_least_the_bytes_asked_for() {
+        for bytes in [
+            16 * KIB,
+            40 * KIB,
+            64 * KIB,
+            100_000,
+            128 * KIB,
+            MIB,
+            GIB - 1,
+            GIB,
+        ] {
+            let class = Class::for_stack(bytes).unwrap();
+            assert!(class.usable_bytes() >= bytes, "{bytes}: {class:?}");
+            let smaller = class.slot_bytes() / 2;
+            assert!(
+                smaller < 64 * KIB || smaller < bytes + Class::OVERHEAD,
+                "{bytes}: {class:?} is too large"
+            );
+        }
+        for class in classes() {
+            if class.usable_bytes() <= MAX_STACK_BYTES {
+                assert_eq!(Class::for_stack(class.usable_bytes()).unwrap(), class);
+                assert_eq!(
+                    Class::for_stack(class.usable_bytes() + 1).unwrap().index(),
+                    class.index() + 1
+                );
+            }
+        }
+        assert_eq!(Class::DEFAULT.slot_bytes(), 128 * KIB);
+    }
+
+    #[test]
+    fn impossible_stack_sizes_are_refused_with_the_limits() {
+        for (bytes, limit) in [
+            (0, "16 KiB"),
+            (16 * KIB - 1, "16 KiB"),
+            (GIB + 1, "1 GiB"),
+            (usize::MAX, "1 GiB"),
+        ] {
+            let error = Class::for_stack(bytes).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(limit), "{error}");
+        }
+    }
+
+    #[test]
+    fn class_indices_are_dense() {
+        assert_eq!(
+            classes().map(Class::index).collect::<Vec<_>>(),
+            (0..Class::COUNT).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn nothing_is_mapped_before_the_first_slot() {
+        let slabs = Slabs::new(StackGuard::Auto);
+        assert!(slabs.inner.lock().unwrap().slabs.is_empty());
+    }
+
+    #[test]
+    fn colours_differ_between_neighbours_and_stay_in_the_top_page() {
+        let slabs = Slabs::new(StackGuard::Canary);
+        let slots: Vec<_> = (0..600)
+            .map(|_| slabs.carve(Class::DEFAULT).unwrap())
+            .collect();
+        let colour_of =
+            |slot: &Slot| slot.bottom - GUARD_BYTES + slot.class.slot_bytes() - slot.top;
+        for slot in &slots {
+            assert_eq!(slot.top % 64, 0);
+            assert!(colour_of(slot) <= MAX_COLOUR);
+            assert!(slot.top - RECORD_BYTES - slot.bottom >= slot.class.usable_bytes());
+        }
+        // The first slab ends within: its last slot and the next slab's first are neighbours in
+        // time.
+        assert!(slabs.inner.lock().unwrap().slabs.len() > 1);
+        for stride in [1, 2, 4, 8] {
+            assert!(
+                slots
+                    .iter()
+                    .zip(&slots[stride..])
+                    .all(|(a, b)| colour_of(a) != colour_of(b)),
+                "{stride}"
+            );
+        }
+    }
+
+    #[test]
+    fn slots_are_disjoint_aligned_and_within_one_page_table() {
+        let slabs = Slabs::new(StackGuard::Auto);
+        for class in [Class(16), Class(17), Class(20), Class(21), Class(23)] {
+            let mut seen = HashSet::new();
+            for _ in 0..70 {
+                let slot = slabs.carve(class).unwrap();
+                let base = slot.guard_range().start;
+                assert_eq!(base % class.slot_bytes(), 0);
+                assert!(seen.insert(base));
+                if class.slot_bytes() <= PAGE_TABLE_SPAN {
+                    assert_eq!(base / PAGE_TABLE_SPAN, (slot.top - 1) / PAGE_TABLE_SPAN);
+                }
+            }
+        }
+    }
+
+    fn guard_faults(slabs: &Slabs, slot: Slot) {
+        let guard = slot.guard_range();
+        assert_eq!((guard.len(), guard.end), (GUARD_BYTES, slot.bottom));
+        assert!(!slot.canary);
+        let check = |when| {
+            assert!(!readable(guard.start) && !readable(guard.end - 1), "{when}");
+            assert!(readable(slot.bottom) && readable(slot.top - 1), "{when}");
+        };
+        check("when carved");
+        touch_pages(usable_pages(slot));
+        // SAFETY: carved from these slabs, and nobody uses it.
+        unsafe { slabs.discard(slot, 0) };
+        check("after its memory was given back");
+        // SAFETY: the slabs are alive, and no task runs.
+        let intact = unsafe { slot.canary_intact() };
+        assert!(intact, "there is none to be damaged");
+    }
+
+    #[test]
+    fn a_marker_guard_faults() {
+        if let Some((slabs, slot)) = with_markers() {
+            guard_faults(&slabs, slot);
+        }
+    }
+
+    #[test]
+    fn an_mprotect_guard_faults() {
+        let slabs = Slabs::new(StackGuard::Mprotect);
+        let slot = slabs.carve(Class::DEFAULT).unwrap();
+        guard_faults(&slabs, slot);
+        assert!(mappings(&slabs) >= 2, "not a marker");
+    }
+
+    #[test]
+    fn a_canary_tells_of_an_overflow() {
+        let slabs = Slabs::new(StackGuard::Canary);
+        let slot = slabs.carve(Class::DEFAULT).unwrap();
+        assert!(slot.canary);
+        assert!(
+            readable(slot.guard_range().start),
+            "its guard does not fault"
+        );
+        // SAFETY: the slot is ours, and nobody else uses it.
+        unsafe {
+            assert!(slot.canary_intact());
+            touch_pages(slot.bottom + PAGE_BYTES..slot.top);
+            assert!(slot.canary_intact());
+            slabs.discard(slot, 0);
+            assert!(slot.canary_intact(), "giving memory back keeps it");
+            touch_pages(slot.bottom..slot.top);
+            assert!(!slot.canary_intact());
+        }
+    }
+
+    #[test]
+    fn marker_guards_cost_no_mappings() {
+        let Some((slabs, _)) = with_markers() else {
+            return;
+        };
+        for _ in 0..20_000 {
+            slabs.carve(Class::DEFAULT).unwrap();
+        }
+        // 64 MiB, doubled until the sum is 2.5 GiB: six slabs.
+        assert_eq!(slabs.inner.lock().unwrap().slabs.len(), 6);
+        assert!(mappings(&slabs) <= 6, "{}", mappings(&slabs));
+    }
+
+    #[test]
+    fn mprotect_guards_end_at_their_share_and_canaries_follow() {
+        const TEST: &str = concat!(
+            module_path!(),
+            "::mprotect_guards_end_at_their_share_and_canaries_follow"
+        );
+        let Some(output) = child::run(TEST) else {
+            let limit: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap();
+            let faulting = limit / 4;
+            if faulting > 50_000 {
+                println!("vm.max_map_count is {limit}: reaching its half would take long");
+                return;
+            }
+            let class = Class::for_stack(MIN_STACK_BYTES).unwrap();
+            for _ in 0..2 {
+                // The second turn finds that the first has returned its share.
+                let slabs = Slabs::new(StackGuard::Mprotect);
+                for _ in 0..faulting {
+                    assert!(!slabs.carve(class).unwrap().canary);
+                }
+                for _ in 0..10 {
+                    assert!(slabs.carve(class).unwrap().canary);
+                }
+                let mut kinds = Vec::new();
+                slabs.for_each_carved(|slot| kinds.push(slot.canary));
+                assert_eq!(kinds.iter().filter(|&&canary| canary).count(), 10);
+                assert!(kinds.is_sorted());
+            }
+            eprintln!("reached");
+            return;
+        };
+        child::assert_passed(&output);
+        let text = String::from_utf8_lossy(&output.stderr);
+        if text.contains("reached") {
+            assert_eq!(
+                text.matches("greenloom: no mappings are left for stack guards")
+                    .count(),
+                1,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn discard_gives_back_all_but_what_is_kept() {
+        for guard in [StackGuard::Auto, StackGuard::Mprotect, StackGuard::Canary] {
+            let slabs = Slabs::new(guard);
+            let slots = [(); 3].map(|()| slabs.carve(Class::DEFAULT).unwrap());
+            for slot in slots {
+                touch_pages(slot.bottom + PAGE_BYTES..usable_pages(slot).end);
+            }
+            let neighbours =
+                || resident_pages(usable_pages(slots[0])) + resident_pages(usable_pages(slots[2]));
+            let before = neighbours();
+
+            let slot = slots[1];
+            // A canary lives in the lowest page.
+            let canary = usize::from(slot.canary);
+            let pages = usable_pages(slot);
+            assert_eq!(
+                resident_pages(pages.clone()),
+                pages.len() / PAGE_BYTES - 1 + canary
+            );
+            let kept = ptr::with_exposed_provenance_mut::<u8>(slot.top - 3 * PAGE_BYTES);
+            // SAFETY: the slots are ours, and nobody else uses them.
+            unsafe {
+                kept.write(9);
+                slabs.discard(slot, slot.class.slot_bytes());
+                assert_eq!(
+                    resident_pages(pages.clone()),
+                    pages.len() / PAGE_BYTES - 1 + canary,
+                    "all is kept"
+                );
+                slabs.discard(slot, 3 * PAGE_BYTES);
+                assert_eq!(kept.read(), 9);
+                let with_a_kept_byte = (pages.end - kept.addr()).div_ceil(PAGE_BYTES);
+                assert_eq!(resident_pages(pages.clone()), with_a_kept_byte + canary);
+                slabs.discard(slot, 1);
+                assert_eq!(resident_pages(pages.clone()), 1 + canary);
+                slabs.discard(slot, 0);
+                assert_eq!(resident_pages(pages.clone()), canary);
+            }
+            assert_eq!(neighbours(), before);
+        }
+    }
+
+    #[test]
+    fn every_carved_slot_is_enumerated_as_it_was_carved() {
+        let slabs = Slabs::new(StackGuard::Auto);
+        let large = Class::for_stack(40 * MIB).unwrap();
+        let mut carved = [Class::DEFAULT, large].map(|class| (class, Vec::new()));
+        for _ in 0..1200 {
+            let slot = slabs.carve(Class::DEFAULT).unwrap();
+            carved[0].1.push((slot.bottom, slot.top, slot.canary));
+        }
+        for _ in 0..4 {
+            let slot = slabs.carve(large).unwrap();
+            carved[1].1.push((slot.bottom, slot.top, slot.canary));
+        }
+        let mut found = carved.clone().map(|(class, _)| (class, Vec::new()));
+        slabs.for_each_carved(|slot| {
+            let (_, found) = found
+                .iter_mut()
+                .find(|(class, _)| *class == slot.class)
+                .unwrap();
+            found.push((slot.bottom, slot.top, slot.canary));
+            // Allowed, and not visited.
+            if slot.class == large {
+                slabs.carve(large).unwrap();
+            }
+        });
+        assert_eq!(found, carved);
+    }
+
+    #[test]
+    fn scarce_addresses_give_smaller_slabs_and_then_a_clear_error() {
+        const TEST: &str = concat!(
+            module_path!(),
+            "::scarce_addresses_give_smaller_slabs_and_then_a_clear_error"
+        );
+        let Some(output) = child::run(TEST) else {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+            let limit = pages * PAGE_BYTES as u64 + 40 * MIB as u64;
+            // SAFETY: a valid limit, for this process alone.
+            let set = unsafe {
+                libc::setrlimit(
+                    libc::RLIMIT_AS,
+                    &libc::rlimit {
+                        rlim_cur: limit,
+                        rlim_max: limit,
+                    },
+                )
+            };
+            assert_eq!(set, 0);
+            let slabs = Slabs::new(StackGuard::Auto);
+            let mut count = 0;
+            let error = loop {
+                match slabs.carve(Class::DEFAULT) {
+                    Ok(_) => count += 1,
+                    Err(error) => break error,
+                }
+            };
+            // 32 MiB, and some smaller slabs out of what is left.
+            assert!((256..320).contains(&count), "{count}");
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+            let text = error.to_string();
+            assert!(
+                text.contains("cannot map 128 KiB") && text.contains("RLIMIT_AS"),
+                "{text}"
+            );
+            return;
+        };
+        child::assert_passed(&output);
+    }
+
+    #[test]
+    fn dropping_unmaps() {
+        // In a process of its own, where no other test maps something into the same place.
+        let Some(output) = child::run(concat!(module_path!(), "::dropping_unmaps")) else {
+            let slabs = Slabs::new(StackGuard::Auto);
+            let slot = slabs.carve(Class::DEFAULT).unwrap();
+            assert!(readable(slot.bottom));
+            drop(slabs);
+            assert!(!readable(slot.bottom));
+            return;
+        };
+        child::assert_passed(&output);
+    }
+
+    /// Has the kernel refuse guard markers to this thread as one before 6.13 does. False if it may
+    /// not.
+    fn refuse_markers() -> bool {
+        const MADV_GUARD_INSTALL: u32 = 102;
+        let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+        let answer = (libc::BPF_RET | libc::BPF_K) as u16;
+        let third_argument = mem::offset_of!(libc::seccomp_data, args) + 2 * size_of::<u64>();
+        let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+        let mut filter = [
+            step(load, 0, 0, mem::offset_of!(libc::seccomp_data, nr) as u32),
+            step(equal, 0, 3, libc::SYS_madvise as u32),
+            step(load, 0, 0, third_argument as u32),
+            step(equal, 0, 1, MADV_GUARD_INSTALL),
+            step(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+            step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        // SAFETY: the program is as long as it says, and the kernel copies it.
+        unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+        }
+    }
+
+    #[test]
+    fn without_markers_auto_takes_mprotect_and_forced_markers_fail() {
+        const TEST: &str = concat!(
+            module_path!(),
+            "::without_markers_auto_takes_mprotect_and_forced_markers_fail"
+        );
+        let Some(output) = child::run(TEST) else {
+            if !refuse_markers() {
+                println!("not tested: a seccomp filter is refused here");
+                return;
+            }
+            assert!(with_markers().is_none());
+            let slabs = Slabs::new(StackGuard::Auto);
+            let slots = [(); 3].map(|()| slabs.carve(Class::DEFAULT).unwrap());
+            guard_faults(&slabs, slots[1]);
+            assert!(mappings(&slabs) >= 6, "two for each guard");
+            return;
+        };
+        child::assert_passed(&output);
+    }
+}

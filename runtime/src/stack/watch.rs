@@ -1,0 +1,24 @@
+//! Makes a machine's thread report stack overflows of its tasks.
+
+use crate::scheduler::local;
+use crate::stack::overflow::{self, AltStack, Report};
+
+/// Prepares this thread, as long as the result lives.
+pub(crate) fn this_thread() -> AltStack {
+    overflow::install(lookup);
+    overflow::ensure_alternate_stack()
+}
+
+/// Whose guard the address is in: that of the task that runs on this thread, or nobody's.
+///
+/// # Safety
+/// Called by the signal handler, on the faulting thread. It reads a thread-local without a destructor, then memory of the running
+/// stack's record: no lock is waited for, nothing is allocated.
+unsafe fn lookup(addr: usize, say: &mut dyn FnMut(&Report<'_>)) -> bool {
+    let Some((_, record)) = local::running() else { return false };
+    if !record.slot().guard_range().contains(&addr) {
+        return false;
+    }
+    record.with_name(|id, name, site| say(&Report { id, name, site, stack_bytes: record.slot().class.usable_bytes() }));
+    true
+}

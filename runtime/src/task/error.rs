@@ -1,0 +1,91 @@
+//! Why a task has no result.
+
+use std::any::Any;
+use std::fmt;
+
+/// Why [`JoinHandle::join`](crate::JoinHandle::join) has no result to give: the task panicked, or it was cancelled.
+///
+/// ```
+/// greenloom::run(|| {
+///     let error = greenloom::spawn(|| panic!("no luck")).join().unwrap_err();
+///     assert!(error.is_panic());
+///     assert_eq!(error.to_string(), "task panicked: no luck");
+/// });
+/// ```
+pub struct JoinError(Cause);
+
+enum Cause {
+    Cancelled,
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl JoinError {
+    pub(crate) fn cancelled() -> Self {
+        Self(Cause::Cancelled)
+    }
+
+    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
+        Self(Cause::Panicked(payload))
+    }
+
+    /// Whether the task panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Cause::Panicked(_))
+    }
+
+    /// Whether the task was cancelled: by [`JoinHandle::cancel`](crate::JoinHandle::cancel), or because its runtime shut down.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0, Cause::Cancelled)
+    }
+
+    /// The panic's payload, to look into or to go on with through [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    /// If the task was cancelled; see [`try_into_panic`](Self::try_into_panic).
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(_) => panic!("JoinError::into_panic: the task did not panic, it was cancelled"),
+        }
+    }
+
+    /// The panic's payload, or the error itself if the task was cancelled.
+    ///
+    /// # Errors
+    /// `self`, if the task was cancelled.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.0 {
+            Cause::Panicked(payload) => Ok(payload),
+            Cause::Cancelled => Err(self),
+        }
+    }
+
+    /// The message of a panic, where it has one.
+    fn message(&self) -> Option<&str> {
+        let Cause::Panicked(payload) = &self.0 else { return None };
+        payload.downcast_ref::<&'static str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+    }
+}
+
+// SAFETY: the payload, which is only Send, is reachable through `&JoinError` in one way: `message` looks at it if it is a
+// `&'static str` or a `String`, which are Sync.
+unsafe impl Sync for JoinError {}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0, self.message()) {
+            (Cause::Cancelled, _) => f.write_str("task was cancelled"),
+            (Cause::Panicked(_), Some(message)) => write!(f, "task panicked: {message}"),
+            (Cause::Panicked(_), None) => f.write_str("task panicked"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}

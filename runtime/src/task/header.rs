@@ -1,0 +1,395 @@
+//! A task in memory: one allocation, with a header that does not know the closure's type.
+
+use std::alloc::Layout;
+use std::any::Any;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::prim::cell::UnsafeCell;
+use crate::scheduler::processor::Processor;
+use crate::stack::Class;
+use crate::stack::record::Record;
+use crate::task::cells::CellCache;
+use crate::task::error::JoinError;
+use crate::task::state::{State, TransitionByDrop, TransitionToComplete};
+use crate::wait::Waiter;
+
+/// What every task has. Who may touch which field:
+///
+/// 1. `state` is anyone's, through its transitions. `vtable`, `site`, `id` and `extra` never change after the spawn.
+/// 2. `home`, `record`: written by the machine that starts the task (or binds it, before that), read by that machine, and by
+///    whoever cleared `PARKED`, which happens after the start.
+/// 3. `link`: whoever queues the task in an inbox, until the inbox's owner has taken it out.
+/// 4. `joiner`: the join handle's owner while `JOINER` is not set; afterwards the completing task.
+/// 5. The closure and the result: the running task, until `COMPLETE` is set; then the join handle's owner.
+#[repr(C)]
+pub(crate) struct Header {
+    state: State,
+    vtable: &'static Vtable,
+    site: &'static Location<'static>,
+    id: u64,
+    home: UnsafeCell<*const Processor>,
+    record: UnsafeCell<*const Record>,
+    link: UnsafeCell<*mut Header>,
+    joiner: UnsafeCell<Waiter>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few tasks have.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) class: Option<Class>,
+}
+
+/// The operations that know the closure's and the result's type.
+struct Vtable {
+    run: unsafe fn(TaskPtr),
+    fail: unsafe fn(TaskPtr, JoinError),
+    drop_result: unsafe fn(TaskPtr),
+    take_result: unsafe fn(TaskPtr, *mut ()),
+    free: unsafe fn(TaskPtr, Option<&CellCache>),
+}
+
+/// A task's header with the room for its closure, later its result.
+#[repr(C)]
+struct TaskCell<F, T> {
+    header: Header,
+    payload: UnsafeCell<Payload<F, T>>,
+}
+
+union Payload<F, T> {
+    closure: ManuallyDrop<F>,
+    result: ManuallyDrop<Result<T, JoinError>>,
+}
+
+impl<F, T> TaskCell<F, T>
+where
+    F: FnOnce() -> T,
+{
+    const VTABLE: Vtable = Vtable {
+        run: Self::run,
+        fail: Self::fail,
+        drop_result: Self::drop_result,
+        take_result: Self::take_result,
+        free: Self::free,
+    };
+
+    fn payload(task: TaskPtr) -> *const UnsafeCell<Payload<F, T>> {
+        // SAFETY: the vtable, and so this function's type parameters, came with the cell that `task` points to.
+        unsafe { &raw const (*task.0.as_ptr().cast::<Self>()).payload }
+    }
+
+    /// Runs the closure and leaves its result.
+    ///
+    /// # Safety
+    /// On the task's own stack, once, instead of `fail`.
+    unsafe fn run(task: TaskPtr) {
+        // SAFETY: rule 5: the running task owns the closure, and this takes it once.
+        let closure = unsafe { (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure)) };
+        let result = if task.state().is_cancelled() {
+            catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(JoinError::from_payload).and(Err(JoinError::cancelled()))
+        } else {
+            catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::from_payload)
+        };
+        // SAFETY: rule 5; the closure is gone, its room is free.
+        unsafe { (*Self::payload(task)).with_mut(|p| (&raw mut (*p).result).write(ManuallyDrop::new(result))) };
+    }
+
+    /// Ends the task without running it.
+    ///
+    /// # Safety
+    /// By the machine that would have started the task, once, instead of `run`.
+    unsafe fn fail(task: TaskPtr, error: JoinError) {
+        // SAFETY: rule 5: a fresh task's closure belongs to whoever took the task from its queue.
+        unsafe {
+            let closure = (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure));
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(JoinError::from_payload);
+            let result = dropped.and(Err(error));
+            (*Self::payload(task)).with_mut(|p| (&raw mut (*p).result).write(ManuallyDrop::new(result)));
+        }
+    }
+
+    /// # Safety
+    /// Rule 5, and the result has not been taken.
+    unsafe fn drop_result(task: TaskPtr) {
+        // SAFETY: the caller's promise.
+        let result = unsafe { (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).result)) };
+        drop(result);
+    }
+
+    /// # Safety
+    /// Rule 5; `out` is room for a `Result<T, JoinError>`, and the result has not been taken.
+    unsafe fn take_result(task: TaskPtr, out: *mut ()) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let result = (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).result));
+            out.cast::<Result<T, JoinError>>().write(result);
+        }
+    }
+
+    /// # Safety
+    /// The last reference is gone, and with it closure and result.
+    unsafe fn free(task: TaskPtr, cells: Option<&CellCache>) {
+        // SAFETY: nobody else knows the cell; the payload has been taken, so only the header has anything to drop.
+        unsafe {
+            let cell = task.0.as_ptr().cast::<Self>();
+            (&raw mut (*cell).header).drop_in_place();
+            // Loom's cells have something to drop; a union drops nothing that was in it.
+            (&raw mut (*cell).payload).drop_in_place();
+            CellCache::free(cells, cell.cast(), Layout::new::<Self>());
+        }
+    }
+}
+
+/// A pointer to a task, by itself not a reference: the queues and stacks that hold it share the scheduler's one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TaskPtr(NonNull<Header>);
+
+// SAFETY: the header's rules say who may touch what from where.
+unsafe impl Send for TaskPtr {}
+
+impl TaskPtr {
+    /// Makes a fresh task. `None` if there is no memory for it; `f` is dropped then.
+    ///
+    /// # Safety
+    /// `F` and `T` go to whatever thread runs and joins the task: unless both are `Send`, the caller binds it to this thread.
+    pub(crate) unsafe fn new<F, T>(
+        f: F,
+        site: &'static Location<'static>,
+        id: u64,
+        extra: Option<Box<Extra>>,
+        cells: Option<&CellCache>,
+    ) -> Option<TaskPtr>
+    where
+        F: FnOnce() -> T,
+    {
+        let cell = NonNull::new(CellCache::alloc(cells, Layout::new::<TaskCell<F, T>>()))?.cast::<TaskCell<F, T>>();
+        // SAFETY: the room is new, and large and aligned enough.
+        unsafe {
+            (&raw mut (*cell.as_ptr()).header).write(Header {
+                state: State::new(),
+                vtable: &TaskCell::<F, T>::VTABLE,
+                site,
+                id,
+                home: UnsafeCell::new(std::ptr::null()),
+                record: UnsafeCell::new(std::ptr::null()),
+                link: UnsafeCell::new(std::ptr::null_mut()),
+                joiner: UnsafeCell::new(Waiter::NONE),
+                extra,
+            });
+            (&raw mut (*cell.as_ptr()).payload).write(UnsafeCell::new(Payload { closure: ManuallyDrop::new(f) }));
+        }
+        Some(TaskPtr(cell.cast()))
+    }
+
+    /// # Safety
+    /// `raw` came from [`as_ptr`](Self::as_ptr) of a task that still lives.
+    pub(crate) unsafe fn from_raw(raw: *mut Header) -> TaskPtr {
+        // SAFETY: `as_ptr` never gives null.
+        TaskPtr(unsafe { NonNull::new_unchecked(raw) })
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut Header {
+        self.0.as_ptr()
+    }
+
+    #[inline(always)]
+    fn header<'a>(self) -> &'a Header {
+        // SAFETY: whoever holds a TaskPtr shares a reference to the task (see the type), so the header is alive. All its fields
+        // are shared cells or never change.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn state<'a>(self) -> &'a State {
+        &self.header().state
+    }
+
+    pub(crate) fn site(self) -> &'static Location<'static> {
+        self.header().site
+    }
+
+    pub(crate) fn id(self) -> u64 {
+        self.header().id
+    }
+
+    pub(crate) fn name(self) -> Option<Arc<str>> {
+        self.header().extra.as_ref()?.name.clone()
+    }
+
+    /// The name, borrowed for as long as the caller holds the task.
+    pub(crate) fn name_ref<'a>(self) -> Option<&'a str> {
+        self.header().extra.as_ref()?.name.as_deref()
+    }
+
+    /// The stack that was asked for, if another than the runtime's.
+    #[inline]
+    pub(crate) fn class(self) -> Option<Class> {
+        self.header().extra.as_ref()?.class
+    }
+
+    /// # Safety
+    /// Rule 2.
+    #[inline]
+    pub(crate) unsafe fn home(self) -> *const Processor {
+        // SAFETY: rule 2.
+        self.header().home.with(|p| unsafe { *p })
+    }
+
+    /// # Safety
+    /// Rule 2.
+    #[inline]
+    pub(crate) unsafe fn set_home(self, home: *const Processor) {
+        // SAFETY: rule 2.
+        self.header().home.with_mut(|p| unsafe { *p = home });
+    }
+
+    /// The stack record; null while the task is fresh.
+    ///
+    /// # Safety
+    /// Rule 2.
+    #[inline]
+    pub(crate) unsafe fn record(self) -> *const Record {
+        // SAFETY: rule 2.
+        self.header().record.with(|p| unsafe { *p })
+    }
+
+    /// # Safety
+    /// Rule 2.
+    #[inline]
+    pub(crate) unsafe fn set_record(self, record: *const Record) {
+        // SAFETY: rule 2.
+        self.header().record.with_mut(|p| unsafe { *p = record });
+    }
+
+    /// # Safety
+    /// Rule 3.
+    pub(crate) unsafe fn link(self) -> *mut Header {
+        // SAFETY: rule 3.
+        self.header().link.with(|p| unsafe { *p })
+    }
+
+    /// # Safety
+    /// Rule 3.
+    pub(crate) unsafe fn set_link(self, next: *mut Header) {
+        // SAFETY: rule 3.
+        self.header().link.with_mut(|p| unsafe { *p = next });
+    }
+
+    /// # Safety
+    /// Rule 4.
+    #[inline]
+    pub(crate) unsafe fn set_joiner(self, waiter: Waiter) {
+        // SAFETY: rule 4.
+        self.header().joiner.with_mut(|p| unsafe { *p = waiter });
+    }
+
+    /// Runs the task to its end: closure, result, completion, the joiner's wake, the scheduler's reference.
+    ///
+    /// # Safety
+    /// On the task's own stack, once, by whoever took the fresh task from its queue. The task may be gone afterwards.
+    #[inline]
+    pub(crate) unsafe fn run(self, cells: Option<&CellCache>, before_complete: impl FnOnce()) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (self.header().vtable.run)(self);
+            self.finish(cells, before_complete);
+        }
+    }
+
+    /// Ends a task that cannot be started, or never will be.
+    ///
+    /// # Safety
+    /// By whoever took the fresh task from its queue, with no current task. The task may be gone afterwards.
+    pub(crate) unsafe fn fail(self, error: JoinError) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (self.header().vtable.fail)(self, error);
+            self.finish(None, || ());
+        }
+    }
+
+    /// # Safety
+    /// The result has been written, by this caller, who holds the scheduler's reference.
+    unsafe fn finish(self, cells: Option<&CellCache>, before_complete: impl FnOnce()) {
+        let mut dropped = false;
+        if !self.state().has_handle() {
+            // A destructor that panics here has nobody to tell; the panic hook has spoken.
+            // SAFETY: no handle is left, so the result is this task's (rule 5).
+            let _ = catch_unwind(AssertUnwindSafe(|| unsafe { (self.header().vtable.drop_result)(self) }));
+            dropped = true;
+        }
+        before_complete();
+        loop {
+            match self.state().complete(dropped) {
+                TransitionToComplete::Done => return,
+                TransitionToComplete::Free => {
+                    // SAFETY: that was the last reference, and nobody was left to read the result, so it has been dropped.
+                    unsafe { self.free(cells) };
+                    return;
+                }
+                TransitionToComplete::WakeJoiner => {
+                    // SAFETY: rule 4: the completing task reads the cell after JOINER; the joiner waits for this one wake.
+                    unsafe { self.header().joiner.with(|p| *p).wake() };
+                    return;
+                }
+                TransitionToComplete::DropResult => {
+                    // SAFETY: as above; the handle went in the meantime.
+                    let _ = catch_unwind(AssertUnwindSafe(|| unsafe { (self.header().vtable.drop_result)(self) }));
+                    dropped = true;
+                }
+            }
+        }
+    }
+
+    /// Takes the result of a completed task.
+    ///
+    /// # Safety
+    /// The task is complete, `T` is its result's type, and the caller is the join handle's owner, who calls this or
+    /// [`drop_result`](Self::drop_result) once.
+    pub(crate) unsafe fn take_result<T>(self) -> Result<T, JoinError> {
+        let mut out = std::mem::MaybeUninit::<Result<T, JoinError>>::uninit();
+        // SAFETY: the caller's promise; `take_result` writes all of `out`.
+        unsafe {
+            (self.header().vtable.take_result)(self, out.as_mut_ptr().cast());
+            out.assume_init()
+        }
+    }
+
+    /// # Safety
+    /// As [`take_result`](Self::take_result).
+    pub(crate) unsafe fn drop_result(self) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.header().vtable.drop_result)(self) };
+    }
+
+    /// Gives a reference up.
+    ///
+    /// # Safety
+    /// The caller has one, and does not use it afterwards.
+    #[inline]
+    pub(crate) unsafe fn drop_ref(self, cells: Option<&CellCache>) {
+        match self.state().drop_ref() {
+            TransitionByDrop::Alive => {}
+            // SAFETY: it was the last; closure and result go before the references that guard them.
+            TransitionByDrop::Free => unsafe { self.free(cells) },
+        }
+    }
+
+    unsafe fn free(self, cells: Option<&CellCache>) {
+        // SAFETY: the callers': the last reference is gone.
+        unsafe { (self.header().vtable.free)(self, cells) };
+    }
+}
+
+/// The payload of a cancellation's unwinding: private, so that nobody else can raise or recognise it.
+pub(crate) struct Cancelled;
+
+impl JoinError {
+    pub(crate) fn from_payload(payload: Box<dyn Any + Send>) -> JoinError {
+        if payload.is::<Cancelled>() { JoinError::cancelled() } else { JoinError::panicked(payload) }
+    }
+}

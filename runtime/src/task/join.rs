@@ -1,0 +1,178 @@
+//! Waiting for a task's result, or not.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::scheduler::local;
+use crate::task::{JoinError, Task, TaskPtr, cancel};
+use crate::wait::{self, Reason, Woken};
+
+/// A spawned task's result to come. Dropping it detaches the task: it goes on, and its result is dropped when it ends.
+///
+/// ```
+/// let sum = greenloom::run(|| {
+///     let half = greenloom::spawn(|| 20 + 1);
+///     half.join().unwrap() * 2
+/// });
+/// assert_eq!(sum, 42);
+/// ```
+#[must_use = "dropping a join handle detaches the task; join it to see it end"]
+pub struct JoinHandle<T> {
+    raw: Raw<T>,
+}
+
+// SAFETY: made for tasks whose result is Send (spawn requires it); all else goes through the state word.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: by reference it only cancels, looks, and makes task handles.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+/// As [`JoinHandle`], of a task made by [`spawn_local`](crate::spawn_local), whose result need not be `Send`; nor is this.
+#[must_use = "dropping a join handle detaches the task; join it to see it end"]
+pub struct LocalJoinHandle<T> {
+    raw: Raw<T>,
+    // The result may not leave the thread.
+    _local: PhantomData<*const ()>,
+}
+
+macro_rules! handle_methods {
+    () => {
+        /// Waits for the task to end, and gives its result.
+        ///
+        /// Suspends the calling task; on a plain OS thread, blocks the thread.
+        ///
+        /// # Errors
+        /// If the task panicked or was cancelled: the [`JoinError`] says which.
+        ///
+        /// # Panics
+        /// Inside [`no_suspend`](crate::no_suspend), unless the task has ended.
+        ///
+        /// # Cancellation
+        /// A cancelled caller unwinds from here; the task that it waited for is then detached.
+        pub fn join(self) -> Result<T, JoinError> {
+            self.raw.join()
+        }
+
+        /// Whether the task has ended. Never waits; once true, `join` does not wait either.
+        pub fn is_finished(&self) -> bool {
+            self.raw.task.state().is_complete()
+        }
+
+        /// A handle to the task itself, to name it or to unpark it.
+        pub fn task(&self) -> Task {
+            Task::of(self.raw.task)
+        }
+
+        /// Asks the task to end: it unwinds from its next suspension point, or the one it waits in, and runs its destructors;
+        /// one that has not started never will, and only drops its closure. `join` then tells so by an error that
+        /// [`is_cancelled`](JoinError::is_cancelled).
+        ///
+        /// Never waits. A task that has ended does not mind. One that never suspends is not stopped.
+        pub fn cancel(&self) {
+            if self.raw.task.state().cancel() {
+                local::make_runnable(self.raw.task);
+            }
+        }
+    };
+}
+
+impl<T> JoinHandle<T> {
+    handle_methods!();
+
+    /// # Safety
+    /// As [`Raw::new`]; and the result is Send if this handle leaves its thread.
+    pub(crate) unsafe fn new(task: TaskPtr) -> Self {
+        // SAFETY: the caller's promise.
+        Self { raw: unsafe { Raw::new(task) } }
+    }
+}
+
+impl<T> LocalJoinHandle<T> {
+    handle_methods!();
+
+    /// # Safety
+    /// As [`Raw::new`]; the task is bound to this thread.
+    pub(crate) unsafe fn new(task: TaskPtr) -> Self {
+        // SAFETY: the caller's promise.
+        Self { raw: unsafe { Raw::new(task) }, _local: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("task", &self.task()).field("finished", &self.is_finished()).finish()
+    }
+}
+
+impl<T> fmt::Debug for LocalJoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalJoinHandle").field("task", &self.task()).field("finished", &self.is_finished()).finish()
+    }
+}
+
+/// The join handle's reference, and its right to the result.
+struct Raw<T> {
+    task: TaskPtr,
+    _result: PhantomData<T>,
+}
+
+impl<T> Raw<T> {
+    /// # Safety
+    /// The task was made just now, its result is a `T`, and nobody else has taken its handle.
+    unsafe fn new(task: TaskPtr) -> Self {
+        Self { task, _result: PhantomData }
+    }
+
+    fn join(self) -> Result<T, JoinError> {
+        wait_for(self.task);
+        let task = self.task;
+        std::mem::forget(self);
+        // SAFETY: complete, and this is the handle, which gives its right and its reference up here.
+        unsafe {
+            let result = task.take_result::<T>();
+            task.drop_ref(local::machine().map(|m| m.cells()));
+            result
+        }
+    }
+}
+
+/// Waits until the task is complete.
+fn wait_for(task: TaskPtr) {
+    if task.state().is_complete() {
+        return;
+    }
+    let publish = |waiter| {
+        // SAFETY: rule 4 of the header: the caller owns the join handle, and JOINER is not set.
+        unsafe { task.set_joiner(waiter) };
+        task.state().register_joiner()
+    };
+    while wait::block(Reason::Join, publish) == Woken::Cancelled {
+        if !task.state().withdraw_joiner() {
+            // The task has completed, and its wake is under way: the result counts, cancellation comes at the next suspension.
+            wait::absorb(Reason::Join);
+            return;
+        }
+        // Unwinds now, unless that has to wait.
+        if let Some((_, record)) = local::running() {
+            cancel::raise_or_defer(record.task());
+        }
+    }
+}
+
+impl<T> Drop for Raw<T> {
+    fn drop(&mut self) {
+        if self.task.state().detach() {
+            return;
+        }
+        /// Gives the reference up even if the result's destructor panics.
+        struct Reference(TaskPtr);
+        impl Drop for Reference {
+            fn drop(&mut self) {
+                // SAFETY: the handle's own.
+                unsafe { self.0.drop_ref(local::machine().map(|m| m.cells())) };
+            }
+        }
+        let reference = Reference(self.task);
+        // SAFETY: complete, and the handle goes without having taken the result.
+        unsafe { reference.0.drop_result() };
+    }
+}

@@ -1,0 +1,255 @@
+//! Tasks: how they are made, joined, named, woken and cancelled.
+//!
+//! A task is one allocation: a [header](header) and the room for its closure, which later holds the result. Its life is a
+//! [state word](state).
+
+pub(crate) mod cancel;
+pub(crate) mod cells;
+pub(crate) mod error;
+pub(crate) mod header;
+mod join;
+mod spawn;
+pub(crate) mod state;
+
+use std::fmt;
+use std::panic::Location;
+use std::thread::Thread;
+
+pub use crate::scheduler::placement::Placement;
+pub use error::JoinError;
+pub(crate) use header::TaskPtr;
+pub use join::{JoinHandle, LocalJoinHandle};
+pub use spawn::{Builder, spawn, spawn_local};
+pub(crate) use spawn::spawn_on;
+
+use crate::scheduler::local;
+use crate::stack::record::Suspend;
+use crate::wait::Reason;
+
+/// A handle to a task, to name it and to wake it from [`park`]; or to a plain thread, where [`current`] was called on one.
+///
+/// Cloning is cheap. It keeps neither the task running nor its result.
+///
+/// ```
+/// greenloom::run(|| {
+///     let parent = greenloom::current();
+///     greenloom::spawn(move || parent.unpark());
+///     greenloom::park();
+/// });
+/// ```
+pub struct Task(Kind);
+
+enum Kind {
+    Green(TaskPtr),
+    Thread(Thread, u64),
+}
+
+// SAFETY: a task handle owns one reference, and what it offers goes through the state word or never changes.
+unsafe impl Send for Task {}
+// SAFETY: as above.
+unsafe impl Sync for Task {}
+
+impl Task {
+    pub(crate) fn of(task: TaskPtr) -> Task {
+        task.state().add_ref();
+        Task(Kind::Green(task))
+    }
+
+    /// The task's number, unique in the process and never used again.
+    pub fn id(&self) -> u64 {
+        match &self.0 {
+            Kind::Green(task) => task.id(),
+            Kind::Thread(_, id) => *id,
+        }
+    }
+
+    /// The name that was given with [`Builder::name`]; a thread's own name.
+    pub fn name(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Green(task) => task.name_ref(),
+            Kind::Thread(thread, _) => thread.name(),
+        }
+    }
+
+    /// Where the task was spawned. `None` for a plain thread.
+    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
+        match &self.0 {
+            Kind::Green(task) => Some(task.site()),
+            Kind::Thread(..) => None,
+        }
+    }
+
+    /// Makes the task's current or next [`park`] return.
+    ///
+    /// Never waits. From any thread or task; a task that has ended does not mind.
+    pub fn unpark(&self) {
+        match &self.0 {
+            Kind::Green(task) => {
+                if task.state().leave_token() {
+                    local::make_runnable(*task);
+                }
+            }
+            Kind::Thread(thread, _) => thread.unpark(),
+        }
+    }
+}
+
+impl Clone for Task {
+    fn clone(&self) -> Self {
+        match &self.0 {
+            Kind::Green(task) => Task::of(*task),
+            Kind::Thread(thread, id) => Task(Kind::Thread(thread.clone(), *id)),
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Kind::Green(task) = self.0 {
+            // SAFETY: this handle's reference.
+            unsafe { task.drop_ref(local::machine().map(|m| m.cells())) };
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Task");
+        out.field("id", &self.id()).field("name", &self.name());
+        if let Some(site) = self.spawned_at() {
+            out.field("spawned_at", &format_args!("{site}"));
+        }
+        out.finish()
+    }
+}
+
+/// The task that runs this code; on a plain OS thread, a handle to that thread, with a number of its own.
+///
+/// Never waits.
+///
+/// ```
+/// greenloom::run(|| assert!(greenloom::current().name().is_none()));
+/// ```
+pub fn current() -> Task {
+    if let Some((_, record)) = local::running() {
+        return Task::of(record.task());
+    }
+    thread_local! {
+        static ID: u64 = crate::prim::take_ids(1);
+    }
+    // A thread that is ending has given its number back.
+    Task(Kind::Thread(std::thread::current(), ID.try_with(|id| *id).unwrap_or(0)))
+}
+
+/// Waits until somebody calls [`Task::unpark`] on this task; returns at once if somebody has since the last `park`.
+///
+/// Suspends the task. On a plain OS thread it is [`std::thread::park`], which blocks the thread.
+///
+/// Unlike there, a task's `park` does not return by itself; but since tokens are anyone's to leave, look at your condition again.
+///
+/// # Panics
+/// Inside [`no_suspend`].
+///
+/// # Cancellation
+/// A cancelled task unwinds from here, also while it waits.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::sync::Arc;
+///
+/// greenloom::run(|| {
+///     let ready = Arc::new(AtomicBool::new(false));
+///     let waiter = greenloom::spawn({
+///         let ready = ready.clone();
+///         move || {
+///             while !ready.load(Ordering::Acquire) {
+///                 greenloom::park();
+///             }
+///         }
+///     });
+///     ready.store(true, Ordering::Release);
+///     waiter.task().unpark();
+///     waiter.join().unwrap();
+/// });
+/// ```
+#[track_caller]
+pub fn park() {
+    let Some((_, record)) = local::running() else {
+        return std::thread::park();
+    };
+    let task = record.task();
+    let shielded = cancel::raise_or_defer(task);
+    record.assert_may_suspend(Reason::Park);
+    if task.state().take_token() {
+        return;
+    }
+    record.suspend(if shielded { Suspend::ParkShielded } else { Suspend::Park }, Reason::Park);
+    if task.state().take_cancel_wake() {
+        cancel::raise_or_defer(task);
+    }
+}
+
+/// Lets others run: the task goes to the end of its processor's queue.
+///
+/// Suspends the task. On a plain OS thread it is [`std::thread::yield_now`].
+///
+/// # Panics
+/// Inside [`no_suspend`].
+///
+/// # Cancellation
+/// A cancelled task unwinds from here.
+///
+/// ```
+/// greenloom::run(|| {
+///     let other = greenloom::spawn(|| ());
+///     while !other.is_finished() {
+///         greenloom::yield_now();
+///     }
+/// });
+/// ```
+#[inline]
+#[track_caller]
+pub fn yield_now() {
+    let Some((_, record)) = local::running() else {
+        return std::thread::yield_now();
+    };
+    cancel::raise_or_defer(record.task());
+    record.assert_may_suspend(Reason::Yield);
+    record.suspend(Suspend::Yield, Reason::Yield);
+}
+
+/// Runs `f`, in which a suspension of this task is a mistake: one that would happen panics instead.
+///
+/// For code that assumes that nothing else runs on its thread in between: a borrowed thread-local, a reentrant lock, a scoped
+/// global. On a plain OS thread it only runs `f`.
+///
+/// # Panics
+/// If `f` does, or tries to suspend the task. A suspension in a destructor that runs because `f` unwinds aborts the process, as
+/// any panic there does.
+///
+/// ```
+/// thread_local! { static DEPTH: std::cell::Cell<u32> = const { std::cell::Cell::new(0) } }
+///
+/// greenloom::run(|| {
+///     greenloom::no_suspend(|| {
+///         DEPTH.set(DEPTH.get() + 1);
+///         // No other task runs on this thread here, so nobody sees the counter changed.
+///         DEPTH.set(DEPTH.get() - 1);
+///     });
+/// });
+/// ```
+pub fn no_suspend<R>(f: impl FnOnce() -> R) -> R {
+    struct Allow;
+    impl Drop for Allow {
+        fn drop(&mut self) {
+            // The same task: it did not suspend, so it is on the same record.
+            if let Some((_, record)) = local::running() {
+                record.allow_suspension();
+            }
+        }
+    }
+    let Some((_, record)) = local::running() else { return f() };
+    record.forbid_suspension();
+    let _allow = Allow;
+    f()
+}

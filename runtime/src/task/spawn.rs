@@ -1,0 +1,217 @@
+//! Starting tasks.
+
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::prim::take_ids;
+use crate::scheduler::local::{self, Local};
+use crate::scheduler::processor::Ready;
+use crate::scheduler::{Shared, placement::Placement};
+use crate::stack::Class;
+use crate::task::header::Extra;
+use crate::task::{JoinHandle, LocalJoinHandle, TaskPtr};
+
+const OUTSIDE: &str = "greenloom::spawn was called outside a runtime; call it from a task (inside greenloom::run, say), \
+     or use Runtime::spawn or Handle::spawn";
+
+/// Starts a task in the runtime of the calling task.
+///
+/// Never waits: the task runs when its turn comes, here or on another processor. It is fresh until then, and may be stolen; once
+/// it has started it stays on its thread.
+///
+/// # Panics
+/// Outside a runtime, and when there is no memory for the task. A panic in `f` stays in the task; see [`JoinHandle::join`].
+///
+/// ```
+/// greenloom::run(|| {
+///     let tasks: Vec<_> = (0..10u64).map(|i| greenloom::spawn(move || i * i)).collect();
+///     let sum: u64 = tasks.into_iter().map(|task| task.join().unwrap()).sum();
+///     assert_eq!(sum, 285);
+/// });
+/// ```
+#[inline]
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let Some(local) = local::machine() else { panic!("{OUTSIDE}") };
+    // SAFETY: `F` and `T` are Send.
+    match unsafe { local.make_task(f, Location::caller(), None) } {
+        Ok(task) => {
+            local.place(task, Placement::Near);
+            // SAFETY: made just now.
+            unsafe { JoinHandle::new(task) }
+        }
+        Err(error) => no_memory(&error),
+    }
+}
+
+/// Starts a task that stays on this thread from the beginning, so that neither its closure nor its result need be `Send`.
+///
+/// Never waits.
+///
+/// # Panics
+/// Outside a task, and when there is no memory for the task.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// greenloom::run(|| {
+///     let count = Rc::new(Cell::new(0));
+///     let task = greenloom::spawn_local({
+///         let count = count.clone();
+///         move || count.set(count.get() + 1)
+///     });
+///     task.join().unwrap();
+///     assert_eq!(count.get(), 1);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_local<F, T>(f: F) -> LocalJoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let Some((local, _)) = local::running() else { panic!("{}", OUTSIDE.replace("::spawn was", "::spawn_local was")) };
+    // SAFETY: bound to this thread before anybody else hears of it.
+    match unsafe { local.make_task(f, Location::caller(), None) } {
+        Ok(task) => {
+            // SAFETY: new, and ours (rule 2 of the header).
+            unsafe { task.set_home(local.processor()) };
+            local.push_next(Ready { task, bound: true });
+            // SAFETY: made just now.
+            unsafe { LocalJoinHandle::new(task) }
+        }
+        Err(error) => no_memory(&error),
+    }
+}
+
+#[cold]
+#[track_caller]
+fn no_memory(error: &io::Error) -> ! {
+    panic!("greenloom: cannot spawn a task: {error}")
+}
+
+/// Starts a task in `shared`, from anywhere.
+///
+/// # Errors
+/// If there is no memory for it.
+pub(crate) fn spawn_on<F, T>(
+    shared: &Shared,
+    f: F,
+    site: &'static Location<'static>,
+    extra: Option<Box<Extra>>,
+    placement: Placement,
+) -> io::Result<JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let here = local::machine().filter(|local| std::ptr::eq::<Shared>(&*local.shared, shared));
+    let task = match here {
+        // SAFETY: `F` and `T` are Send.
+        Some(local) => unsafe { local.make_task(f, site, extra) }?,
+        // SAFETY: as above.
+        None => unsafe { TaskPtr::new(f, site, take_ids(1), extra, None) }.ok_or(io::ErrorKind::OutOfMemory)?,
+    };
+    // SAFETY: made just now. Before it is placed: afterwards it may run and end at any time.
+    let handle = unsafe { JoinHandle::new(task) };
+    match here {
+        Some(local) => Local::place(local, task, placement),
+        None => shared.place(task, placement),
+    }
+    Ok(handle)
+}
+
+/// A task to be started with more than a closure: a name, a stack of another size, a place.
+///
+/// ```
+/// use greenloom::task::{Builder, Placement};
+///
+/// # fn main() -> std::io::Result<()> {
+/// greenloom::run(|| {
+///     let worker = Builder::new().name("parser").stack_size(512 * 1024).placement(Placement::Spread).spawn(|| {
+///         assert_eq!(greenloom::current().name(), Some("parser"));
+///     })?;
+///     worker.join().unwrap();
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until spawn is called"]
+pub struct Builder {
+    name: Option<Arc<str>>,
+    stack_size: Option<usize>,
+    placement: Placement,
+}
+
+impl Builder {
+    /// A task with no name, the runtime's stack size, near its spawner.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the task, for reports and for [`Task::name`](crate::Task::name).
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Gives the task a stack with room for at least this many bytes: from 16 KiB to 1 GiB. Memory is used as it is touched.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Says where the task starts; it stays there.
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Starts the task in the runtime of the calling task. Never waits.
+    ///
+    /// # Errors
+    /// If the stack size is out of range, [`Placement::On`] names a processor that the runtime does not have, or there is no
+    /// memory for the task. If there is none for its stack when it starts, [`JoinHandle::join`] says so.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let Some(local) = local::machine() else { panic!("{}", OUTSIDE.replace("::spawn was", "::task::Builder::spawn was")) };
+        self.spawn_in(&local.shared, f, Location::caller())
+    }
+
+    pub(crate) fn spawn_in<F, T>(
+        self,
+        shared: &Shared,
+        f: F,
+        site: &'static Location<'static>,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let class = self.stack_size.map(Class::for_stack).transpose()?;
+        if let Placement::On(index) = self.placement
+            && index >= shared.regular
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("placement On({index}): the runtime has {} processors, numbered from 0", shared.regular),
+            ));
+        }
+        let extra = (self.name.is_some() || class.is_some()).then(|| Box::new(Extra { name: self.name, class }));
+        spawn_on(shared, f, site, extra, self.placement)
+    }
+}

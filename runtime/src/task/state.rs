@@ -1,0 +1,270 @@
+//! The state word of a task: every change of it has a name here, and nobody else changes it.
+//!
+//! | bit | set by | means | excludes |
+//! |---|---|---|---|
+//! | `PARKED` | the worker, when it commits a suspension | the task is in no queue; whoever clears the bit must queue it | `COMPLETE` |
+//! | `IN_PARK` | with `PARKED` | it waits in `park()`: a token wakes it, a partner cannot | |
+//! | `SHIELDED` | with `PARKED` | cancellation must leave it asleep | |
+//! | `NOTIFIED` | a partner whose wake came before the commit | the commit consumes it and queues the task again | `PARKED` |
+//! | `TOKEN` | `Task::unpark` | the next `park()` returns at once | |
+//! | `CANCELLED` | `cancel` | sticky: every later suspension point unwinds | |
+//! | `CANCEL_WAKE` | whoever ends a wait because of `CANCELLED` | tells the task that no partner woke it; the task clears it | `PARKED` |
+//! | `COMPLETE` | the task's last act | result written; nothing but references changes any more | |
+//! | `JOINER` | `join` | the joiner cell holds a waiter, which the completing task will wake | |
+//! | `HANDLE` | spawn | a join handle exists: it, not the task, drops the result | |
+//!
+//! Above these, a reference count. One reference belongs to the scheduler (whoever has the task in a queue or runs it) until the
+//! task is complete, one to the join handle, one to each `Task`.
+//!
+//! A park is one read-modify-write, a wake is one, a completion (with the scheduler's reference) is one.
+
+use crate::prim::atomic::{AtomicU64, Ordering};
+
+const PARKED: u64 = 1;
+const IN_PARK: u64 = 1 << 1;
+const SHIELDED: u64 = 1 << 2;
+const NOTIFIED: u64 = 1 << 3;
+const TOKEN: u64 = 1 << 4;
+const CANCELLED: u64 = 1 << 5;
+const CANCEL_WAKE: u64 = 1 << 6;
+const COMPLETE: u64 = 1 << 7;
+const JOINER: u64 = 1 << 8;
+const HANDLE: u64 = 1 << 9;
+const REF: u64 = 1 << 16;
+
+/// What kind of suspension the worker commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Park {
+    /// A partner will wake it.
+    Wait,
+    /// `park()`: a token will wake it.
+    Token,
+}
+
+/// What became of a suspension.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransitionToParked {
+    /// The task is parked; it belongs to whoever wakes it.
+    Parked,
+    /// A wake came first: queue the task again.
+    Requeue,
+}
+
+/// What the completing task has to do.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransitionToComplete {
+    /// No join handle is left: the task drops its own result, and then tries again.
+    DropResult,
+    /// Done, and a joiner waits to be woken.
+    WakeJoiner,
+    /// Done.
+    Done,
+    /// Done, and nobody holds the task any more: free it.
+    Free,
+}
+
+/// What remains of a task after a reference went.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransitionByDrop {
+    /// Others hold it.
+    Alive,
+    /// It was the last reference: free it.
+    Free,
+}
+
+/// The word.
+#[derive(Debug)]
+pub(crate) struct State(AtomicU64);
+
+impl State {
+    /// A task with a join handle: referred to by the handle and by the scheduler.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(HANDLE + 2 * REF))
+    }
+
+    /// Applies `step` until it sticks; `step` says what the word shall become, and what to answer, or an answer with no change.
+    ///
+    /// AcqRel: every transition both publishes what its caller wrote before it and sees what earlier ones published. The pairs
+    /// that matter: commit with wake (the frame of the parked task), complete with join (the result), the last reference with
+    /// all others (everything).
+    #[inline(always)]
+    fn change<R>(&self, mut step: impl FnMut(u64) -> Result<(u64, R), R>) -> R {
+        let mut seen = self.0.load(Ordering::Acquire);
+        loop {
+            match step(seen) {
+                Err(answer) => return answer,
+                Ok((next, answer)) => match self.0.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return answer,
+                    Err(now) => seen = now,
+                },
+            }
+        }
+    }
+
+    /// The worker's half of a suspension: the task has switched away, and may now be woken by anyone.
+    #[inline]
+    pub(crate) fn commit(&self, park: Park, shielded: bool) -> TransitionToParked {
+        let (early, parked) = match park {
+            Park::Wait => (NOTIFIED, PARKED),
+            Park::Token => (TOKEN, PARKED | IN_PARK),
+        };
+        let parked = if shielded { parked | SHIELDED } else { parked };
+        self.change(|s| {
+            if s & early != 0 {
+                Ok((s & !early, TransitionToParked::Requeue))
+            } else if s & CANCELLED != 0 && !shielded {
+                Ok((s | CANCEL_WAKE, TransitionToParked::Requeue))
+            } else {
+                Ok((s | parked, TransitionToParked::Parked))
+            }
+        })
+    }
+
+    /// A partner's wake; true if the caller must queue the task.
+    #[inline]
+    pub(crate) fn wake(&self) -> bool {
+        self.change(|s| {
+            debug_assert!(s & IN_PARK == 0, "a partner woke a task that waits for none");
+            if s & PARKED != 0 { Ok((s & !(PARKED | SHIELDED), true)) } else { Ok((s | NOTIFIED, false)) }
+        })
+    }
+
+    /// `Task::unpark`: leaves a token, or wakes the task if it waits for one; true if the caller must queue it.
+    pub(crate) fn leave_token(&self) -> bool {
+        self.change(|s| {
+            if s & (PARKED | IN_PARK) == PARKED | IN_PARK {
+                Ok((s & !(PARKED | IN_PARK | SHIELDED), true))
+            } else if s & (TOKEN | COMPLETE) != 0 {
+                Err(false)
+            } else {
+                Ok((s | TOKEN, false))
+            }
+        })
+    }
+
+    /// Takes the token, if there is one: `park()` without a suspension.
+    pub(crate) fn take_token(&self) -> bool {
+        self.change(|s| if s & TOKEN != 0 { Ok((s & !TOKEN, true)) } else { Err(false) })
+    }
+
+    /// Asks the task to unwind; true if the caller must queue it.
+    pub(crate) fn cancel(&self) -> bool {
+        self.change(|s| {
+            if s & (COMPLETE | CANCELLED) != 0 {
+                Err(false)
+            } else if s & PARKED != 0 && s & SHIELDED == 0 {
+                Ok(((s & !(PARKED | IN_PARK)) | CANCELLED | CANCEL_WAKE, true))
+            } else {
+                Ok((s | CANCELLED, false))
+            }
+        })
+    }
+
+    /// Wakes a task whose cancellation had been deferred; true if the caller must queue it.
+    pub(crate) fn cancel_deferred(&self) -> bool {
+        self.change(|s| {
+            if s & (CANCELLED | PARKED) == CANCELLED | PARKED {
+                Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | CANCEL_WAKE, true))
+            } else {
+                Err(false)
+            }
+        })
+    }
+
+    /// Whether the task has been asked to unwind.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Relaxed: a flag that carries no data.
+        self.0.load(Ordering::Relaxed) & CANCELLED != 0
+    }
+
+    /// After a wait: whether cancellation ended it. Asked by the task itself.
+    #[inline]
+    pub(crate) fn take_cancel_wake(&self) -> bool {
+        // Relaxed: the task was resumed by the machine that saw the bit set.
+        if self.0.load(Ordering::Relaxed) & CANCEL_WAKE == 0 {
+            return false;
+        }
+        self.0.fetch_and(!CANCEL_WAKE, Ordering::AcqRel);
+        true
+    }
+
+    /// Whether the result is there.
+    #[inline]
+    pub(crate) fn is_complete(&self) -> bool {
+        // Acquire: pairs with the completion; the result may be read after this.
+        self.0.load(Ordering::Acquire) & COMPLETE != 0
+    }
+
+    /// Whether a join handle exists. Once none does, none ever will again.
+    #[inline]
+    pub(crate) fn has_handle(&self) -> bool {
+        // Acquire: pairs with `detach`; what the handle's owner did with the task is done.
+        self.0.load(Ordering::Acquire) & HANDLE != 0
+    }
+
+    /// The joiner cell has been written: announces it. False if the task is complete; then nobody will look at the cell.
+    #[inline]
+    pub(crate) fn register_joiner(&self) -> bool {
+        self.change(|s| if s & COMPLETE != 0 { Err(false) } else { Ok((s | JOINER, true)) })
+    }
+
+    /// Takes the announcement back; false if the task has completed, in which case the joiner's wake comes.
+    pub(crate) fn withdraw_joiner(&self) -> bool {
+        self.change(|s| if s & COMPLETE != 0 { Err(false) } else { Ok((s & !JOINER, true)) })
+    }
+
+    /// The task's last act, its result being written: gives up the scheduler's reference too.
+    ///
+    /// After `WakeJoiner` the header lives until the joiner has been woken; after `Done` it may be gone.
+    #[inline]
+    pub(crate) fn complete(&self, result_dropped: bool) -> TransitionToComplete {
+        self.change(|s| {
+            if s & HANDLE == 0 && !result_dropped {
+                return Err(TransitionToComplete::DropResult);
+            }
+            let next = (s | COMPLETE) - REF;
+            let answer = if s & JOINER != 0 {
+                TransitionToComplete::WakeJoiner
+            } else if next < REF {
+                TransitionToComplete::Free
+            } else {
+                TransitionToComplete::Done
+            };
+            Ok((next, answer))
+        })
+    }
+
+    /// The join handle goes before the task has completed: the task will drop its result. False if it is complete by now: the
+    /// handle's owner drops the result, then calls [`drop_ref`](State::drop_ref).
+    pub(crate) fn detach(&self) -> bool {
+        // The scheduler's reference is there as long as the task is not complete, so this is never the last one.
+        self.change(|s| if s & COMPLETE != 0 { Err(false) } else { Ok(((s & !HANDLE) - REF, true)) })
+    }
+
+    /// One more `Task`.
+    pub(crate) fn add_ref(&self) {
+        // Relaxed: made from an existing reference.
+        let before = self.0.fetch_add(REF, Ordering::Relaxed);
+        if before > u64::MAX / 2 {
+            std::process::abort();
+        }
+    }
+
+    /// One reference less.
+    #[inline]
+    pub(crate) fn drop_ref(&self) -> TransitionByDrop {
+        // Acquire: pairs with the AcqRel below of the others. A sole owner needs no read-modify-write: nobody is left who could
+        // make a second reference.
+        let seen = self.0.load(Ordering::Acquire);
+        if seen >> 16 == 1 {
+            return TransitionByDrop::Free;
+        }
+        // AcqRel: all uses by others happen before the one who frees.
+        let before = self.0.fetch_sub(REF, Ordering::AcqRel);
+        if before >> 16 == 1 { TransitionByDrop::Free } else { TransitionByDrop::Alive }
+    }
+}
