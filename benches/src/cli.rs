@@ -18,11 +18,7 @@ const QUICK_SAMPLES: u32 = 3;
 /// greenloom's benchmark: runs its rows at 1 processor and at all of them, prints one table and
 /// writes results.json.
 #[derive(Parser)]
-#[command(
-    name = "greenloom-bench",
-    version,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "greenloom-bench", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -88,27 +84,16 @@ impl JobArgs {
         for peer in &self.peers {
             check_built(peer.runtime())?;
         }
-        let rows = if self.rows.is_empty() {
-            Row::ALL.to_vec()
-        } else {
-            without_repeats(self.rows)
-        };
+        let rows = if self.rows.is_empty() { Row::ALL.to_vec() } else { without_repeats(self.rows) };
         let procs = if self.procs.is_empty() {
             let all = thread::available_parallelism().map_or(1, |n| n.get() as u32);
             without_repeats(vec![1, all.min(MAX_PROCS as u32)])
         } else {
             without_repeats(self.procs)
         };
-        let default_samples = if self.quick {
-            QUICK_SAMPLES
-        } else {
-            DEFAULT_SAMPLES
-        };
+        let default_samples = if self.quick { QUICK_SAMPLES } else { DEFAULT_SAMPLES };
         Ok(Job {
-            rows: rows
-                .into_iter()
-                .map(|row| (row, row.usual_plan(self.quick)))
-                .collect(),
+            rows: rows.into_iter().map(|row| (row, row.usual_plan(self.quick))).collect(),
             procs,
             samples: self.samples.unwrap_or(default_samples),
             peers: without_repeats(self.peers),
@@ -121,10 +106,7 @@ impl OneArgs {
     pub fn plan(&self) -> Result<Plan, clap::Error> {
         check_built(self.runtime)?;
         if let Err(why) = self.runtime.supports(self.row) {
-            return Err(complaint(format!(
-                "{} does not run row {}: {why}",
-                self.runtime, self.row
-            )));
+            return Err(complaint(format!("{} does not run row {}: {why}", self.runtime, self.row)));
         }
         match self.ops {
             None => Ok(self.row.usual_plan(false)),
@@ -145,14 +127,8 @@ fn results_file(out: Option<PathBuf>) -> Result<PathBuf, clap::Error> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    if path.file_name().is_none()
-        || path.as_os_str().to_string_lossy().ends_with('/')
-        || !folder.is_dir()
-    {
-        return Err(complaint(format!(
-            "--out {}: no such folder",
-            path.display()
-        )));
+    if path.file_name().is_none() || path.as_os_str().to_string_lossy().ends_with('/') || !folder.is_dir() {
+        return Err(complaint(format!("--out {}: no such folder", path.display())));
     }
     Ok(path)
 }
@@ -199,14 +175,8 @@ mod tests {
     #[test]
     fn results_go_into_an_existing_folder() {
         let folder = std::env::temp_dir();
-        assert_eq!(
-            results_file(Some(folder.clone())).unwrap(),
-            folder.join("results.json")
-        );
-        assert_eq!(
-            results_file(Some(folder.join("a.json"))).unwrap(),
-            folder.join("a.json")
-        );
+        assert_eq!(results_file(Some(folder.clone())).unwrap(), folder.join("results.json"));
+        assert_eq!(results_file(Some(folder.join("a.json"))).unwrap(), folder.join("a.json"));
         assert!(results_file(Some(folder.join("no-such-folder/a.json"))).is_err());
         assert!(results_file(Some(folder.join("no-such-folder/"))).is_err());
     }

@@ -28,32 +28,16 @@ const SHOWN_LINES: usize = 40;
 
 /// The main job. Fails if a sample failed, after showing what the others came to.
 pub fn run(job: &Job) -> anyhow::Result<ExitCode> {
-    let go = if job.peers.contains(&Peer::Go) {
-        GoPeer::build()?
-    } else {
-        None
-    };
+    let go = if job.peers.contains(&Peer::Go) { GoPeer::build()? } else { None };
     let runtimes = runtimes(job, go.as_ref());
     let progress = progress_bar(job, &runtimes);
     let mut entries = Vec::new();
     let mut failed = false;
     for &(row, plan) in &job.rows {
         for &procs in &job.procs {
-            let round = Round {
-                row,
-                plan,
-                procs,
-                go: go.as_ref(),
-                progress: &progress,
-            };
-            let runtimes = runtimes
-                .iter()
-                .copied()
-                .filter(|&r| runs(r, row, procs, job));
-            let (bad, good): (Vec<_>, Vec<_>) = round
-                .run(runtimes, job.samples)
-                .into_iter()
-                .partition(|taken| taken.failed);
+            let round = Round { row, plan, procs, go: go.as_ref(), progress: &progress };
+            let runtimes = runtimes.iter().copied().filter(|&r| runs(r, row, procs, job));
+            let (bad, good): (Vec<_>, Vec<_>) = round.run(runtimes, job.samples).into_iter().partition(|taken| taken.failed);
             failed |= !bad.is_empty();
             let entry = |taken: &Taken| Entry::new(row, plan, taken.runtime, procs, &taken.samples);
             let mut together: Vec<_> = good.iter().map(entry).collect();
@@ -62,22 +46,14 @@ pub fn run(job: &Job) -> anyhow::Result<ExitCode> {
         }
     }
     progress.finish_and_clear();
-    println!(
-        "{}",
-        report::table(&job.rows, &job.procs, &runtimes, &entries)
-    );
+    println!("{}", report::table(&job.rows, &job.procs, &runtimes, &entries));
     if runtimes.len() > 1 {
         println!("{}", report::RATIOS);
     }
     let machine = Machine::this(go.map(|go| go.version));
-    report::write(&job.out, &machine, &entries)
-        .with_context(|| format!("writing {}", job.out.display()))?;
+    report::write(&job.out, &machine, &entries).with_context(|| format!("writing {}", job.out.display()))?;
     println!("results: {}", job.out.display());
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// greenloom and the peers that can run here; says which cannot, and why.
@@ -103,8 +79,7 @@ fn runtimes(job: &Job, go: Option<&GoPeer>) -> Vec<RuntimeName> {
 }
 
 fn runs(runtime: RuntimeName, row: Row, procs: u32, job: &Job) -> bool {
-    runtime.supports(row).is_ok()
-        && (runtime.is_parallel() || Some(&procs) == job.procs.iter().min())
+    runtime.supports(row).is_ok() && (runtime.is_parallel() || Some(&procs) == job.procs.iter().min())
 }
 
 fn progress_bar(job: &Job, runtimes: &[RuntimeName]) -> ProgressBar {
@@ -112,17 +87,10 @@ fn progress_bar(job: &Job, runtimes: &[RuntimeName]) -> ProgressBar {
         .rows
         .iter()
         .flat_map(|(row, _)| job.procs.iter().map(move |procs| (row, procs)))
-        .flat_map(|(row, procs)| {
-            runtimes
-                .iter()
-                .filter(move |&&r| runs(r, *row, *procs, job))
-        })
+        .flat_map(|(row, procs)| runtimes.iter().filter(move |&&r| runs(r, *row, *procs, job)))
         .count();
     // Draws nothing unless stderr is a terminal.
-    let bar = ProgressBar::with_draw_target(
-        Some(combinations as u64 * u64::from(job.samples)),
-        ProgressDrawTarget::stderr(),
-    );
+    let bar = ProgressBar::with_draw_target(Some(combinations as u64 * u64::from(job.samples)), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
     bar.with_style(style.expect("a valid template"))
 }
@@ -147,24 +115,13 @@ impl Round<'_> {
     /// The nth sample of each runtime is next to the nth of the others. A runtime that failed is
     /// left out from then on.
     fn run(&self, runtimes: impl Iterator<Item = RuntimeName>, samples: u32) -> Vec<Taken> {
-        let mut taken: Vec<_> = runtimes
-            .map(|runtime| Taken {
-                runtime,
-                samples: Vec::new(),
-                failed: false,
-            })
-            .collect();
+        let mut taken: Vec<_> = runtimes.map(|runtime| Taken { runtime, samples: Vec::new(), failed: false }).collect();
         for turn in 0..samples {
             let mut order: Vec<_> = taken.iter_mut().collect();
             if turn % 2 == 1 {
                 order.reverse();
             }
-            for Taken {
-                runtime,
-                samples,
-                failed,
-            } in order
-            {
+            for Taken { runtime, samples, failed } in order {
                 if !*failed {
                     let doing = format!("{} on {runtime}, procs {}", self.row, self.procs);
                     self.progress.set_message(doing);
@@ -172,8 +129,7 @@ impl Round<'_> {
                         Ok(sample) => samples.push(sample),
                         Err(error) => {
                             *failed = true;
-                            self.progress
-                                .suspend(|| eprintln!("greenloom-bench: {error:#}"));
+                            self.progress.suspend(|| eprintln!("greenloom-bench: {error:#}"));
                         }
                     }
                 }
@@ -187,25 +143,17 @@ impl Round<'_> {
         let command = match (runtime, self.go) {
             (RuntimeName::Go, Some(go)) => go.command(self.row, self.procs, &self.plan),
             _ => {
-                let mut command =
-                    Command::new(env::current_exe().context("where this program is")?);
-                command
-                    .args(["one", "--runtime", runtime.name(), "--row", self.row.name()])
-                    .args([
-                        "--procs",
-                        &self.procs.to_string(),
-                        "--ops",
-                        &self.plan.ops.to_string(),
-                    ]);
+                let mut command = Command::new(env::current_exe().context("where this program is")?);
+                command.args(["one", "--runtime", runtime.name(), "--row", self.row.name()]).args([
+                    "--procs",
+                    &self.procs.to_string(),
+                    "--ops",
+                    &self.plan.ops.to_string(),
+                ]);
                 command
             }
         };
-        sample(runtime, command).with_context(|| {
-            format!(
-                "row {} on {runtime} with procs {} failed",
-                self.row, self.procs
-            )
-        })
+        sample(runtime, command).with_context(|| format!("row {} on {runtime} with procs {} failed", self.row, self.procs))
     }
 }
 
@@ -217,12 +165,8 @@ pub fn sample(runtime: RuntimeName, command: Command) -> anyhow::Result<Sample> 
         bail!("{}\n{}", output.status, first_lines(&stderr));
     }
     let stdout = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&stdout).map_err(|error| {
-        anyhow!(
-            "not a line of JSON from {runtime} ({error}): {}{stderr}",
-            stdout.trim_end()
-        )
-    })
+    serde_json::from_str(&stdout)
+        .map_err(|error| anyhow!("not a line of JSON from {runtime} ({error}): {}{stderr}", stdout.trim_end()))
 }
 
 /// What a process said first, where the cause is; a hundred thousand tasks may have said the same.
@@ -237,18 +181,13 @@ fn first_lines(text: &str) -> String {
 /// Like `Command::output`, but kills a process that takes too long. Nothing polls meanwhile: on a
 /// small machine that would be part of the measurement.
 fn output_within(mut command: Command, limit: Duration) -> anyhow::Result<Output> {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.with_context(|| format!("starting {}", command.get_program().display()))?;
     let id = child.id() as libc::pid_t;
     let (sender, receiver) = mpsc::channel();
     let reader = thread::spawn(move || {
         // Nobody receives the output of a process that was killed.
-        let _: Result<(), mpsc::SendError<io::Result<Output>>> =
-            sender.send(child.wait_with_output());
+        let _: Result<(), mpsc::SendError<io::Result<Output>>> = sender.send(child.wait_with_output());
     });
     match receiver.recv_timeout(limit) {
         Ok(output) => Ok(output?),

@@ -21,15 +21,9 @@ impl Machine {
     /// `go` is the version of the Go peer, if one was measured.
     pub fn this(go: Option<String>) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let cpu = read("/proc/cpuinfo").lines().find_map(|line| {
-            Some(
-                line.strip_prefix("model name")?
-                    .split_once(':')?
-                    .1
-                    .trim()
-                    .to_owned(),
-            )
-        });
+        let cpu = read("/proc/cpuinfo")
+            .lines()
+            .find_map(|line| Some(line.strip_prefix("model name")?.split_once(':')?.1.trim().to_owned()));
         Self {
             cpu: cpu.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cpus: thread::available_parallelism().map_or(1, |n| n.get()),

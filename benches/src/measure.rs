@@ -22,10 +22,7 @@ pub struct Clock {
 impl Clock {
     pub fn start() -> Self {
         let cpu = cpu_time();
-        Self {
-            start: Instant::now(),
-            cpu,
-        }
+        Self { start: Instant::now(), cpu }
     }
 
     pub fn stop(self, ops: u64) -> Measured {
@@ -46,26 +43,20 @@ fn cpu_time() -> Duration {
     // SAFETY: the pointer is to a live rusage that nothing else refers to.
     let code = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
     assert_eq!(code, 0, "getrusage of the own process cannot fail");
-    let duration = |time: libc::timeval| {
-        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
-    };
+    let duration = |time: libc::timeval| Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64);
     duration(usage.ru_utime) + duration(usage.ru_stime)
 }
 
 /// Resident bytes of this process and the page tables that map them.
 pub fn memory() -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let field = |name: &str| {
-        kib_field(&status, name).with_context(|| format!("/proc/self/status names no {name}"))
-    };
+    let field = |name: &str| kib_field(&status, name).with_context(|| format!("/proc/self/status names no {name}"));
     Ok(field("VmRSS")? + field("VmPTE")?)
 }
 
 /// The bytes of a line like `VmRSS:     4096 kB`.
 pub fn kib_field(text: &str, name: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 

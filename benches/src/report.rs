@@ -35,12 +35,8 @@ struct Results<'a> {
 
 impl Entry {
     pub fn new(row: Row, plan: Plan, runtime: RuntimeName, procs: u32, samples: &[Sample]) -> Self {
-        let middle =
-            |value: fn(&Sample) -> f64| median(&samples.iter().map(value).collect::<Vec<_>>());
-        let bytes: Vec<f64> = samples
-            .iter()
-            .filter_map(|sample| sample.bytes_per_task)
-            .collect();
+        let middle = |value: fn(&Sample) -> f64| median(&samples.iter().map(value).collect::<Vec<_>>());
+        let bytes: Vec<f64> = samples.iter().filter_map(|sample| sample.bytes_per_task).collect();
         let summary = Sample {
             row: row.name().to_owned(),
             runtime: runtime.name().to_owned(),
@@ -51,27 +47,17 @@ impl Entry {
             bytes_per_task: median(&bytes),
             samples: samples.iter().map(|sample| sample.ns_per_op).collect(),
         };
-        Self {
-            summary,
-            ratio_to_greenloom: None,
-            row,
-            runtime,
-        }
+        Self { summary, ratio_to_greenloom: None, row, runtime }
     }
 }
 
 /// Sets the ratios of entries that were measured together.
 pub fn add_ratios(together: &mut [Entry]) {
-    let ours = together
-        .iter()
-        .find(|entry| entry.runtime == RuntimeName::Greenloom);
+    let ours = together.iter().find(|entry| entry.runtime == RuntimeName::Greenloom);
     let Some(ours) = ours.map(|entry| entry.summary.samples.clone()) else {
         return;
     };
-    for peer in together
-        .iter_mut()
-        .filter(|entry| entry.runtime != RuntimeName::Greenloom)
-    {
+    for peer in together.iter_mut().filter(|entry| entry.runtime != RuntimeName::Greenloom) {
         peer.ratio_to_greenloom = Spread::of_ratios(&peer.summary.samples, &ours);
     }
 }
@@ -98,21 +84,13 @@ struct Column<'a> {
 
 impl<'a> Column<'a> {
     fn new(heading: impl Into<String>, cell: impl Fn(Row, &Plan) -> Option<String> + 'a) -> Self {
-        Self {
-            heading: heading.into(),
-            cell: Box::new(cell),
-        }
+        Self { heading: heading.into(), cell: Box::new(cell) }
     }
 }
 
 /// One line per row; a column of times and of CPU times for each processor count. What failed or
 /// does not apply is a dash.
-pub fn table(
-    rows: &[(Row, Plan)],
-    procs: &[u32],
-    runtimes: &[RuntimeName],
-    entries: &[Entry],
-) -> Table {
+pub fn table(rows: &[(Row, Plan)], procs: &[u32], runtimes: &[RuntimeName], entries: &[Entry]) -> Table {
     let columns = columns(procs, runtimes, entries);
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     let line = |name: Cell, cells: Vec<String>| {
@@ -122,43 +100,29 @@ pub fn table(
     };
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    let headings = columns
-        .iter()
-        .map(|column| column.heading.clone())
-        .collect();
+    let headings = columns.iter().map(|column| column.heading.clone()).collect();
     table.set_header(line(Cell::new("row"), headings));
     for (row, plan) in rows {
-        let cell =
-            |column: &Column<'_>| (column.cell)(*row, plan).unwrap_or_else(|| "–".to_owned());
+        let cell = |column: &Column<'_>| (column.cell)(*row, plan).unwrap_or_else(|| "–".to_owned());
         table.add_row(line(Cell::new(row), columns.iter().map(cell).collect()));
     }
     table
 }
 
-fn columns<'a>(
-    procs: &'a [u32],
-    runtimes: &[RuntimeName],
-    entries: &'a [Entry],
-) -> Vec<Column<'a>> {
+fn columns<'a>(procs: &'a [u32], runtimes: &[RuntimeName], entries: &'a [Entry]) -> Vec<Column<'a>> {
     let find = |runtime: RuntimeName, row: Row, procs: u32| {
-        entries
-            .iter()
-            .find(|e| e.runtime == runtime && e.row == row && e.summary.procs == procs)
+        entries.iter().find(|e| e.runtime == runtime && e.row == row && e.summary.procs == procs)
     };
     let ours = move |row: Row, procs: u32| find(RuntimeName::Greenloom, row, procs);
     let most = procs.iter().copied().max().unwrap_or(1);
 
     let mut columns = vec![
-        Column::new("tasks", move |row, plan| {
-            Some(grouped(row.tasks(plan, most)))
-        }),
+        Column::new("tasks", move |row, plan| Some(grouped(row.tasks(plan, most)))),
         Column::new("ops", |_, plan| Some(grouped(plan.ops))),
     ];
-    columns.extend(procs.iter().map(|&p| {
-        Column::new(format!("ns/op\nat {p}"), move |row, _| {
-            Some(number(ours(row, p)?.summary.ns_per_op))
-        })
-    }));
+    columns.extend(
+        procs.iter().map(|&p| Column::new(format!("ns/op\nat {p}"), move |row, _| Some(number(ours(row, p)?.summary.ns_per_op)))),
+    );
     if let [first, .., last] = *procs {
         columns.push(Column::new("speed-up", move |row, _| {
             let (first, last) = (ours(row, first)?, ours(row, last)?);
@@ -166,25 +130,16 @@ fn columns<'a>(
             row.has_speed_up().then(|| format!("{ratio:.2}"))
         }));
     }
-    columns.extend(procs.iter().map(|&p| {
-        Column::new(format!("CPU ns/op\nat {p}"), move |row, _| {
-            Some(number(ours(row, p)?.summary.cpu_ns_per_op))
-        })
-    }));
+    columns.extend(
+        procs
+            .iter()
+            .map(|&p| Column::new(format!("CPU ns/op\nat {p}"), move |row, _| Some(number(ours(row, p)?.summary.cpu_ns_per_op)))),
+    );
     columns.push(Column::new("bytes/task", |row, _| bytes(entries, row)));
-    for &peer in runtimes
-        .iter()
-        .filter(|&&runtime| runtime != RuntimeName::Greenloom)
-    {
-        let measured = |p: &&u32| {
-            entries
-                .iter()
-                .any(|e| e.runtime == peer && e.summary.procs == **p)
-        };
+    for &peer in runtimes.iter().filter(|&&runtime| runtime != RuntimeName::Greenloom) {
+        let measured = |p: &&u32| entries.iter().any(|e| e.runtime == peer && e.summary.procs == **p);
         columns.extend(procs.iter().filter(measured).map(|&p| {
-            Column::new(format!("{peer} ÷ ours\nat {p}"), move |row, _| {
-                Some(ratio(find(peer, row, p)?.ratio_to_greenloom?))
-            })
+            Column::new(format!("{peer} ÷ ours\nat {p}"), move |row, _| Some(ratio(find(peer, row, p)?.ratio_to_greenloom?)))
         }));
     }
     columns
@@ -192,21 +147,15 @@ fn columns<'a>(
 
 /// Bytes per task at the first processor count, greenloom's first and then each peer's.
 fn bytes(entries: &[Entry], row: Row) -> Option<String> {
-    let measured: Vec<_> = entries
-        .iter()
-        .filter(|e| e.row == row && e.summary.bytes_per_task.is_some())
-        .collect();
+    let measured: Vec<_> = entries.iter().filter(|e| e.row == row && e.summary.bytes_per_task.is_some()).collect();
     let procs = measured.first()?.summary.procs;
-    let figures = measured
-        .iter()
-        .filter(|entry| entry.summary.procs == procs)
-        .map(|entry| {
-            let figure = grouped(entry.summary.bytes_per_task.unwrap_or_default() as u64);
-            match entry.runtime {
-                RuntimeName::Greenloom => figure,
-                peer => format!("{peer} {figure}"),
-            }
-        });
+    let figures = measured.iter().filter(|entry| entry.summary.procs == procs).map(|entry| {
+        let figure = grouped(entry.summary.bytes_per_task.unwrap_or_default() as u64);
+        match entry.runtime {
+            RuntimeName::Greenloom => figure,
+            peer => format!("{peer} {figure}"),
+        }
+    });
     Some(figures.collect::<Vec<_>>().join("\n"))
 }
 
@@ -218,11 +167,7 @@ fn ratio(spread: Spread) -> String {
         m if m < 99.5 => 1,
         _ => 0,
     };
-    format!(
-        "{:.digits$} ±{:.digits$}",
-        spread.median,
-        (spread.high - spread.low) / 2.0
-    )
+    format!("{:.digits$} ±{:.digits$}", spread.median, (spread.high - spread.low) / 2.0)
 }
 
 /// Three digits or so; nobody's nanoseconds are better than that.

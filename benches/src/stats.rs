@@ -15,20 +15,12 @@ impl Spread {
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
-        Some(Self {
-            median: quantile(&sorted, 0.5)?,
-            low: quantile(&sorted, 0.25)?,
-            high: quantile(&sorted, 0.75)?,
-        })
+        Some(Self { median: quantile(&sorted, 0.5)?, low: quantile(&sorted, 0.25)?, high: quantile(&sorted, 0.75)? })
     }
 
     /// The ratios of the pairs: the nth of `peer` was measured next to the nth of `ours`.
     pub fn of_ratios(peer: &[f64], ours: &[f64]) -> Option<Self> {
-        let ratios: Vec<f64> = peer
-            .iter()
-            .zip(ours)
-            .map(|(peer, ours)| peer / ours)
-            .collect();
+        let ratios: Vec<f64> = peer.iter().zip(ours).map(|(peer, ours)| peer / ours).collect();
         Self::of(&ratios)
     }
 }
@@ -40,10 +32,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 /// Linear between the two values around the wanted place.
 fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let place = q * sorted.len().checked_sub(1)? as f64;
-    let (below, above) = (
-        sorted[place.floor() as usize],
-        sorted[place.ceil() as usize],
-    );
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     Some(below + (above - below) * place.fract())
 }
 
@@ -54,14 +43,7 @@ mod tests {
     #[test]
     fn quartiles_of_a_few_values() {
         let spread = Spread::of(&[5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
-        assert_eq!(
-            spread,
-            Spread {
-                median: 3.0,
-                low: 2.0,
-                high: 4.0
-            }
-        );
+        assert_eq!(spread, Spread { median: 3.0, low: 2.0, high: 4.0 });
         assert_eq!(median(&[1.0, 2.0]), Some(1.5));
         assert_eq!(median(&[7.0]), Some(7.0));
         assert_eq!(median(&[]), None);

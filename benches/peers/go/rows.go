@@ -249,6 +249,7 @@ const (
 	jobSteps     = 29_000
 	distinctJobs = 16
 	poolWorkers  = 16
+	poolQueue    = 64
 )
 
 //go:noinline
@@ -268,7 +269,7 @@ func pool(_, ops int) (measured, error) {
 		wanted += job(id) * uint64(repeats)
 	}
 	clock := startClock()
-	jobs := make(chan int, ops)
+	jobs := make(chan int, poolQueue)
 	sums := make(chan uint64, poolWorkers)
 	for range poolWorkers {
 		go func() {

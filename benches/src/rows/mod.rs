@@ -20,6 +20,9 @@ pub const MAX_OPS: u64 = 1_000_000_000;
 
 /// Workers of the row `pool`.
 pub const POOL_WORKERS: u64 = 16;
+/// Jobs that its queue holds. Few enough that a worker who finds them all runs for less than the
+/// 10 ms after which greenloom's monitor would take it for a hog and add a processor.
+pub const POOL_QUEUE: usize = 64;
 /// Endless loops per processor in the row `hog`.
 pub const HOGS_PER_PROCESSOR: u64 = 2;
 /// Children of each inner node of the row `skynet`.
@@ -140,7 +143,7 @@ impl Row {
             },
             Row::Pool => &Description {
                 name: "pool",
-                operation: "one job of about 50 µs, done by 16 workers behind a shared queue",
+                operation: "one job of about 50 µs, done by 16 workers behind a bounded queue",
                 usual_ops: 20_000,
                 quick_ops: 4_000,
                 least_ops: 1,
@@ -166,11 +169,7 @@ impl Row {
     /// The plan of the main job, or of its quick form.
     pub fn usual_plan(self, quick: bool) -> Plan {
         let description = self.description();
-        let ops = if quick {
-            description.quick_ops
-        } else {
-            description.usual_ops
-        };
+        let ops = if quick { description.quick_ops } else { description.usual_ops };
         self.plan(ops).expect("the table's own sizes are valid")
     }
 
@@ -182,9 +181,7 @@ impl Row {
     pub fn plan(self, ops: u64) -> Result<Plan, String> {
         let least = self.description().least_ops;
         if ops < least {
-            return Err(format!(
-                "row {self} needs at least {least} operations, got {ops}"
-            ));
+            return Err(format!("row {self} needs at least {least} operations, got {ops}"));
         }
         let (size, ops) = match self {
             Row::Skynet => largest(1, ops, |depth| SKYNET_CHILDREN.pow(depth as u32)),
@@ -226,11 +223,7 @@ impl Row {
 
 /// The largest `n`, from `first` on, whose `cost` does not exceed `limit`, and that cost.
 fn largest(first: u64, limit: u64, cost: impl Fn(u64) -> u64) -> (u64, u64) {
-    (first..)
-        .map(|n| (n, cost(n)))
-        .take_while(|&(_, cost)| cost <= limit)
-        .last()
-        .expect("a checked lower limit")
+    (first..).map(|n| (n, cost(n))).take_while(|&(_, cost)| cost <= limit).last().expect("a checked lower limit")
 }
 
 /// Tasks of `fib(n)`, the first call included: every call with `n > 1` spawns one more.
@@ -275,18 +268,10 @@ mod tests {
     fn every_row_plans_its_own_sizes_exactly() {
         for row in Row::ALL {
             let description = row.description();
-            for ops in [
-                description.usual_ops,
-                description.quick_ops,
-                description.least_ops,
-            ] {
+            for ops in [description.usual_ops, description.quick_ops, description.least_ops] {
                 assert_eq!(row.plan(ops).unwrap().ops, ops, "{row}");
             }
-            assert!(
-                row.plan(description.least_ops - 1)
-                    .unwrap_err()
-                    .contains(row.name())
-            );
+            assert!(row.plan(description.least_ops - 1).unwrap_err().contains(row.name()));
         }
     }
 
@@ -301,44 +286,17 @@ mod tests {
 
     #[test]
     fn operations_are_rounded_down_to_what_a_row_can_do() {
-        assert_eq!(
-            Row::Skynet.plan(999_999),
-            Ok(Plan {
-                ops: 100_000,
-                size: 100_000
-            })
-        );
-        assert_eq!(
-            Row::Fib.plan(2_000_000),
-            Ok(Plan {
-                ops: 1_346_269,
-                size: 30
-            })
-        );
-        assert_eq!(
-            Row::Nqueens.plan(400_000),
-            Ok(Plan {
-                ops: 306_718,
-                size: 14
-            })
-        );
-        assert_eq!(
-            Row::Yield.plan(199),
-            Ok(Plan {
-                ops: 100,
-                size: 100
-            })
-        );
+        assert_eq!(Row::Skynet.plan(999_999), Ok(Plan { ops: 100_000, size: 100_000 }));
+        assert_eq!(Row::Fib.plan(2_000_000), Ok(Plan { ops: 1_346_269, size: 30 }));
+        assert_eq!(Row::Nqueens.plan(400_000), Ok(Plan { ops: 306_718, size: 14 }));
+        assert_eq!(Row::Yield.plan(199), Ok(Plan { ops: 100, size: 100 }));
     }
 
     #[test]
     fn known_results() {
         assert_eq!(fib(30), 832_040);
         assert_eq!(skynet_sum(1_000_000), 499_999_500_000);
-        assert_eq!(
-            Row::Skynet.tasks(&Row::Skynet.usual_plan(false), 1),
-            1_111_111
-        );
+        assert_eq!(Row::Skynet.tasks(&Row::Skynet.usual_plan(false), 1), 1_111_111);
         assert_eq!(queens_solutions(8), 92);
     }
 }

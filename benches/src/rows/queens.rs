@@ -15,13 +15,7 @@ pub struct Board {
 
 impl Board {
     pub fn new(n: u64) -> Self {
-        Self {
-            all: (1 << n) - 1,
-            columns: 0,
-            left: 0,
-            right: 0,
-            row: 0,
-        }
+        Self { all: (1 << n) - 1, columns: 0, left: 0, right: 0, row: 0 }
     }
 
     /// Whether a task places the next queen of this board in tasks of their own.

@@ -12,9 +12,7 @@ const DISTINCT_JOBS: u64 = 16;
 #[inline]
 pub fn mix(mut x: u64, steps: u64) -> u64 {
     for _ in 0..steps {
-        x = (x ^ (x >> 29))
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        x = (x ^ (x >> 29)).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     }
     x
 }

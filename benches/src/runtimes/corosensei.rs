@@ -20,14 +20,11 @@ pub fn measure(row: Row, plan: &Plan) -> anyhow::Result<Measured> {
     let mut coroutines = (0..tasks)
         .map(|_| {
             let stack = DefaultStack::new(STACK_BYTES)?;
-            Ok(Coroutine::with_stack(
-                stack,
-                move |yielder: &Yielder<(), ()>, ()| {
-                    for _ in 0..=rounds {
-                        yielder.suspend(());
-                    }
-                },
-            ))
+            Ok(Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+                for _ in 0..=rounds {
+                    yielder.suspend(());
+                }
+            }))
         })
         .collect::<std::io::Result<Vec<_>>>()?;
     for coroutine in &mut coroutines {
@@ -44,10 +41,6 @@ pub fn measure(row: Row, plan: &Plan) -> anyhow::Result<Measured> {
     for coroutine in &mut coroutines {
         coroutine.resume(());
     }
-    check(
-        "ended coroutines",
-        coroutines.iter().filter(|c| c.done()).count() as u64,
-        tasks,
-    )?;
+    check("ended coroutines", coroutines.iter().filter(|c| c.done()).count() as u64, tasks)?;
     Ok(measured)
 }

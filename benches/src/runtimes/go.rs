@@ -24,22 +24,11 @@ impl GoPeer {
             return Ok(None);
         };
         let this = std::env::current_exe().context("where this program is")?;
-        let program = this
-            .parent()
-            .unwrap_or(Path::new("."))
-            .join("greenloom-bench-go");
-        let output = Command::new("go")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg(".")
-            .current_dir(SOURCES)
-            .output()
-            .context("go build")?;
+        let program = this.parent().unwrap_or(Path::new(".")).join("greenloom-bench-go");
+        let output =
+            Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(SOURCES).output().context("go build")?;
         if !output.status.success() {
-            bail!(
-                "go build in {SOURCES}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("go build in {SOURCES}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(Some(Self { program, version }))
     }
@@ -47,20 +36,14 @@ impl GoPeer {
     /// The process of one sample.
     pub fn command(&self, row: Row, procs: u32, plan: &Plan) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .args([row.name(), &plan.size.to_string(), &plan.ops.to_string()])
-            .env("GOMAXPROCS", procs.to_string());
+        command.args([row.name(), &plan.size.to_string(), &plan.ops.to_string()]).env("GOMAXPROCS", procs.to_string());
         command
     }
 }
 
 /// The version of the `go` on the PATH, as in `go1.27.3`.
 fn installed_version() -> Option<String> {
-    let output = Command::new("go")
-        .arg("version")
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new("go").arg("version").stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     text.split_whitespace().nth(2).map(str::to_owned)
 }

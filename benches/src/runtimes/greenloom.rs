@@ -16,10 +16,7 @@ use crate::measure::{Clock, Measured, memory};
 use crate::rows::{self, Board, Plan, Row};
 
 pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
-    let runtime = Runtime::builder()
-        .processors(procs as usize)
-        .build()
-        .context("building a runtime")?;
+    let runtime = Runtime::builder().processors(procs as usize).build().context("building a runtime")?;
     let Plan { ops, size } = *plan;
     match row {
         Row::Spawn => runtime.run(move || spawn_all(ops)),
@@ -36,9 +33,7 @@ pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
 }
 
 fn join<T>(handle: JoinHandle<T>) -> T {
-    handle
-        .join()
-        .unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
+    handle.join().unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
 }
 
 /// Counts tasks down to the last, which wakes the one that waits: Go's WaitGroup.
@@ -53,10 +48,7 @@ impl Group {
     /// Leaked, so that a task costs one count and no reference besides, as in Go; the process ends
     /// with its row.
     fn leak() -> &'static Self {
-        Box::leak(Box::new(Self {
-            left: AtomicU64::new(1),
-            waiter: current(),
-        }))
+        Box::leak(Box::new(Self { left: AtomicU64::new(1), waiter: current() }))
     }
 
     fn add(&self) {
@@ -106,13 +98,13 @@ fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
         if left == 0 {
             group.done();
         } else {
-            spawn(move || link(left - 1, group));
+            drop(spawn(move || link(left - 1, group)));
         }
     }
     let clock = Clock::start();
     let group = Group::leak();
     group.add();
-    spawn(move || link(ops - 1, group));
+    drop(spawn(move || link(ops - 1, group)));
     group.wait();
     Ok(clock.stop(ops))
 }
@@ -176,22 +168,14 @@ fn parked(ops: u64) -> anyhow::Result<Measured> {
     // The last to start have counted, and may still be on their way into `park`.
     thread::sleep(Duration::from_millis(5));
     let bytes = memory()?.saturating_sub(before);
-    check(
-        "tasks finished before their release",
-        finished.load(Ordering::Relaxed),
-        0,
-    )?;
+    check("tasks finished before their release", finished.load(Ordering::Relaxed), 0)?;
     release.store(true, Ordering::Release);
     for handle in &handles {
         handle.task().unpark();
     }
     handles.into_iter().for_each(join);
     let mut measured = clock.stop(ops);
-    check(
-        "tasks finished after it",
-        finished.load(Ordering::Relaxed),
-        ops,
-    )?;
+    check("tasks finished after it", finished.load(Ordering::Relaxed), ops)?;
     measured.bytes_per_task = Some(bytes as f64 / ops as f64);
     Ok(measured)
 }
@@ -235,11 +219,7 @@ fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let solutions = queens(Board::new(n));
     let measured = clock.stop(tasks);
-    check(
-        "the number of solutions",
-        solutions,
-        rows::queens_solutions(n),
-    )?;
+    check("the number of solutions", solutions, rows::queens_solutions(n))?;
     Ok(measured)
 }
 
@@ -247,14 +227,11 @@ fn queens(board: Board) -> u64 {
     if !board.forks() {
         return board.count();
     }
-    let tasks: Vec<_> = board
-        .next()
-        .map(|next| spawn(move || queens(next)))
-        .collect();
+    let tasks: Vec<_> = board.next().map(|next| spawn(move || queens(next))).collect();
     tasks.into_iter().map(join).sum()
 }
 
-/// The crate has no channel yet: a queue behind a std lock, never held across a suspension.
+/// The crate has no channel yet: a bounded queue behind a std lock, never held across a suspension.
 #[derive(Default)]
 struct JobQueue {
     state: Mutex<JobQueueState>,
@@ -263,7 +240,8 @@ struct JobQueue {
 #[derive(Default)]
 struct JobQueueState {
     jobs: VecDeque<u64>,
-    idle: Vec<Task>,
+    idle_workers: Vec<Task>,
+    waiting_producer: Option<Task>,
     closed: bool,
 }
 
@@ -273,40 +251,52 @@ impl JobQueue {
     }
 
     fn push(&self, job: u64) {
-        let idle = self.with(|state| {
-            state.jobs.push_back(job);
-            state.idle.pop()
-        });
-        if let Some(worker) = idle {
-            worker.unpark();
+        loop {
+            let pushed = self.with(|state| {
+                if state.jobs.len() < rows::POOL_QUEUE {
+                    state.jobs.push_back(job);
+                    return Some(state.idle_workers.pop());
+                }
+                state.waiting_producer = Some(current());
+                None
+            });
+            match pushed {
+                Some(idle_worker) => return idle_worker.iter().for_each(Task::unpark),
+                None => park(),
+            }
         }
     }
 
     fn close(&self) {
-        let idle = self.with(|state| {
+        let idle_workers = self.with(|state| {
             state.closed = true;
-            std::mem::take(&mut state.idle)
+            std::mem::take(&mut state.idle_workers)
         });
-        idle.iter().for_each(Task::unpark);
+        idle_workers.iter().for_each(Task::unpark);
     }
 
     /// The next job; `None` when there will be no more.
     fn pop(&self) -> Option<u64> {
-        let this = current();
         loop {
-            let ready = self.with(|state| {
-                let job = state.jobs.pop_front();
-                // Once each: a second entry would swallow a wake that another worker needs.
-                if job.is_none()
-                    && !state.closed
-                    && state.idle.iter().all(|task| task.id() != this.id())
-                {
-                    state.idle.push(this.clone());
+            let popped = self.with(|state| {
+                if let Some(job) = state.jobs.pop_front() {
+                    return Some((Some(job), state.waiting_producer.take()));
                 }
-                (job.is_some() || state.closed).then_some(job)
+                if state.closed {
+                    return Some((None, None));
+                }
+                // Once each: a second entry would swallow a wake that another worker needs.
+                let this = current();
+                if state.idle_workers.iter().all(|task| task.id() != this.id()) {
+                    state.idle_workers.push(this);
+                }
+                None
             });
-            match ready {
-                Some(job) => return job,
+            match popped {
+                Some((job, producer)) => {
+                    producer.iter().for_each(Task::unpark);
+                    return job;
+                }
                 None => park(),
             }
         }
@@ -320,15 +310,13 @@ fn pool(ops: u64) -> anyhow::Result<Measured> {
     let workers = (0..rows::POOL_WORKERS)
         .map(|_| {
             let queue = Arc::clone(&queue);
-            task::Builder::new()
-                .placement(Placement::Spread)
-                .spawn(move || {
-                    let mut sum = 0u64;
-                    while let Some(id) = queue.pop() {
-                        sum = sum.wrapping_add(rows::job(id));
-                    }
-                    sum
-                })
+            task::Builder::new().placement(Placement::Spread).spawn(move || {
+                let mut sum = 0u64;
+                while let Some(id) = queue.pop() {
+                    sum = sum.wrapping_add(rows::job(id));
+                }
+                sum
+            })
         })
         .collect::<std::io::Result<Vec<_>>>()?;
     for id in 0..ops {
@@ -359,48 +347,37 @@ fn hog(runtime: &Runtime, ops: u64, procs: u32) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     for seed in 0..hogs {
         let (stop, running) = (Arc::clone(&stop), Arc::clone(&running));
-        runtime.spawn(move || {
+        drop(runtime.spawn(move || {
             running.fetch_add(1, Ordering::Relaxed);
             let mut x = seed;
             while !stop.load(Ordering::Relaxed) {
                 x = black_box(rows::mix(x, 1000));
             }
-        });
+        }));
     }
     let lateness = late_ticks(runtime, ops, || running.load(Ordering::Relaxed) == hogs);
     // Whatever came of it: the runtime's end would wait for the loops.
     stop.store(true, Ordering::Relaxed);
-    let lateness = lateness.with_context(|| {
-        format!(
-            "{} of {hogs} endless loops were running",
-            running.load(Ordering::Relaxed)
-        )
-    })?;
+    let lateness =
+        lateness.with_context(|| format!("{} of {hogs} endless loops were running", running.load(Ordering::Relaxed)))?;
     let mut measured = clock.stop(ops);
     measured.ns_per_op = lateness.as_nanos() as f64 / ops as f64;
     Ok(measured)
 }
 
 /// The summed lateness of `ops` ticks of a task that is spawned once all hogs are running.
-fn late_ticks(
-    runtime: &Runtime,
-    ops: u64,
-    hogs_running: impl Fn() -> bool,
-) -> anyhow::Result<Duration> {
+fn late_ticks(runtime: &Runtime, ops: u64, hogs_running: impl Fn() -> bool) -> anyhow::Result<Duration> {
     let deadline = Instant::now() + HOG_LIMIT;
     while !hogs_running() {
         if Instant::now() > deadline {
-            bail!(
-                "not every endless loop started within {} s",
-                HOG_LIMIT.as_secs()
-            );
+            bail!("not every endless loop started within {} s", HOG_LIMIT.as_secs());
         }
         thread::sleep(TICK);
     }
     let ticks = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = mpsc::channel();
     let counted = Arc::clone(&ticks);
-    runtime.spawn(move || {
+    drop(runtime.spawn(move || {
         let alarm = Alarm::start();
         let mut late = Duration::ZERO;
         for _ in 0..ops {
@@ -411,13 +388,10 @@ fn late_ticks(
         }
         // Nobody receives it once the row has given up.
         let _ = sender.send(late);
-    });
+    }));
     receiver.recv_timeout(HOG_LIMIT).map_err(|_| {
         let ticks = ticks.load(Ordering::Relaxed);
-        anyhow::anyhow!(
-            "the ticker did {ticks} of {ops} ticks within {} s",
-            HOG_LIMIT.as_secs()
-        )
+        anyhow::anyhow!("the ticker did {ticks} of {ops} ticks within {} s", HOG_LIMIT.as_secs())
     })
 }
 
@@ -441,9 +415,7 @@ impl Alarm {
 
     fn sleep_one_tick(&self) {
         let rang = Arc::new(AtomicBool::new(false));
-        self.requests
-            .send((current(), Arc::clone(&rang)))
-            .expect("the thread lives as long as its sender");
+        self.requests.send((current(), Arc::clone(&rang))).expect("the thread lives as long as its sender");
         park_until(&rang);
     }
 }

@@ -73,12 +73,8 @@ impl RuntimeName {
     /// Why this runtime does not have that row.
     pub fn supports(self, row: Row) -> Result<(), &'static str> {
         match (self, row) {
-            (RuntimeName::Tokio, Row::Hog) => {
-                Err("its workers never come back from an endless loop")
-            }
-            (RuntimeName::Corosensei, row) if row != Row::Yield => {
-                Err("it has no scheduler, only row yield")
-            }
+            (RuntimeName::Tokio, Row::Hog) => Err("its workers never come back from an endless loop"),
+            (RuntimeName::Corosensei, row) if row != Row::Yield => Err("it has no scheduler, only row yield"),
             _ => Ok(()),
         }
     }
@@ -106,11 +102,7 @@ pub fn one(row: Row, runtime: RuntimeName, procs: u32, plan: &Plan) -> anyhow::R
         RuntimeName::Tokio => bail!("this program was built without tokio"),
         RuntimeName::Go => return go::one(row, procs, plan),
     };
-    let Measured {
-        ns_per_op,
-        cpu_ns_per_op,
-        bytes_per_task,
-    } = measured;
+    let Measured { ns_per_op, cpu_ns_per_op, bytes_per_task } = measured;
     Ok(Sample {
         row: row.name().to_owned(),
         runtime: runtime.name().to_owned(),

@@ -3,14 +3,13 @@
 // An async fn that spawns its own kind cannot be seen to be Send; `impl Future + Send` says it.
 #![expect(clippy::manual_async_fn)]
 
-use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Barrier, Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 
 use super::check;
@@ -147,21 +146,13 @@ async fn parked(ops: u64) -> anyhow::Result<Measured> {
     // The last to start have counted, and may still be on their way into `await`.
     tokio::time::sleep(Duration::from_millis(5)).await;
     let bytes = memory()?.saturating_sub(before);
-    check(
-        "tasks finished before their release",
-        finished.load(Ordering::Relaxed),
-        0,
-    )?;
+    check("tasks finished before their release", finished.load(Ordering::Relaxed), 0)?;
     release.notify_waiters();
     for handle in handles {
         handle.await?;
     }
     let mut measured = clock.stop(ops);
-    check(
-        "tasks finished after it",
-        finished.load(Ordering::Relaxed),
-        ops,
-    )?;
+    check("tasks finished after it", finished.load(Ordering::Relaxed), ops)?;
     measured.bytes_per_task = Some(bytes as f64 / ops as f64);
     Ok(measured)
 }
@@ -192,9 +183,7 @@ fn skynet(first: u64, leaves: u64) -> impl Future<Output = u64> + Send {
 
 /// The panic of a task of the row is the row's own.
 async fn result<T>(handle: JoinHandle<T>) -> T {
-    handle
-        .await
-        .unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
+    handle.await.unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
 }
 
 async fn fib_row(n: u64, tasks: u64) -> anyhow::Result<Measured> {
@@ -222,11 +211,7 @@ async fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let solutions = queens(Board::new(n)).await;
     let measured = clock.stop(tasks);
-    check(
-        "the number of solutions",
-        solutions,
-        rows::queens_solutions(n),
-    )?;
+    check("the number of solutions", solutions, rows::queens_solutions(n))?;
     Ok(measured)
 }
 
@@ -235,10 +220,7 @@ fn queens(board: Board) -> impl Future<Output = u64> + Send {
         if !board.forks() {
             return board.count();
         }
-        let tasks: Vec<_> = board
-            .next()
-            .map(|next| tokio::spawn(queens(next)))
-            .collect();
+        let tasks: Vec<_> = board.next().map(|next| tokio::spawn(queens(next))).collect();
         let mut solutions = 0;
         for task in tasks {
             solutions += result(task).await;
@@ -247,45 +229,18 @@ fn queens(board: Board) -> impl Future<Output = u64> + Send {
     }
 }
 
-/// tokio's own channel has one receiver: a queue behind a lock, with a permit for each job in it.
-struct JobQueue {
-    jobs: Mutex<VecDeque<u64>>,
-    permits: Semaphore,
-}
-
-impl JobQueue {
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<u64>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, job: u64) {
-        self.jobs().push_back(job);
-        self.permits.add_permits(1);
-    }
-
-    /// The next job; `None` when there will be no more.
-    async fn pop(&self) -> Option<u64> {
-        // Closed or not, what is queued is done.
-        if let Ok(permit) = self.permits.acquire().await {
-            permit.forget();
-        }
-        self.jobs().pop_front()
-    }
-}
-
+/// On async-channel: tokio's own has one receiver, and 16 workers that share it behind its mutex take
+/// turns on one thread.
 async fn pool(ops: u64) -> anyhow::Result<Measured> {
     let wanted = rows::job_sum(ops);
     let clock = Clock::start();
-    let queue = Arc::new(JobQueue {
-        jobs: Mutex::default(),
-        permits: Semaphore::new(0),
-    });
+    let (jobs, queue) = async_channel::bounded(rows::POOL_QUEUE);
     let workers: Vec<_> = (0..rows::POOL_WORKERS)
         .map(|_| {
-            let queue = Arc::clone(&queue);
+            let queue = queue.clone();
             tokio::spawn(async move {
                 let mut sum = 0u64;
-                while let Some(id) = queue.pop().await {
+                while let Ok(id) = queue.recv().await {
                     sum = sum.wrapping_add(rows::job(id));
                 }
                 sum
@@ -293,9 +248,9 @@ async fn pool(ops: u64) -> anyhow::Result<Measured> {
         })
         .collect();
     for id in 0..ops {
-        queue.push(id);
+        jobs.send(id).await?;
     }
-    queue.permits.close();
+    drop(jobs);
     let mut sum = 0u64;
     for worker in workers {
         sum = sum.wrapping_add(worker.await?);

@@ -244,8 +244,10 @@ impl Record {
 
     /// Switches from the running task to its worker.
     ///
-    /// Never inlined, so that no caller keeps a thread-local's address across it.
-    #[inline(never)]
+    /// Always inlined, and so are its callers up to the public functions: the switch leaves by a `ret`, whose target the CPU
+    /// predicts to be behind the innermost call. If that call is the resumption, both switches are predicted; with one more
+    /// frame in between neither is, which costs some 20 ns.
+    #[inline(always)]
     pub(crate) fn suspend(&self, how: Suspend, reason: Reason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
         // SAFETY: set by the coroutine's body before any task ran on this stack; the caller runs on it.

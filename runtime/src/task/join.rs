@@ -48,6 +48,7 @@ macro_rules! handle_methods {
         ///
         /// # Cancellation
         /// A cancelled caller unwinds from here; the task that it waited for is then detached.
+        #[inline(always)]
         pub fn join(self) -> Result<T, JoinError> {
             self.raw.join()
         }
@@ -122,6 +123,7 @@ impl<T> Raw<T> {
         Self { task, _result: PhantomData }
     }
 
+    #[inline(always)]
     fn join(self) -> Result<T, JoinError> {
         wait_for(self.task);
         let task = self.task;
@@ -136,6 +138,7 @@ impl<T> Raw<T> {
 }
 
 /// Waits until the task is complete.
+#[inline(always)]
 fn wait_for(task: TaskPtr) {
     if task.state().is_complete() {
         return;
@@ -146,16 +149,25 @@ fn wait_for(task: TaskPtr) {
         task.state().register_joiner()
     };
     while wait::block(Reason::Join, publish) == Woken::Cancelled {
-        if !task.state().withdraw_joiner() {
-            // The task has completed, and its wake is under way: the result counts, cancellation comes at the next suspension.
-            wait::absorb(Reason::Join);
+        if withdraw(task) {
             return;
         }
-        // Unwinds now, unless that has to wait.
-        if let Some((_, record)) = local::running() {
-            cancel::raise_or_defer(record.task());
-        }
     }
+}
+
+/// The caller was cancelled while it waited; true if the task has completed all the same.
+#[cold]
+fn withdraw(task: TaskPtr) -> bool {
+    if !task.state().withdraw_joiner() {
+        // The task has completed, and its wake is under way: the result counts, cancellation comes at the next suspension.
+        wait::absorb(Reason::Join);
+        return true;
+    }
+    // Unwinds now, unless that has to wait.
+    if let Some((_, record)) = local::running() {
+        cancel::raise_or_defer(record.task());
+    }
+    false
 }
 
 impl<T> Drop for Raw<T> {

@@ -172,6 +172,7 @@ pub fn current() -> Task {
 ///     waiter.join().unwrap();
 /// });
 /// ```
+#[inline(always)]
 #[track_caller]
 pub fn park() {
     let Some((_, record)) = local::running() else {
@@ -207,7 +208,7 @@ pub fn park() {
 ///     }
 /// });
 /// ```
-#[inline]
+#[inline(always)]
 #[track_caller]
 pub fn yield_now() {
     let Some((_, record)) = local::running() else {

@@ -112,6 +112,8 @@ pub(crate) enum Woken {
 /// A task that is already cancelled unwinds from here before anything is published.
 ///
 /// Suspends a task; blocks a plain thread.
+// Inlined for the sake of `Record::suspend`.
+#[inline(always)]
 pub(crate) fn block(reason: Reason, publish: impl FnOnce(Waiter) -> bool) -> Woken {
     match local::running() {
         Some((_, record)) => {
