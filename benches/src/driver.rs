@@ -5,7 +5,6 @@
 //! in turn, each time in the opposite order (A B B A): a machine that slows down meanwhile slows
 //! both sides of a pair, and neither always goes first.
 
-use std::collections::HashSet;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -65,13 +64,17 @@ fn runtimes(job: &Job, go: Option<&GoPeer>) -> Vec<RuntimeName> {
             eprintln!("skipped: go: {}", go::MISSING);
             continue;
         }
-        let mut said = HashSet::new();
+        let mut skipped: Vec<(&str, Vec<&str>)> = Vec::new();
         for (row, _) in &job.rows {
-            if let Err(why) = runtime.supports(*row)
-                && said.insert(why)
-            {
-                eprintln!("skipped: {runtime}, row {row}: {why}");
+            if let Err(why) = runtime.supports(*row) {
+                match skipped.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, rows)) => rows.push(row.name()),
+                    None => skipped.push((why, vec![row.name()])),
+                }
             }
+        }
+        for (why, rows) in skipped {
+            eprintln!("skipped: {runtime}, row {}: {why}", rows.join(", "));
         }
         runtimes.push(runtime);
     }

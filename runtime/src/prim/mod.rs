@@ -22,6 +22,18 @@ pub(crate) mod untracked {
     pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
+/// Asks the CPU to fetch the line at this address, if it is one. The seam for other architectures.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Process-wide unique numbers for tasks, taken in blocks so that spawning touches no shared line.
 ///
 /// Returns the first of `count` numbers; zero is never handed out.

@@ -3,8 +3,7 @@
 //! The tasks that run on the machine reach it through the thread-local, its worker loop directly; both on the same thread, and
 //! neither keeps a borrow across a switch.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::io;
 use std::panic::Location;
 
@@ -15,6 +14,7 @@ use crate::prim::{FAIR_EVERY, take_ids};
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::processor::{Processor, Ready};
+use crate::scheduler::ready::ReadyQueue;
 use crate::stack::pool::StackCache;
 use crate::stack::record::Record;
 use crate::task::TaskPtr;
@@ -32,12 +32,13 @@ pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
     processor: *const Processor,
     /// Started tasks that are ready, and fresh ones bound here, oldest first.
-    ready: RefCell<VecDeque<TaskPtr>>,
+    ready: ReadyQueue,
     /// Fresh tasks that others may steal. The owner takes the newest.
     pub(crate) fresh: Worker<TaskPtr>,
-    /// At least as many as there are in `fresh` when it matters: thieves do not count here.
+    /// As many as there are in `fresh`, or more: thieves do not count here.
     crowd: Cell<usize>,
-    picks: Cell<u32>,
+    /// Picks until the next fair one.
+    until_fair: Cell<u32>,
     fresh_first: Cell<bool>,
     /// The monitor's slice number when the running chain began.
     slice: Cell<u32>,
@@ -99,12 +100,13 @@ impl Local {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>) -> Self {
         let processor: *const Processor = &raw const shared.processors[index];
         Self {
+            stacks: StackCache::new(shared.class),
             shared,
             processor,
-            ready: RefCell::default(),
+            ready: ReadyQueue::new(),
             fresh,
             crowd: Cell::new(0),
-            picks: Cell::new(0),
+            until_fair: Cell::new(FAIR_EVERY),
             fresh_first: Cell::new(false),
             slice: Cell::new(0),
             live: Cell::new(0),
@@ -112,7 +114,6 @@ impl Local {
             next_id: Cell::new(0),
             end_id: Cell::new(0),
             cells: CellCache::new(),
-            stacks: StackCache::new(),
             deferred_cancel: Cell::new(false),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),
@@ -191,7 +192,7 @@ impl Local {
     /// Queues a task that is bound here.
     #[inline]
     pub(crate) fn push_ready(&self, task: TaskPtr) {
-        self.ready.borrow_mut().push_back(task);
+        self.ready.push(task);
     }
 
     /// Queues a fresh task where others may steal it.
@@ -216,11 +217,11 @@ impl Local {
 
     /// The next task to run, if the processor has one of its own: next, then by turns ready and fresh ones; every so often what
     /// that order would starve.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pick(&self) -> Option<TaskPtr> {
-        let picks = self.picks.get().wrapping_add(1);
-        self.picks.set(picks);
-        if picks.is_multiple_of(FAIR_EVERY)
+        let until_fair = self.until_fair.get() - 1;
+        self.until_fair.set(until_fair);
+        if until_fair == 0
             && let Some(task) = self.pick_neglected()
         {
             return Some(task);
@@ -241,11 +242,14 @@ impl Local {
 
     #[inline]
     fn pop_ready(&self) -> Option<TaskPtr> {
-        self.ready.borrow_mut().pop_front()
+        self.ready.pop()
     }
 
     #[inline]
     fn pop_fresh(&self) -> Option<TaskPtr> {
+        if self.crowd.get() == 0 {
+            return None;
+        }
         let task = self.fresh.pop();
         self.crowd.set(if task.is_some() { self.crowd.get().saturating_sub(1) } else { 0 });
         task
@@ -254,6 +258,7 @@ impl Local {
     /// The injector, the inbox, the oldest fresh task.
     #[cold]
     fn pick_neglected(&self) -> Option<TaskPtr> {
+        self.until_fair.set(FAIR_EVERY);
         self.look_around_at.set(CROWD as u32);
         self.notice_phase();
         self.take_mail();
@@ -271,6 +276,11 @@ impl Local {
             self.push(Ready { task, bound });
         }
         any
+    }
+
+    /// A thief has put tasks into the deque.
+    pub(crate) fn recount_fresh(&self) {
+        self.crowd.set(self.fresh.len());
     }
 
     /// One task from the injector.

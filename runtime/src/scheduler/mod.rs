@@ -33,6 +33,7 @@ pub(crate) mod local;
 pub(crate) mod monitor;
 pub(crate) mod placement;
 pub(crate) mod processor;
+pub(crate) mod ready;
 pub(crate) mod shutdown;
 pub(crate) mod worker;
 

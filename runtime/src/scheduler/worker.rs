@@ -64,16 +64,22 @@ impl Local {
         // SAFETY: bound on this thread; it came from a queue, so it is its turn.
         let how = unsafe { record.resume() };
         processor.running.store(std::ptr::null_mut(), Ordering::Relaxed);
-        match how {
-            Suspend::Done => self.stop(record),
-            Suspend::Yield => self.push_ready(task),
-            Suspend::Wait => self.park(task, Park::Wait, false),
-            Suspend::WaitShielded => self.park(task, Park::Wait, true),
-            Suspend::Park => self.park(task, Park::Token, false),
-            Suspend::ParkShielded => self.park(task, Park::Token, true),
-        }
         if record.slot().canary {
             record.check_canary();
+        }
+        // The two usual wishes ahead of the others: compares are predicted better than a jump through a table.
+        if how == Suspend::Yield {
+            self.push_ready(task);
+        } else if how == Suspend::Done {
+            self.stop(record);
+        } else {
+            match how {
+                Suspend::Wait => self.park(task, Park::Wait, false),
+                Suspend::WaitShielded => self.park(task, Park::Wait, true),
+                Suspend::Park => self.park(task, Park::Token, false),
+                Suspend::ParkShielded => self.park(task, Park::Token, true),
+                Suspend::Yield | Suspend::Done => unreachable!(),
+            }
         }
         if self.deferred_cancel.get() && !thread::panicking() {
             self.cancel_deferred();
@@ -204,7 +210,9 @@ impl Local {
         if len < 4 * CROWD {
             return self.steal_oldest(victim);
         }
-        victim.stealer.steal_batch_and_pop(&self.fresh).success()
+        let task = victim.stealer.steal_batch_and_pop(&self.fresh).success();
+        self.recount_fresh();
+        task
     }
 
     /// Sleeps until there is mail, or work for anyone; see `idle` for why no wake is lost.

@@ -1,6 +1,6 @@
 //! Free stacks: a processor's cache in front of the runtime's pool in front of the slabs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 
 use crate::prim::untracked::Mutex;
@@ -100,16 +100,29 @@ impl StackPool {
 
 /// The free stacks of one processor, newest last: the next task gets the stack that is still in the CPU's cache.
 pub(crate) struct StackCache {
+    /// The newest stack of the usual size, apart from the others: a task that never suspends takes it and gives it back.
+    hot: Cell<Option<StackPtr>>,
+    usual: Class,
     classes: [RefCell<Vec<StackPtr>>; Class::COUNT],
 }
 
 impl StackCache {
-    pub(crate) fn new() -> Self {
-        Self { classes: Default::default() }
+    /// For a processor whose tasks mostly have stacks of the size `usual`.
+    pub(crate) fn new(usual: Class) -> Self {
+        Self { hot: Cell::new(None), usual, classes: Default::default() }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&self, pool: &StackPool, class: Class) -> io::Result<StackPtr> {
+        if class == self.usual
+            && let Some(stack) = self.hot.take()
+        {
+            return Ok(stack);
+        }
+        self.take_colder(pool, class)
+    }
+
+    fn take_colder(&self, pool: &StackPool, class: Class) -> io::Result<StackPtr> {
         let mut cache = self.classes[class.index()].borrow_mut();
         if let Some(stack) = cache.pop() {
             return Ok(stack);
@@ -118,8 +131,15 @@ impl StackCache {
         Ok(cache.pop().expect("the pool gave at least one"))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give(&self, pool: &StackPool, stack: StackPtr) {
+        let colder = if stack.record().slot().class == self.usual { self.hot.replace(Some(stack)) } else { Some(stack) };
+        if let Some(colder) = colder {
+            self.give_colder(pool, colder);
+        }
+    }
+
+    fn give_colder(&self, pool: &StackPool, stack: StackPtr) {
         let class = stack.record().slot().class;
         let mut cache = self.classes[class.index()].borrow_mut();
         cache.push(stack);

@@ -12,8 +12,8 @@
 //!       └───────────────┘
 //! ```
 
-use std::cell::Cell;
-use std::mem::ManuallyDrop;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr::{NonNull, null};
@@ -72,12 +72,13 @@ unsafe impl Stack for Frames {
 /// lives.
 #[repr(C, align(64))]
 pub(crate) struct Record {
-    coroutine: Cell<Option<NonNull<Body>>>,
+    /// Where the coroutine is kept; it is there once `has_coroutine` says so.
+    coroutine: UnsafeCell<MaybeUninit<ManuallyDrop<Body>>>,
     yielder: Cell<*const Yielder<(), Suspend>>,
     task: Cell<*mut Header>,
     slot: Slot,
     no_suspend: Cell<u32>,
-    room: std::cell::UnsafeCell<std::mem::MaybeUninit<Body>>,
+    has_coroutine: Cell<bool>,
     /// The index of the processor that runs the stack's task.
     home: AtomicU32,
     reason: AtomicU8,
@@ -107,7 +108,7 @@ impl StackPtr {
         let record = (slot.top - RECORD_BYTES) as *mut Record;
         // SAFETY: the memory is the caller's, and its top is aligned to 64 bytes.
         unsafe {
-            (&raw mut (*record).coroutine).write(Cell::new(None));
+            (&raw mut (*record).has_coroutine).write(Cell::new(false));
             (&raw mut (*record).yielder).write(Cell::new(null()));
             (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
             (&raw mut (*record).slot).write(slot);
@@ -188,7 +189,7 @@ impl Record {
         if let Some(name) = task.name() {
             self.set_name(Some(name));
         }
-        if self.coroutine.get().is_none() {
+        if !self.has_coroutine.get() {
             self.start_coroutine();
         }
     }
@@ -215,13 +216,9 @@ impl Record {
         let limit = NonZeroUsize::new(self.slot.bottom).expect("a slot is not at address zero");
         let record = self.stack();
         let coroutine = Body::with_stack(Frames { base, limit }, move |yielder, ()| body(yielder, record));
-        // SAFETY: the room is this record's own; an earlier coroutine in it was forgotten, which leaks nothing: it stood
-        // suspended between two tasks, with nothing to drop.
-        unsafe {
-            let room = (*self.room.get()).as_mut_ptr();
-            room.write(coroutine);
-            self.coroutine.set(NonNull::new(room));
-        }
+        // SAFETY: the room is this record's own, and empty.
+        unsafe { (*self.coroutine.get()).write(ManuallyDrop::new(coroutine)) };
+        self.has_coroutine.set(true);
     }
 
     /// Switches to the stack, until its task switches away.
@@ -232,10 +229,7 @@ impl Record {
     pub(crate) unsafe fn resume(&self) -> Suspend {
         // SAFETY: bound stacks have a coroutine, and only this thread resumes it. ManuallyDrop: a coroutine's own drop would
         // force an unwinding through tasks that may suspend in destructors; ours end by the normal loop or never.
-        let result = unsafe {
-            let mut coroutine = self.coroutine.get().unwrap_unchecked().cast::<ManuallyDrop<Body>>();
-            coroutine.as_mut().resume(())
-        };
+        let result = unsafe { (*self.coroutine.get()).assume_init_mut().resume(()) };
         match result {
             CoroutineResult::Yield(how) => how,
             CoroutineResult::Return(()) => unreachable!("the body of a stack never returns"),

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::prim::cell::UnsafeCell;
+use crate::prim::prefetch;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
 use crate::stack::record::Record;
@@ -263,6 +264,20 @@ impl TaskPtr {
     pub(crate) unsafe fn set_record(self, record: *const Record) {
         // SAFETY: rule 2.
         self.header().record.with_mut(|p| unsafe { *p = record });
+    }
+
+    /// Fetches what a switch to the task touches: the head of its stack, and the frames under it.
+    ///
+    /// # Safety
+    /// Rule 2.
+    #[inline(always)]
+    pub(crate) unsafe fn prefetch_stack(self) {
+        // SAFETY: rule 2.
+        let record = unsafe { self.record() };
+        let below = record.cast::<u8>().wrapping_sub(64);
+        for line in 0..5 {
+            prefetch(below.wrapping_add(64 * line).wrapping_sub(128));
+        }
     }
 
     /// # Safety

@@ -1,0 +1,128 @@
+//! loom's primitives under the names that the rest of the crate uses, and stand-ins for what loom has no model of.
+//!
+//! Inside a model every thread is a coroutine of loom's on one OS thread, and loom decides before each operation on an atomic or
+//! a lock which of them goes on. The runtime's tasks are real coroutines on top of those: a task that loom interrupts leaves its
+//! stack in the middle, as a machine does that the kernel interrupts, and nothing else of the runtime need know.
+//!
+//! What a green model does **not** prove: that crossbeam's deque is right ([`deque`] stands in for it), that the futex is
+//! ([`Parker`] has its state machine, and loom's blocking), anything about time, the monitor, signals, or memory that is given
+//! back; and what [`untracked`](super::untracked) holds is seen in one order by all threads.
+
+pub(crate) mod deque;
+mod parker;
+
+pub(crate) use parker::Parker;
+
+pub(crate) mod atomic {
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+pub(crate) mod sync {
+    pub(crate) use loom::sync::{Arc, Mutex};
+}
+
+pub(crate) mod cell {
+    pub(crate) use loom::cell::UnsafeCell;
+}
+
+pub(crate) mod thread {
+    use std::cell::Cell;
+    use std::io;
+
+    /// A machine's own stack: room for the scheduler, and for a message when a model fails.
+    const STACK_WORDS: usize = 1 << 14;
+
+    /// Starts a detached thread of the model, which must end for the model to end.
+    pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f).map(drop)
+    }
+
+    pub(crate) fn prepare_machine(_core: Option<usize>) -> impl Sized {}
+
+    loom::thread_local! {
+        static UNWINDINGS: Cell<usize> = Cell::new(0);
+    }
+
+    /// Part of a cancellation's payload: as long as it lives, the model's thread that made it unwinds.
+    ///
+    /// std counts unwindings per OS thread, and so for all threads of a model together. The payload lives from the raise until
+    /// whoever caught it lets go of it, on the same thread, since started tasks stay there: so this counts what std would.
+    /// Panics other than cancellations are not counted; in a model they are failures.
+    pub(crate) struct Unwinding(());
+
+    impl Unwinding {
+        pub(crate) fn begin() -> Self {
+            UNWINDINGS.with(|count| count.set(count.get() + 1));
+            Self(())
+        }
+    }
+
+    impl Drop for Unwinding {
+        fn drop(&mut self) {
+            UNWINDINGS.with(|count| count.set(count.get() - 1));
+        }
+    }
+
+    pub(crate) fn panicking() -> bool {
+        UNWINDINGS.with(Cell::get) > 0
+    }
+
+    pub(crate) fn raise(payload: Box<dyn std::any::Any + Send>) -> ! {
+        std::panic::resume_unwind(payload)
+    }
+}
+
+/// Which machine a thread of the model is.
+pub(crate) mod local {
+    use std::cell::Cell;
+    use std::ptr::null;
+
+    loom::thread_local! {
+        static MACHINE: Cell<*const ()> = Cell::new(null());
+    }
+
+    pub(crate) fn get() -> *const () {
+        // A thread that is ending is no machine any more.
+        MACHINE.try_with(Cell::get).unwrap_or(null())
+    }
+
+    pub(crate) fn set(machine: *const ()) {
+        MACHINE.with(|cell| cell.set(machine));
+    }
+}
+
+/// Something that others may touch only while it lives: each touch is a read, and the end a write, of a cell that loom watches.
+///
+/// So a touch that is not ordered before the end fails the model even where the memory happens to be still there.
+pub(crate) struct Alive {
+    cell: cell::UnsafeCell<()>,
+    ended: std::sync::atomic::AtomicBool,
+}
+
+impl Alive {
+    pub(crate) fn new() -> Self {
+        Self { cell: cell::UnsafeCell::new(()), ended: false.into() }
+    }
+
+    pub(crate) fn touch(&self) {
+        assert!(!self.ended.load(std::sync::atomic::Ordering::Relaxed), "touched after its end");
+        self.cell.with(|_| ());
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.cell.with_mut(|_| ());
+        self.ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Often enough that models of three picks visit the fair path.
+pub(crate) const FAIR_EVERY: u32 = 3;
+
+/// One: a spin that loom lets turn twice only doubles what it must visit.
+pub(crate) const SEARCH_ROUNDS: u32 = 1;
+
+pub(crate) const LEAST_SEARCH_ROUNDS: u32 = 1;
+
+pub(crate) fn search_pause() {}

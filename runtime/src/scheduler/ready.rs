@@ -1,0 +1,118 @@
+//! The ready queue: a ring of tasks that only its machine touches.
+
+use std::cell::{Cell, RefCell};
+
+use crate::prim::prefetch;
+use crate::task::TaskPtr;
+
+/// A FIFO queue without locks or borrow counts: every operation is over before any other code runs.
+pub(crate) struct ReadyQueue {
+    /// A power of two of places. Replaced by a larger one when it is full.
+    ring: RefCell<Box<[Cell<Option<TaskPtr>>]>>,
+    places: Cell<*const Cell<Option<TaskPtr>>>,
+    mask: Cell<usize>,
+    /// Counts of tasks ever taken and ever put; their difference is the length.
+    head: Cell<usize>,
+    tail: Cell<usize>,
+}
+
+const FIRST: usize = 64;
+
+impl ReadyQueue {
+    pub(crate) fn new() -> Self {
+        let queue = Self {
+            ring: RefCell::default(),
+            places: Cell::new(std::ptr::null()),
+            mask: Cell::new(0),
+            head: Cell::new(0),
+            tail: Cell::new(0),
+        };
+        queue.replace_ring(FIRST);
+        queue
+    }
+
+    #[inline(always)]
+    fn place(&self, count: usize) -> &Cell<Option<TaskPtr>> {
+        // SAFETY: the ring has `mask + 1` places, and is replaced only between two operations.
+        unsafe { &*self.places.get().add(count & self.mask.get()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(&self, task: TaskPtr) {
+        let tail = self.tail.get();
+        if tail.wrapping_sub(self.head.get()) > self.mask.get() {
+            self.replace_ring(2 * (self.mask.get() + 1));
+        }
+        self.place(tail).set(Some(task));
+        self.tail.set(tail.wrapping_add(1));
+    }
+
+    #[inline(always)]
+    pub(crate) fn pop(&self) -> Option<TaskPtr> {
+        let head = self.head.get();
+        if head == self.tail.get() {
+            return None;
+        }
+        let task = self.place(head).get();
+        self.head.set(head.wrapping_add(1));
+        self.look_ahead(head);
+        task
+    }
+
+    /// Fetches what the tasks after this one will touch first: with many tasks, each switch would otherwise wait for memory.
+    #[inline(always)]
+    fn look_ahead(&self, head: usize) {
+        // Places that are empty, or hold tasks already gone, are skipped or harmless: see `TaskPtr::prefetch_stack`.
+        if let Some(task) = self.place(head.wrapping_add(4)).get() {
+            prefetch(task.as_ptr());
+        }
+        let near = head.wrapping_add(2);
+        if self.tail.get().wrapping_sub(near) as isize > 0
+            && let Some(task) = self.place(near).get()
+        {
+            // SAFETY: the task is in the queue, so it is alive, and ours.
+            unsafe { task.prefetch_stack() };
+        }
+    }
+
+    #[cold]
+    fn replace_ring(&self, len: usize) {
+        let new: Box<[Cell<Option<TaskPtr>>]> = (0..len).map(|_| Cell::new(None)).collect();
+        let (head, tail) = (self.head.get(), self.tail.get());
+        for count in 0..tail.wrapping_sub(head) {
+            let count = head.wrapping_add(count);
+            new[count & (len - 1)].set(self.place(count).get());
+        }
+        self.places.set(new.as_ptr());
+        self.mask.set(len - 1);
+        *self.ring.borrow_mut() = new;
+    }
+}
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use super::*;
+
+    fn task(id: u64) -> TaskPtr {
+        // SAFETY: never run, and leaked.
+        unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, None) }.unwrap()
+    }
+
+    #[test]
+    fn first_in_first_out_across_growth() {
+        let queue = ReadyQueue::new();
+        let mut next = 0;
+        for id in 0..10 * FIRST as u64 {
+            queue.push(task(id));
+            if id % 3 == 0 {
+                assert_eq!(queue.pop().map(TaskPtr::id), Some(next));
+                next += 1;
+            }
+        }
+        while let Some(task) = queue.pop() {
+            assert_eq!(task.id(), next);
+            next += 1;
+        }
+        assert_eq!(next, 10 * FIRST as u64);
+    }
+}
