@@ -126,3 +126,8 @@ pub(crate) const SEARCH_ROUNDS: u32 = 1;
 pub(crate) const LEAST_SEARCH_ROUNDS: u32 = 1;
 
 pub(crate) fn search_pause() {}
+
+/// Lets another thread of the model move before this one goes on.
+pub(crate) fn back_off() {
+    loom::thread::yield_now();
+}

@@ -101,6 +101,12 @@ pub(crate) const SEARCH_ROUNDS: u32 = 128;
 /// What is left of them after searches that found nothing.
 pub(crate) const LEAST_SEARCH_ROUNDS: u32 = 16;
 
+/// What a thread does that can go on only after another thread's next step.
+#[cold]
+pub(crate) fn back_off() {
+    std::thread::yield_now();
+}
+
 /// What a searching machine does between two rounds.
 pub(crate) fn search_pause() {
     for _ in 0..16 {

@@ -40,6 +40,7 @@ pub(crate) struct Local {
     /// Picks until the next fair one.
     until_fair: Cell<u32>,
     fresh_first: Cell<bool>,
+    aging: Cell<Aging>,
     /// The monitor's slice number when the running chain began.
     slice: Cell<u32>,
     live: Cell<u32>,
@@ -58,6 +59,17 @@ pub(crate) struct Local {
     random: Cell<u64>,
     /// Where the next `Spread` task goes.
     pub(crate) next_spread: Cell<usize>,
+}
+
+/// How old the fresh tasks are, in time slices.
+#[derive(Clone, Copy, Default)]
+struct Aging {
+    /// The slice of the last look.
+    slice: u32,
+    /// How many were in the deque then.
+    len: usize,
+    /// How many of those were there a slice before, and have not been taken for their age since.
+    aged: usize,
 }
 
 /// The machine that this thread is, if it is one.
@@ -108,6 +120,7 @@ impl Local {
             crowd: Cell::new(0),
             until_fair: Cell::new(FAIR_EVERY),
             fresh_first: Cell::new(false),
+            aging: Cell::default(),
             slice: Cell::new(0),
             live: Cell::new(0),
             look_around_at: Cell::new(0),
@@ -262,7 +275,23 @@ impl Local {
         self.look_around_at.set(CROWD as u32);
         self.notice_phase();
         self.take_mail();
-        self.take_injected().or_else(|| self.steal_oldest(self.processor()))
+        self.take_injected().or_else(|| self.take_aged())
+    }
+
+    /// The oldest fresh task, if it was here for a whole time slice.
+    ///
+    /// Not any oldest: in fork and join that one is the largest part of the work, and starting it early only multiplies the
+    /// stacks in use.
+    fn take_aged(&self) -> Option<TaskPtr> {
+        let slice = self.shared.slice.load(Ordering::Relaxed);
+        let mut aging = self.aging.get();
+        if slice != aging.slice {
+            let len = self.fresh.len();
+            aging = Aging { slice, aged: aging.len.min(len), len };
+        }
+        let task = if aging.aged > 0 { self.steal_oldest(self.processor()) } else { None };
+        self.aging.set(Aging { aged: aging.aged.saturating_sub(1), ..aging });
+        task
     }
 
     /// Moves the mail into the queues; whether there was any.

@@ -189,6 +189,8 @@ impl Shared {
             if !self.idle.end_search() || self.injector.is_empty() {
                 return;
             }
+            // A winner has not counted its sleeper awake yet, and may be preempted just there.
+            crate::prim::back_off();
         }
     }
 
