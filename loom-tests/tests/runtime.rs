@@ -35,3 +35,8 @@ fn two_machines_spawn_and_join() {
         assert_eq!(sum, 3);
     });
 }
+
+#[test]
+fn two_machines_start_and_end() {
+    model(2, || drop(runtime(2)));
+}

@@ -22,6 +22,7 @@ pub fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
             std::process::abort();
         })
     });
+    let preemptions = std::env::var("BOUND").map_or(preemptions, |b| b.parse().unwrap());
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;

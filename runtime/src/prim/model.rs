@@ -29,6 +29,8 @@ pub(crate) mod thread {
     use std::cell::Cell;
     use std::io;
 
+    pub(crate) use loom::thread::{Thread, current, park, yield_now};
+
     /// A machine's own stack: room for the scheduler, and for a message when a model fails.
     const STACK_WORDS: usize = 1 << 14;
 
@@ -41,6 +43,14 @@ pub(crate) mod thread {
 
     loom::thread_local! {
         static UNWINDINGS: Cell<usize> = Cell::new(0);
+    }
+
+    /// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
+    pub(crate) fn number() -> u64 {
+        loom::thread_local! {
+            static NUMBER: u64 = crate::prim::take_ids(1);
+        }
+        NUMBER.try_with(|number| *number).unwrap_or(0)
     }
 
     /// Part of a cancellation's payload: as long as it lives, the model's thread that made it unwinds.

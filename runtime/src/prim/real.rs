@@ -38,6 +38,15 @@ pub(crate) mod cell {
 
 pub(crate) mod thread {
     use std::io;
+    pub(crate) use std::thread::{Thread, current, park, yield_now};
+
+    /// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
+    pub(crate) fn number() -> u64 {
+        thread_local! {
+            static NUMBER: u64 = crate::prim::take_ids(1);
+        }
+        NUMBER.try_with(|number| *number).unwrap_or(0)
+    }
 
     /// Starts a detached OS thread.
     pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -38,7 +38,7 @@ impl StackPool {
         Self { slabs, free: Default::default() }
     }
 
-    fn shelf(&self, class: Class) -> std::sync::MutexGuard<'_, Shelf> {
+    fn shelf(&self, class: Class) -> impl std::ops::DerefMut<Target = Shelf> + '_ {
         self.free[class.index()].lock().unwrap_or_else(|e| e.into_inner())
     }
 

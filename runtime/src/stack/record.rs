@@ -100,7 +100,7 @@ unsafe impl Send for StackPtr {}
 impl StackPtr {
     /// Writes the head of a slot that is new, or whose memory was given back.
     ///
-    /// All but the id: that is zero in such memory, and other threads may be reading it.
+    /// All but the labels that other threads may be reading at this moment: such memory is zero, and so a free stack's labels.
     ///
     /// # Safety
     /// The caller owns the slot, which has no head and is mapped for as long as the stack is used.
@@ -113,9 +113,6 @@ impl StackPtr {
             (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
             (&raw mut (*record).slot).write(slot);
             (&raw mut (*record).no_suspend).write(Cell::new(0));
-            (&raw mut (*record).home).write(AtomicU32::new(0));
-            (&raw mut (*record).reason).write(AtomicU8::new(Reason::Ready as u8));
-            (&raw mut (*record).site).write(AtomicPtr::new(std::ptr::null_mut()));
             (&raw mut (*record).name).write(Mutex::new(None));
             StackPtr(NonNull::new_unchecked(record))
         }

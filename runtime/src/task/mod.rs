@@ -13,7 +13,6 @@ pub(crate) mod state;
 
 use std::fmt;
 use std::panic::Location;
-use std::thread::Thread;
 
 pub use crate::scheduler::placement::Placement;
 pub use error::JoinError;
@@ -22,6 +21,7 @@ pub use join::{JoinHandle, LocalJoinHandle};
 pub use spawn::{Builder, spawn, spawn_local};
 pub(crate) use spawn::spawn_on;
 
+use crate::prim::thread::{self, Thread};
 use crate::scheduler::local;
 use crate::stack::record::Suspend;
 use crate::wait::Reason;
@@ -134,11 +134,7 @@ pub fn current() -> Task {
     if let Some((_, record)) = local::running() {
         return Task::of(record.task());
     }
-    thread_local! {
-        static ID: u64 = crate::prim::take_ids(1);
-    }
-    // A thread that is ending has given its number back.
-    Task(Kind::Thread(std::thread::current(), ID.try_with(|id| *id).unwrap_or(0)))
+    Task(Kind::Thread(thread::current(), thread::number()))
 }
 
 /// Waits until somebody calls [`Task::unpark`] on this task; returns at once if somebody has since the last `park`.
@@ -176,7 +172,7 @@ pub fn current() -> Task {
 #[track_caller]
 pub fn park() {
     let Some((_, record)) = local::running() else {
-        return std::thread::park();
+        return thread::park();
     };
     let task = record.task();
     let shielded = cancel::raise_or_defer(task);
@@ -212,7 +208,7 @@ pub fn park() {
 #[track_caller]
 pub fn yield_now() {
     let Some((_, record)) = local::running() else {
-        return std::thread::yield_now();
+        return thread::yield_now();
     };
     cancel::raise_or_defer(record.task());
     record.assert_may_suspend(Reason::Yield);

@@ -1,0 +1,213 @@
+//! Where fresh tasks start: soon, although their spawner goes on computing; spread over the processors; exactly where one says.
+
+mod common;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use common::{run_on, spin_until, yield_until};
+use greenloom::task::{Builder, Placement};
+use greenloom::{JoinHandle, park, spawn, yield_now};
+
+#[test]
+fn a_fresh_task_starts_while_its_spawner_computes() {
+    run_on(2, || {
+        let started = Arc::new(AtomicBool::new(false));
+        let child = spawn({
+            let started = started.clone();
+            move || started.store(true, SeqCst)
+        });
+        // Only the child ends this, and this thread does not run it.
+        spin_until(|| started.load(SeqCst));
+        child.join().unwrap();
+    });
+}
+
+#[test]
+fn every_one_of_several_fresh_tasks_starts_while_the_spawner_computes() {
+    run_on(2, || {
+        for round in 1..=20 {
+            let started = Arc::new(AtomicUsize::new(0));
+            for _ in 0..round {
+                let started = started.clone();
+                drop(spawn(move || started.fetch_add(1, SeqCst)));
+            }
+            spin_until(|| started.load(SeqCst) == round);
+        }
+    });
+}
+
+#[test]
+fn a_task_that_a_busy_processor_was_given_is_run_by_an_idle_one() {
+    // The busy processor's inbox holds a spread task; it never looks.
+    run_on(2, || {
+        let started = Arc::new(AtomicUsize::new(0));
+        let held = Arc::new(AtomicBool::new(false));
+        let release = Arc::new(AtomicBool::new(false));
+        let holder = Builder::new().placement(Placement::On(1)).spawn({
+            let (held, release) = (held.clone(), release.clone());
+            move || {
+                held.store(true, SeqCst);
+                spin_until(|| release.load(SeqCst));
+            }
+        });
+        yield_until(|| held.load(SeqCst));
+        for _ in 0..4 {
+            let started = started.clone();
+            drop(Builder::new().placement(Placement::Spread).spawn(move || started.fetch_add(1, SeqCst)).unwrap());
+        }
+        yield_until(|| started.load(SeqCst) == 4);
+        release.store(true, SeqCst);
+        holder.unwrap().join().unwrap();
+    });
+}
+
+/// The threads that started these workers, one after another: each is at work before the next is spawned, so that none lies in a
+/// queue for a thief. The workers stay, by `wait`, until all of them have started. Their spawner never lets its thread idle.
+fn workers(count: usize, placement: Placement, wait: fn(&AtomicBool)) -> HashSet<ThreadId> {
+    let threads = Arc::new(Mutex::new(Vec::new()));
+    let release = Arc::new(AtomicBool::new(false));
+    let workers: Vec<JoinHandle<()>> = (0..count)
+        .map(|i| {
+            let (threads, release) = (threads.clone(), release.clone());
+            let started = threads.clone();
+            let worker = Builder::new().placement(placement).spawn(move || {
+                threads.lock().unwrap().push(thread::current().id());
+                wait(&release);
+            });
+            yield_until(|| started.lock().unwrap().len() > i);
+            worker.unwrap()
+        })
+        .collect();
+    release.store(true, SeqCst);
+    for worker in workers {
+        worker.task().unpark();
+        worker.join().unwrap();
+    }
+    let threads = threads.lock().unwrap();
+    threads.iter().copied().collect()
+}
+
+fn parked(release: &AtomicBool) {
+    while !release.load(SeqCst) {
+        park();
+    }
+}
+
+fn yielding(release: &AtomicBool) {
+    yield_until(|| release.load(SeqCst));
+}
+
+#[test]
+fn a_few_workers_by_spread_run_on_every_processor() {
+    assert_eq!(run_on(2, || workers(4, Placement::Spread, yielding)).len(), 2);
+}
+
+#[test]
+fn sixteen_workers_by_spread_run_on_every_processor() {
+    assert_eq!(run_on(2, || workers(16, Placement::Spread, parked)).len(), 2);
+    assert_eq!(run_on(3, || workers(16, Placement::Spread, yielding)).len(), 3);
+}
+
+#[test]
+fn workers_that_pile_up_on_their_spawners_processor_overflow_to_the_others() {
+    assert_eq!(run_on(2, || workers(64, Placement::Near, parked)).len(), 2);
+    assert_eq!(run_on(4, || workers(200, Placement::Near, parked)).len(), 4);
+}
+
+#[test]
+fn a_pool_spawned_in_one_go_runs_on_every_processor() {
+    let threads = run_on(2, || {
+        let threads = Arc::new(Mutex::new(HashSet::new()));
+        let workers: Vec<_> = (0..64)
+            .map(|_| {
+                let threads = threads.clone();
+                spawn(move || {
+                    threads.lock().unwrap().insert(thread::current().id());
+                    park();
+                })
+            })
+            .collect();
+        // The root keeps its own thread busy, so that what was placed elsewhere stays there.
+        yield_until(|| threads.lock().unwrap().len() == 2);
+        workers.iter().for_each(|worker| worker.task().unpark());
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        threads.lock().unwrap().len()
+    });
+    assert_eq!(threads, 2);
+}
+
+#[test]
+fn on_means_one_and_the_same_thread_for_each_number() {
+    run_on(3, || {
+        let mut threads: HashMap<usize, HashSet<ThreadId>> = HashMap::new();
+        let tasks: Vec<_> = (0..600)
+            .map(|i| {
+                let task = Builder::new().placement(Placement::On(i % 3)).spawn(|| {
+                    let began = thread::current().id();
+                    yield_now();
+                    (began, thread::current().id())
+                });
+                (i % 3, task.unwrap())
+            })
+            .collect();
+        for (index, task) in tasks {
+            let (began, ended) = task.join().unwrap();
+            threads.entry(index).or_default().extend([began, ended]);
+        }
+        assert!(threads.values().all(|set| set.len() == 1), "{threads:?}");
+        let all: HashSet<_> = threads.values().flatten().collect();
+        assert_eq!(all.len(), 3, "{threads:?}");
+    });
+}
+
+#[test]
+fn a_task_on_a_busy_processor_waits_for_it() {
+    run_on(2, || {
+        let release = Arc::new(AtomicBool::new(false));
+        let ran = Arc::new(AtomicBool::new(false));
+        // On the other processor than the root's, by trying both: the root's own thread is spoken for.
+        let home = thread::current().id();
+        let other = (0..2).find(|&i| {
+            let task = Builder::new().placement(Placement::On(i)).spawn(|| thread::current().id()).unwrap();
+            task.join().unwrap() != home
+        });
+        let on = || Builder::new().placement(Placement::On(other.unwrap()));
+        let held = Arc::new(AtomicBool::new(false));
+        let holder = on().spawn({
+            let (held, release) = (held.clone(), release.clone());
+            move || {
+                held.store(true, SeqCst);
+                spin_until(|| release.load(SeqCst));
+            }
+        });
+        yield_until(|| held.load(SeqCst));
+        let bound = on().spawn({
+            let (ran, release) = (ran.clone(), release.clone());
+            move || {
+                assert!(release.load(SeqCst), "ran while its processor was held: elsewhere");
+                ran.store(true, SeqCst);
+            }
+        });
+        // Enough fresh work that a spare or this processor would have taken it, were it free to be taken.
+        for _ in 0..100 {
+            spawn(|| ()).join().unwrap();
+        }
+        assert!(!ran.load(SeqCst));
+        release.store(true, SeqCst);
+        bound.unwrap().join().unwrap();
+        holder.unwrap().join().unwrap();
+    });
+}
+
+#[test]
+fn on_a_processor_that_is_not_there_is_an_error() {
+    run_on(2, || {
+        let error = Builder::new().placement(Placement::On(2)).spawn(|| ()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        assert_eq!(error.to_string(), "placement On(2): the runtime has 2 processors, numbered from 0");
+        assert!(Builder::new().placement(Placement::On(usize::MAX)).spawn(|| ()).is_err());
+    });
+}
