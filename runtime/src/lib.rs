@@ -1,4 +1,90 @@
-//! greenloom: Go's scheduler as a crate.
+//! Go's scheduler as a crate: tasks with stacks of their own, run by a few OS threads that steal work from each other.
+//!
+//! Code in a task reads as if it blocked. Where it waits (for another task, say) only the task is suspended, and its thread runs
+//! others: hundreds of thousands on one core, the same program on many.
+//!
+//! ```
+//! // Sums the leaves of a tree with a task for each node.
+//! fn tree(from: u64, leaves: u64) -> u64 {
+//!     if leaves == 1 {
+//!         return from;
+//!     }
+//!     let part = leaves / 10;
+//!     let children: Vec<_> =
+//!         (0..10).map(|i| greenloom::spawn(move || tree(from + i * part, part))).collect();
+//!     children.into_iter().map(|child| child.join().unwrap()).sum()
+//! }
+//!
+//! assert_eq!(greenloom::run(|| tree(0, 10_000)), 49_995_000);
+//! ```
+//!
+//! # Where to find what you know
+//!
+//! | Go | here |
+//! |---|---|
+//! | `go f()` | [`spawn`]; its [`JoinHandle`] tells how it ended |
+//! | `wg.Wait()` | [`JoinHandle::join`] on each |
+//! | `runtime.Gosched()` | [`yield_now`] |
+//! | `GOMAXPROCS` | [`RuntimeBuilder::processors`] |
+//! | G, M, P | task, machine, processor |
+//!
+//! | tokio | here |
+//! |---|---|
+//! | `#[tokio::main]` | [`run`] |
+//! | `Runtime`, `Handle`, `Builder` | [`Runtime`], [`Handle`], [`RuntimeBuilder`] |
+//! | `spawn(async { … })`, `handle.await` | [`spawn`]`(|| …)`, [`handle.join()`](JoinHandle::join) |
+//! | `handle.abort()` | [`JoinHandle::cancel`], and destructors may suspend |
+//! | `LocalSet::spawn_local` | [`spawn_local`], on any thread |
+//! | `task::yield_now().await` | [`yield_now`] |
+//!
+//! | std | here |
+//! |---|---|
+//! | `thread::spawn`, `JoinHandle` | [`spawn`], [`JoinHandle`] |
+//! | `thread::Builder` | [`task::Builder`] |
+//! | `thread::current`, `park`, `Thread::unpark` | [`current`], [`park`], [`Task::unpark`] |
+//!
+//! # The life of a task
+//!
+//! - It is *fresh* until a processor has time for it: a closure on the heap. Idle processors steal fresh tasks.
+//! - It is *started* when it first runs: it gets a stack, and **stays on that OS thread** until it ends.
+//! - It ends when its closure returns or panics, or when it is cancelled. A panic hurts nobody else: [`JoinHandle::join`] says so,
+//!   and the process's own panic hook has printed its message.
+//! - **Cancellation** ([`JoinHandle::cancel`], or the end of its runtime) unwinds the task from its next suspension point, or from the
+//!   one it waits in. Destructors run, and may suspend. Catching the unwinding delays it to the next suspension point. A value
+//!   that a partner had handed over before is returned, and cancellation comes at the next one. It poisons std locks that the task
+//!   holds, as any panic does, and aborts the process if it has to cross `extern "C"`. In a build with `panic = "abort"` there is no
+//!   unwinding, and so no cancellation: the process ends.
+//! - When [`run`] returns, or a [`Runtime`] is dropped, all its tasks are cancelled. Those that do not end within the grace period
+//!   are named on stderr.
+//!
+//! # Soundness: what safe code can rely on
+//!
+//! Moving a running stack to another thread would break safe Rust: the task may hold a borrow of a thread-local, an `Rc` that came
+//! from one, a std `MutexGuard`. Hence the rule above: **a task is stolen only while it is fresh**, for which `FnOnce + Send` is
+//! enough. No function here is safe to call and unsafe in effect.
+//!
+//! What remains is code that assumes that the calls of one thread nest. Tasks on a thread interleave at suspension points, and
+//! such code sees that, as wrong values or panics though never as undefined behaviour:
+//!
+//! - a `RefCell` in a thread-local that stays borrowed across a suspension (another task's borrow panics);
+//! - scoped thread-locals, `enter()` guards, reentrant locks such as `stdout().lock()` (another task is let in);
+//! - a `thread_local!` whose initialiser suspends;
+//! - a std lock held across a suspension: another task that wants it blocks the thread, and with it the holder.
+//!
+//! [`no_suspend`] guards such a section: a suspension inside panics.
+//!
+//! # Stacks
+//!
+//! A task has 110 KiB of stack unless [`RuntimeBuilder::stack_size`] or [`task::Builder::stack_size`] says otherwise. Of that it uses
+//! what it touches: a page of 4 KiB at least. An overflow runs into a guard, is reported with the task's name, number and spawn
+//! site, and aborts the process.
+//!
+//! # When not to use it
+//!
+//! A task that computes for long, or blocks its thread in the kernel, stalls the tasks that have started on the same thread: they
+//! cannot move. The monitor sees to it that nothing else waits, and names such a task on stderr, but no more can be done. Code
+//! that does little else than wait for sockets is better served by an async runtime today.
+
 mod prim;
 mod runtime;
 mod scheduler;
@@ -10,3 +96,8 @@ pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
 pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task, current, no_suspend, park, spawn, spawn_local, yield_now};
+
+/// The README's program runs as pasted.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

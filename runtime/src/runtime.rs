@@ -132,11 +132,13 @@ impl fmt::Debug for Runtime {
 /// Starts tasks in a runtime, from any thread or task.
 ///
 /// ```
-/// greenloom::run(|| {
-///     let handle = greenloom::Handle::current();
-///     let elsewhere = std::thread::spawn(move || handle.spawn(|| 42).join().unwrap());
-///     # let _ = elsewhere;
-/// });
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = greenloom::Runtime::builder().build()?;
+/// let handle = runtime.handle();
+/// let thread = std::thread::spawn(move || handle.spawn(|| 6 * 7).join().unwrap());
+/// assert_eq!(thread.join().unwrap(), 42);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Handle {

@@ -180,13 +180,6 @@ fn a_task_woken_by_a_plain_thread_runs_among_yielders_and_spawners() {
 fn a_fresh_task_runs_while_a_plain_thread_keeps_a_backlog_of_others() {
     run_on(1, || {
         let done = Flag::default();
-        let victim = spawn({
-            let done = done.clone();
-            move || done.set()
-        });
-        // Newer ones of its own kind keep it down,
-        spawn_for_ever(done.clone());
-        // and what is looked at now and then, the injector, is never empty.
         let waiting = Arc::new(AtomicUsize::new(0));
         let handle = Handle::current();
         let feeder = std::thread::spawn({
@@ -201,10 +194,14 @@ fn a_fresh_task_runs_while_a_plain_thread_keeps_a_backlog_of_others() {
                 }
             }
         });
-        // Not before the backlog is there: until then it is easy.
-        while waiting.load(SeqCst) < 900 && !done.is_set() {
-            std::hint::spin_loop();
-        }
+        // What is looked at now and then, the injector, is not empty from here on,
+        yield_until(|| waiting.load(SeqCst) > 900);
+        let victim = spawn({
+            let done = done.clone();
+            move || done.set()
+        });
+        // and newer ones of the victim's own kind keep it down.
+        spawn_for_ever(done.clone());
         victim.join().unwrap();
         feeder.join().unwrap();
     });

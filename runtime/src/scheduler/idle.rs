@@ -35,11 +35,11 @@ impl Snapshot {
     }
 
     pub(crate) fn searching(self) -> u64 {
-        self.0 / SEARCHING & FIELD
+        (self.0 / SEARCHING) & FIELD
     }
 
     pub(crate) fn awake(self) -> u64 {
-        self.0 / AWAKE & FIELD
+        (self.0 / AWAKE) & FIELD
     }
 
     pub(crate) fn monitor_sleeps(self) -> bool {

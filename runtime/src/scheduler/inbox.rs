@@ -89,11 +89,6 @@ impl Inbox {
         self.0.compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// A plain look: whether the owner sleeps.
-    pub(crate) fn looks_asleep(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == ASLEEP
-    }
-
     /// The owner ends; false if there is mail.
     pub(crate) fn close(&self) -> bool {
         self.0.compare_exchange(AWAKE, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()

@@ -234,8 +234,11 @@ fn rescue(shared: &Shared, processor: &Processor) {
         shared.inject(task);
     }
     for task in processor.inbox.take() {
-        // SAFETY: taken out of the inbox (rule 2 of the header).
-        if unsafe { task.home().is_null() } {
+        // SAFETY: taken out of the inbox, so ours (rule 2 of the header).
+        let movable = unsafe { task.record().is_null() } && !task.is_pinned();
+        if movable {
+            // SAFETY: as above.
+            unsafe { task.set_home(std::ptr::null()) };
             shared.inject(task);
         } else {
             // SAFETY: as above, so still ours to post.

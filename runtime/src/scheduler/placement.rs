@@ -4,9 +4,11 @@
 //! them all before anybody else wakes up. Hence:
 //!
 //! - `Near`, the default: the spawner's own queue, where others may steal it. When a processor is about to start one more task
-//!   and owns clearly more live ones than another (more than [`SLACK`] above one that idles, or twice as many and more above
-//!   one that works), it sends half of what it is ahead, oldest first, to that one's inbox. Groups up to `SLACK` stay together.
-//! - `Spread`: one processor after another.
+//!   and owns clearly more live ones than another (more than [`SLACK`] above one that has nothing to do, or twice as many and
+//!   [`SLACK_BUSY`] more above one that works), it sends half of what it is ahead, oldest first, to that one's inbox. Groups up
+//!   to `SLACK` stay together.
+//! - `Spread`: one processor after another, and no thief: of a pool that was spread and left to thieves, all workers may end up on
+//!   one processor. The monitor may move it on while it is still in the inbox of a machine that is stuck.
 //! - `On(i)`: that processor, and no thief.
 
 use crate::prim::untracked::Ordering;
@@ -37,7 +39,7 @@ pub enum Placement {
 const SLACK: u32 = CROWD as u32;
 
 /// The same towards one that works, above twice as many.
-const SLACK_BUSY: u32 = 64;
+const SLACK_BUSY: u32 = 256;
 
 /// The most tasks sent at a time.
 const PARCEL: u32 = 64;
@@ -51,16 +53,17 @@ impl Local {
             Placement::Spread => {
                 let target = self.next_spread.get();
                 self.next_spread.set((target + 1) % self.shared.regular);
-                let target = &self.shared.processors[target];
-                if std::ptr::eq(target, self.processor()) { self.push_fresh(task) } else { self.shared.send(task, target) }
+                self.place_on(task, target);
             }
-            Placement::On(index) => {
-                let target = &self.shared.processors[index];
-                // SAFETY: the task is new and ours (rule 2 of the header).
-                unsafe { task.set_home(target) };
-                if std::ptr::eq(target, self.processor()) { self.push_ready(task) } else { self.shared.send(task, target) }
-            }
+            Placement::On(index) => self.place_on(task, index),
         }
+    }
+
+    fn place_on(&self, task: TaskPtr, index: usize) {
+        let target = &self.shared.processors[index];
+        // SAFETY: the task is new and ours (rule 2 of the header).
+        unsafe { task.set_home(target) };
+        if std::ptr::eq(target, self.processor()) { self.push_ready(task) } else { self.shared.send(task, target) }
     }
 
     /// About to start `task` with many live ones: shares with a processor that has clearly fewer. True if `task` went there.
@@ -99,8 +102,7 @@ fn load(processor: &Processor) -> u32 {
 
 /// How far another processor may be ahead of this one.
 fn allowance(processor: &Processor) -> u32 {
-    let idle = processor.inbox.looks_asleep() || processor.placed.load(Ordering::Relaxed) > 0;
-    if idle { SLACK } else { load(processor) + SLACK_BUSY }
+    if processor.resting.load(Ordering::Relaxed) != 0 { SLACK } else { load(processor) + SLACK_BUSY }
 }
 
 impl Shared {
@@ -110,15 +112,17 @@ impl Shared {
             Placement::Near => self.inject(task),
             Placement::Spread => {
                 let turn = self.next_spread.fetch_add(1, Ordering::Relaxed) as usize;
-                self.send(task, &self.processors[turn % self.regular]);
+                self.place_on(task, turn % self.regular);
             }
-            Placement::On(index) => {
-                let target = &self.processors[index];
-                // SAFETY: the task is new and ours (rule 2 of the header).
-                unsafe { task.set_home(target) };
-                self.send(task, target);
-            }
+            Placement::On(index) => self.place_on(task, index),
         }
+    }
+
+    fn place_on(&self, task: TaskPtr, index: usize) {
+        let target = &self.processors[index];
+        // SAFETY: the task is new and ours (rule 2 of the header).
+        unsafe { task.set_home(target) };
+        self.send(task, target);
     }
 
     /// Leaves a fresh task in a processor's inbox.

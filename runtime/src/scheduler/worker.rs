@@ -39,7 +39,11 @@ impl Local {
                 self.run(task);
                 continue;
             }
-            match self.rest() {
+            let resting = &self.processor().resting;
+            resting.store(1, Ordering::Relaxed);
+            let rest = self.rest();
+            resting.store(0, Ordering::Relaxed);
+            match rest {
                 Rest::Run(task) => self.run(task),
                 Rest::Again => {}
                 Rest::End => return,

@@ -1,18 +1,40 @@
-//! Memory for tasks: a processor's cache of the two usual sizes in front of the global allocator.
+//! Memory for tasks: blocks of the two usual sizes, cut from chunks and cached by each processor.
 //!
 //! A task lives for some fifty nanoseconds where it matters most, and the system allocator's round trip costs half of that. So a
-//! processor keeps the blocks of ended tasks and hands them out again, newest first, while they are still in its CPU's cache.
+//! processor keeps the blocks of ended tasks and hands them out again, newest first, while they are still in its CPU's cache. New
+//! blocks come from a chunk, one call to the allocator for a hundred tasks and more: where one processor spawns and another frees,
+//! the two would otherwise meet in the allocator's lock for every task.
+//!
+//! A block that no cache has room for goes back to its chunk, whoever cut that; the chunk counts, and frees itself when all its
+//! blocks are back.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::ptr::null_mut;
 
+use crate::prim::untracked::{AtomicUsize, Ordering};
+
 /// Block sizes: what a header with a closure of up to 16, or up to 112 bytes needs.
 const SIZES: [usize; 2] = [88, 184];
 const ALIGN: usize = 8;
 
-/// A processor keeps at most this many blocks of each size; what is beyond goes back to the allocator.
+/// A processor keeps at most this many blocks of each size.
 const KEEP: usize = 4096;
+
+/// A chunk's size and alignment, so that a block's address leads to its chunk.
+const CHUNK: usize = 16 * 1024;
+
+/// The head of a chunk.
+struct Chunk {
+    /// Blocks that are not back: cached, in use, or not cut yet.
+    out: AtomicUsize,
+}
+
+const HEAD: usize = 64;
+const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
+    Ok(layout) => layout,
+    Err(_) => unreachable!(),
+};
 
 /// The free blocks of one processor. Only its machine touches it.
 pub(crate) struct CellCache {
@@ -24,17 +46,18 @@ struct FreeList {
     /// The newest free block; its first word links to the next.
     head: Cell<*mut u8>,
     len: Cell<usize>,
+    /// Where the next block of the newest chunk begins, and how many are left in it.
+    uncut: Cell<*mut u8>,
+    left: Cell<usize>,
 }
 
+#[inline(always)]
 fn class_of(layout: Layout) -> Option<usize> {
+    // In a model each task is an allocation of its own, so that a late touch is a fault.
     if cfg!(greenloom_loom) || layout.align() > ALIGN {
         return None;
     }
     SIZES.iter().position(|&size| layout.size() <= size)
-}
-
-fn block(class: usize) -> Layout {
-    Layout::from_size_align(SIZES[class], ALIGN).expect("the sizes are small")
 }
 
 impl CellCache {
@@ -43,60 +66,126 @@ impl CellCache {
     }
 
     /// Room for `layout`; null if there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn alloc(cache: Option<&CellCache>, layout: Layout) -> *mut u8 {
-        let Some(class) = class_of(layout) else {
-            // SAFETY: a task cell is never empty.
-            return unsafe { alloc(layout) };
-        };
-        if let Some(list) = cache.map(|c| &c.lists[class]) {
-            let head = list.head.get();
-            if !head.is_null() {
-                // SAFETY: a free block's first word is its link.
-                list.head.set(unsafe { head.cast::<*mut u8>().read() });
-                list.len.set(list.len.get() - 1);
-                return head;
+        match (class_of(layout), cache) {
+            (Some(class), Some(cache)) => cache.lists[class].take(SIZES[class]),
+            (Some(class), None) => {
+                // A plain thread has no cache to keep the rest of a chunk in.
+                let list = FreeList::default();
+                let block = list.take(SIZES[class]);
+                // SAFETY: the list's uncut blocks are in no use.
+                unsafe { list.abandon() };
+                block
             }
+            // SAFETY: a task cell is never empty.
+            (None, _) => unsafe { alloc(layout) },
         }
-        // SAFETY: the block's size is not zero.
-        unsafe { alloc(block(class)) }
     }
 
     /// Takes room from [`alloc`](Self::alloc) back, from this or any other cache.
     ///
     /// # Safety
     /// `room` came from `alloc` with the same layout and is not used any more.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn free(cache: Option<&CellCache>, room: *mut u8, layout: Layout) {
-        let Some(class) = class_of(layout) else {
-            // SAFETY: the caller's promise.
-            return unsafe { dealloc(room, layout) };
-        };
-        match cache.map(|c| &c.lists[class]) {
-            Some(list) if list.len.get() < KEEP => {
-                // SAFETY: the block is ours and has room for a word.
-                unsafe { room.cast::<*mut u8>().write(list.head.get()) };
-                list.head.set(room);
-                list.len.set(list.len.get() + 1);
+        // SAFETY: the caller's promise; blocks of a class come from chunks, all else from the allocator.
+        unsafe {
+            match (class_of(layout), cache) {
+                (Some(class), Some(cache)) if cache.lists[class].len.get() < KEEP => cache.lists[class].put(room),
+                (Some(_), _) => give_back(room, 1),
+                (None, _) => dealloc(room, layout),
             }
-            // SAFETY: blocks of a class are allocated with that class's layout, whichever cache they passed through.
-            _ => unsafe { dealloc(room, block(class)) },
+        }
+    }
+}
+
+impl FreeList {
+    #[inline(always)]
+    fn take(&self, size: usize) -> *mut u8 {
+        let head = self.head.get();
+        if head.is_null() {
+            return self.cut(size);
+        }
+        // SAFETY: a free block's first word is its link.
+        self.head.set(unsafe { head.cast::<*mut u8>().read() });
+        self.len.set(self.len.get() - 1);
+        head
+    }
+
+    /// # Safety
+    /// The block is the caller's, who gives it up.
+    #[inline(always)]
+    unsafe fn put(&self, room: *mut u8) {
+        // SAFETY: the block has room for a word.
+        unsafe { room.cast::<*mut u8>().write(self.head.get()) };
+        self.head.set(room);
+        self.len.set(self.len.get() + 1);
+    }
+
+    /// A block that was never used; null if there is no memory.
+    fn cut(&self, size: usize) -> *mut u8 {
+        if self.left.get() == 0 {
+            // SAFETY: the layout is not empty.
+            let chunk = unsafe { alloc(CHUNK_LAYOUT) };
+            if chunk.is_null() {
+                return null_mut();
+            }
+            let blocks = (CHUNK - HEAD) / size;
+            // SAFETY: the chunk is new, and its head fits before the blocks.
+            unsafe { chunk.cast::<Chunk>().write(Chunk { out: AtomicUsize::new(blocks) }) };
+            self.left.set(blocks);
+            self.uncut.set(chunk.wrapping_add(HEAD));
+        }
+        let block = self.uncut.get();
+        self.left.set(self.left.get() - 1);
+        self.uncut.set(block.wrapping_add(size));
+        block
+    }
+
+    /// Gives all that is not in use back to the chunks.
+    ///
+    /// # Safety
+    /// The list is not used afterwards.
+    unsafe fn abandon(&self) {
+        let mut next = self.head.replace(null_mut());
+        while !next.is_null() {
+            let room = next;
+            // SAFETY: the blocks in the list are free and linked by their first word.
+            unsafe {
+                next = room.cast::<*mut u8>().read();
+                give_back(room, 1);
+            }
+        }
+        let left = self.left.replace(0);
+        if left > 0 {
+            // SAFETY: the blocks from here on have never been cut, and lie in the same chunk as this first one.
+            unsafe { give_back(self.uncut.get(), left) };
+        }
+    }
+}
+
+/// Counts blocks of a chunk back, which frees it with the last one.
+///
+/// # Safety
+/// `room` is in a chunk, of which `blocks` blocks, counted as out, are in no use and no list.
+#[cold]
+unsafe fn give_back(room: *mut u8, blocks: usize) {
+    let chunk = room.map_addr(|address| address & !(CHUNK - 1));
+    // SAFETY: chunks are aligned to their size and live until all blocks are back. AcqRel: all uses of all blocks come before
+    // the one who frees.
+    unsafe {
+        if (*chunk.cast::<Chunk>()).out.fetch_sub(blocks, Ordering::AcqRel) == blocks {
+            dealloc(chunk, CHUNK_LAYOUT);
         }
     }
 }
 
 impl Drop for CellCache {
     fn drop(&mut self) {
-        for (class, list) in self.lists.iter().enumerate() {
-            let mut next = list.head.replace(null_mut());
-            while !next.is_null() {
-                // SAFETY: the blocks in the list are free and linked by their first word.
-                unsafe {
-                    let room = next;
-                    next = room.cast::<*mut u8>().read();
-                    dealloc(room, block(class));
-                }
-            }
+        for list in &self.lists {
+            // SAFETY: the cache goes.
+            unsafe { list.abandon() };
         }
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Header {
 pub(crate) struct Extra {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) class: Option<Class>,
+    /// Placed with [`Placement::On`](crate::task::Placement::On): nobody moves it.
+    pub(crate) pinned: bool,
 }
 
 /// The operations that know the closure's and the result's type.
@@ -230,6 +232,10 @@ impl TaskPtr {
     #[inline]
     pub(crate) fn class(self) -> Option<Class> {
         self.header().extra.as_ref()?.class
+    }
+
+    pub(crate) fn is_pinned(self) -> bool {
+        self.header().extra.as_ref().is_some_and(|extra| extra.pinned)
     }
 
     /// # Safety

@@ -27,6 +27,18 @@ unsafe impl<T: Send> Send for JoinHandle<T> {}
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 /// As [`JoinHandle`], of a task made by [`spawn_local`](crate::spawn_local), whose result need not be `Send`; nor is this.
+///
+/// ```
+/// greenloom::run(|| {
+///     let task = greenloom::spawn_local(|| std::rc::Rc::new(1));
+///     assert_eq!(*task.join().unwrap(), 1);
+/// });
+/// ```
+///
+/// ```compile_fail
+/// fn assert_send<T: Send>() {}
+/// assert_send::<greenloom::LocalJoinHandle<()>>();
+/// ```
 #[must_use = "dropping a join handle detaches the task; join it to see it end"]
 pub struct LocalJoinHandle<T> {
     raw: Raw<T>,

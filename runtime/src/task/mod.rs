@@ -1,7 +1,7 @@
-//! Tasks: how they are made, joined, named, woken and cancelled.
+//! Tasks: how they are made, joined, named, woken and cancelled. The usual functions are re-exported at the root of the crate.
 //!
-//! A task is one allocation: a [header](header) and the room for its closure, which later holds the result. Its life is a
-//! [state word](state).
+//! A task is one allocation: a header and the room for its closure, which later holds the result. Its life is a
+//! state word.
 
 pub(crate) mod cancel;
 pub(crate) mod cells;

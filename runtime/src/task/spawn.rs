@@ -211,7 +211,9 @@ impl Builder {
                 format!("placement On({index}): the runtime has {} processors, numbered from 0", shared.regular),
             ));
         }
-        let extra = (self.name.is_some() || class.is_some()).then(|| Box::new(Extra { name: self.name, class }));
+        let pinned = matches!(self.placement, Placement::On(_));
+        let extra = (self.name.is_some() || class.is_some() || pinned)
+            .then(|| Box::new(Extra { name: self.name, class, pinned }));
         spawn_on(shared, f, site, extra, self.placement)
     }
 }
