@@ -1,8 +1,8 @@
-//! Memory for tasks: blocks of the two usual sizes, cut from chunks and cached by each processor.
+//! Memory for tasks: blocks of a few sizes, cut from chunks and cached by each processor.
 //!
 //! A task lives for some fifty nanoseconds where it matters most, and the system allocator's round trip costs half of that. So a
 //! processor keeps the blocks of ended tasks and hands them out again, newest first, while they are still in its CPU's cache. New
-//! blocks come from a chunk, one call to the allocator for a hundred tasks and more: where one processor spawns and another frees,
+//! blocks come from a chunk, one call to the allocator for some hundred tasks: where one processor spawns and another frees,
 //! the two would otherwise meet in the allocator's lock for every task.
 //!
 //! A block that no cache has room for goes back to its chunk, whoever cut that; the chunk counts, and frees itself when all its
@@ -14,15 +14,16 @@ use std::ptr::null_mut;
 
 use crate::prim::untracked::{AtomicUsize, Ordering};
 
-/// Block sizes: what a header with a closure of up to 16, or up to 112 bytes needs.
-const SIZES: [usize; 2] = [88, 184];
+/// Block sizes: a header takes 72 bytes, so closures (and results) of up to 8, 24, 56 and 120.
+const SIZES: [usize; 4] = [80, 96, 128, 192];
 const ALIGN: usize = 8;
 
 /// A processor keeps at most this many blocks of each size.
 const KEEP: usize = 4096;
 
-/// A chunk's size and alignment, so that a block's address leads to its chunk.
-const CHUNK: usize = 16 * 1024;
+/// A chunk's size and alignment, so that a block's address leads to its chunk. Large enough that what glibc pays for the alignment
+/// (two system calls) is nothing for a task.
+const CHUNK: usize = 64 * 1024;
 
 /// The head of a chunk.
 struct Chunk {

@@ -12,7 +12,8 @@ use std::fmt;
 ///     assert_eq!(error.to_string(), "task panicked: no luck");
 /// });
 /// ```
-pub struct JoinError(Cause);
+// Boxed: so the result of a task that returns nothing is one word, and every task is smaller.
+pub struct JoinError(Box<Cause>);
 
 enum Cause {
     Cancelled,
@@ -21,21 +22,21 @@ enum Cause {
 
 impl JoinError {
     pub(crate) fn cancelled() -> Self {
-        Self(Cause::Cancelled)
+        Self(Box::new(Cause::Cancelled))
     }
 
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
-        Self(Cause::Panicked(payload))
+        Self(Box::new(Cause::Panicked(payload)))
     }
 
     /// Whether the task panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.0, Cause::Panicked(_))
+        matches!(*self.0, Cause::Panicked(_))
     }
 
     /// Whether the task was cancelled: by [`JoinHandle::cancel`](crate::JoinHandle::cancel), or because its runtime shut down.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0, Cause::Cancelled)
+        matches!(*self.0, Cause::Cancelled)
     }
 
     /// The panic's payload, to look into or to go on with through [`std::panic::resume_unwind`].
@@ -55,15 +56,15 @@ impl JoinError {
     /// # Errors
     /// `self`, if the task was cancelled.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
-        match self.0 {
+        match *self.0 {
             Cause::Panicked(payload) => Ok(payload),
-            Cause::Cancelled => Err(self),
+            Cause::Cancelled => Err(JoinError::cancelled()),
         }
     }
 
     /// The message of a panic, where it has one.
     fn message(&self) -> Option<&str> {
-        let Cause::Panicked(payload) = &self.0 else { return None };
+        let Cause::Panicked(payload) = &*self.0 else { return None };
         payload.downcast_ref::<&'static str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
     }
 }
@@ -74,7 +75,7 @@ unsafe impl Sync for JoinError {}
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.0, self.message()) {
+        match (&*self.0, self.message()) {
             (Cause::Cancelled, _) => f.write_str("task was cancelled"),
             (Cause::Panicked(_), Some(message)) => write!(f, "task panicked: {message}"),
             (Cause::Panicked(_), None) => f.write_str("task panicked"),

@@ -1,0 +1,376 @@
+//! While a task is suspended in the middle of its unwinding, because a destructor of it waits: it and the others on its thread.
+//!
+//! One processor throughout, so that all of them share a thread, and what a test sees after a yield is settled.
+
+mod common;
+
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use common::{Counter, OnDrop, Slot, run_on, yield_until};
+use greenloom::{JoinHandle, current, park, spawn, yield_now};
+
+/// A task that is in the middle of its unwinding until it is released.
+struct Unwinding {
+    task: JoinHandle<()>,
+    phase: Arc<AtomicUsize>,
+}
+
+/// The steps of [`Unwinding`]'s destructor.
+const STARTED: usize = 1;
+const IN_DESTRUCTOR: usize = 2;
+const RELEASED: usize = 3;
+const DONE: usize = 4;
+
+impl Unwinding {
+    /// By a cancellation, or by a panic of its own.
+    fn new(by_panic: bool) -> Self {
+        let phase = Arc::new(AtomicUsize::new(0));
+        let task = spawn({
+            let phase = phase.clone();
+            move || {
+                let _guard = OnDrop::new(|| {
+                    phase.store(IN_DESTRUCTOR, SeqCst);
+                    // Once, not in a loop: it must not return before the token comes.
+                    park();
+                    assert_eq!(phase.swap(DONE, SeqCst), RELEASED, "park returned by itself");
+                });
+                phase.store(STARTED, SeqCst);
+                assert!(!by_panic, "unwinds");
+                park();
+            }
+        });
+        if !by_panic {
+            yield_until(|| phase.load(SeqCst) == STARTED);
+            task.cancel();
+        }
+        yield_until(|| phase.load(SeqCst) == IN_DESTRUCTOR);
+        Self { task, phase }
+    }
+
+    #[track_caller]
+    fn assert_suspended(&self) {
+        some_yields();
+        assert_eq!(self.phase.load(SeqCst), IN_DESTRUCTOR);
+    }
+
+    #[track_caller]
+    fn release(self) -> greenloom::JoinError {
+        assert_eq!(self.phase.swap(RELEASED, SeqCst), IN_DESTRUCTOR);
+        self.task.task().unpark();
+        let error = self.task.join().unwrap_err();
+        assert_eq!(self.phase.load(SeqCst), DONE);
+        error
+    }
+}
+
+/// Enough that everything ready on the one processor has run.
+fn some_yields() {
+    for _ in 0..200 {
+        yield_now();
+    }
+}
+
+#[test]
+fn a_destructor_may_wait_while_its_task_unwinds() {
+    run_on(1, || {
+        let unwinding = Unwinding::new(false);
+        unwinding.assert_suspended();
+        assert!(unwinding.release().is_cancelled());
+    });
+}
+
+#[test]
+fn a_destructor_may_spawn_join_and_yield_while_its_task_unwinds() {
+    run_on(1, || {
+        let (parked, sum) = (Counter::default(), Slot::new());
+        let task = spawn({
+            let (parked, sum) = (parked.clone(), sum.clone());
+            move || {
+                let _guard = OnDrop::new(|| {
+                    let children: Vec<_> = (0..20).map(|i| spawn(move || { yield_now(); i })).collect();
+                    yield_now();
+                    sum.put(children.into_iter().map(|child| child.join().unwrap()).sum::<i32>());
+                });
+                parked.add();
+                park();
+            }
+        });
+        yield_until(|| parked.get() == 1);
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(sum.take(), Some(190));
+    });
+}
+
+#[test]
+fn cancelling_it_again_does_not_disturb_its_destructor() {
+    run_on(1, || {
+        let unwinding = Unwinding::new(false);
+        unwinding.task.cancel();
+        unwinding.assert_suspended();
+        assert!(unwinding.release().is_cancelled());
+    });
+}
+
+#[test]
+fn cancelling_a_task_that_unwinds_from_its_own_panic_does_not_disturb_its_destructor() {
+    run_on(1, || {
+        let unwinding = Unwinding::new(true);
+        unwinding.task.cancel();
+        unwinding.assert_suspended();
+        let error = unwinding.release();
+        assert!(error.is_panic(), "the panic came first: {error}");
+    });
+}
+
+#[test]
+fn others_on_the_thread_go_on_as_ever() {
+    run_on(1, || {
+        for by_panic in [false, true] {
+            let unwinding = Unwinding::new(by_panic);
+            assert_eq!(spawn(|| { yield_now(); 1 }).join().unwrap(), 1);
+            let parked = spawn(park);
+            yield_now();
+            parked.task().unpark();
+            parked.join().unwrap();
+            assert!(catch_unwind(|| panic!("caught")).is_err());
+            assert_eq!(spawn(|| panic!("reported")).join().unwrap_err().to_string(), "task panicked: reported");
+            unwinding.assert_suspended();
+            unwinding.release();
+        }
+    });
+}
+
+#[test]
+fn a_task_that_panics_meanwhile_runs_its_destructors() {
+    run_on(1, || {
+        let unwinding = Unwinding::new(false);
+        let dropped = Counter::default();
+        let guard = dropped.on_drop();
+        let task = spawn(move || {
+            let _guard = guard;
+            yield_now();
+            panic!("on top");
+        });
+        assert!(task.join().unwrap_err().is_panic());
+        assert_eq!(dropped.get(), 1);
+        unwinding.assert_suspended();
+        unwinding.release();
+    });
+}
+
+/// A task that waits by `wait`, and what it has passed.
+fn waiter(wait: impl FnOnce() + Send + 'static) -> (JoinHandle<()>, Counter, Counter) {
+    let (started, passed) = (Counter::default(), Counter::default());
+    let task = spawn({
+        let (started, passed) = (started.clone(), passed.clone());
+        move || {
+            started.add();
+            wait();
+            passed.add();
+        }
+    });
+    yield_until(|| started.get() == 1);
+    (task, started, passed)
+}
+
+#[test]
+fn cancelling_a_parked_one_is_put_off_and_then_comes() {
+    run_on(1, || {
+        let (parked, _, passed) = waiter(park);
+        let unwinding = Unwinding::new(false);
+        parked.cancel();
+        unwinding.assert_suspended();
+        assert!(!parked.is_finished(), "it unwound inside another unwinding");
+        assert_eq!(passed.get(), 0, "park returned by itself");
+        unwinding.release();
+        assert!(parked.join().unwrap_err().is_cancelled());
+        assert_eq!(passed.get(), 0);
+    });
+}
+
+#[test]
+fn a_parked_one_whose_cancellation_is_put_off_still_takes_its_token() {
+    run_on(1, || {
+        let (parked, _, passed) = waiter(|| {
+            park();
+        });
+        let unwinding = Unwinding::new(false);
+        parked.cancel();
+        some_yields();
+        parked.task().unpark();
+        // It passes and returns without another suspension, so there is nothing left to cancel.
+        yield_until(|| passed.get() == 1);
+        parked.join().unwrap();
+        unwinding.assert_suspended();
+        unwinding.release();
+    });
+}
+
+#[test]
+fn cancelling_a_joining_one_is_put_off_and_then_comes() {
+    run_on(1, || {
+        let child = spawn(park);
+        let waker = child.task();
+        let (joining, _, passed) = waiter(move || child.join().unwrap());
+        let unwinding = Unwinding::new(false);
+        joining.cancel();
+        unwinding.assert_suspended();
+        assert!(!joining.is_finished());
+        unwinding.release();
+        assert!(joining.join().unwrap_err().is_cancelled());
+        assert_eq!(passed.get(), 0);
+        waker.unpark();
+    });
+}
+
+#[test]
+fn a_joining_one_whose_cancellation_is_put_off_still_gets_the_result() {
+    run_on(1, || {
+        let child = spawn(|| {
+            park();
+            6
+        });
+        let waker = child.task();
+        let (joining, _, passed) = waiter(move || assert_eq!(child.join().unwrap(), 6));
+        let unwinding = Unwinding::new(false);
+        joining.cancel();
+        some_yields();
+        waker.unpark();
+        yield_until(|| passed.get() == 1);
+        joining.join().unwrap();
+        unwinding.release();
+    });
+}
+
+#[test]
+fn cancelling_a_yielding_one_is_put_off_and_then_comes() {
+    run_on(1, || {
+        let rounds = Counter::default();
+        let (yielding, ..) = waiter({
+            let rounds = rounds.clone();
+            move || loop {
+                rounds.add();
+                yield_now();
+            }
+        });
+        let unwinding = Unwinding::new(false);
+        yielding.cancel();
+        let before = rounds.get();
+        unwinding.assert_suspended();
+        assert!(rounds.get() > before + 1, "it stopped");
+        unwinding.release();
+        assert!(yielding.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn one_that_parks_only_after_it_was_cancelled_waits_until_the_unwinding_is_over() {
+    run_on(1, || {
+        let turn = Arc::new(AtomicUsize::new(0));
+        let (task, _, passed) = waiter({
+            let turn = turn.clone();
+            move || {
+                yield_until(|| turn.load(SeqCst) == 1);
+                park();
+            }
+        });
+        let unwinding = Unwinding::new(false);
+        task.cancel();
+        turn.store(1, SeqCst);
+        unwinding.assert_suspended();
+        assert_eq!((passed.get(), task.is_finished()), (0, false));
+        unwinding.release();
+        assert!(task.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn cancelling_a_fresh_one_meanwhile_drops_its_closure() {
+    run_on(1, || {
+        let unwinding = Unwinding::new(false);
+        let dropped = Counter::default();
+        let guard = dropped.on_drop();
+        let task = spawn(move || {
+            let _guard = guard;
+            panic!("ran");
+        });
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(dropped.get(), 1);
+        unwinding.release();
+    });
+}
+
+#[test]
+fn two_may_be_in_the_middle_of_unwinding_and_end_in_either_order() {
+    run_on(1, || {
+        for newest_first in [false, true] {
+            // Only the first by cancellation: the second one's would be put off.
+            let first = Unwinding::new(false);
+            let second = Unwinding::new(true);
+            let (parked, _, passed) = waiter(park);
+            parked.cancel();
+            let (one, other) = if newest_first { (second, first) } else { (first, second) };
+            one.release();
+            other.assert_suspended();
+            assert!(!parked.is_finished(), "one of the two still unwinds");
+            other.release();
+            assert!(parked.join().unwrap_err().is_cancelled());
+            assert_eq!(passed.get(), 0);
+        }
+    });
+}
+
+#[test]
+fn cancellations_that_were_put_off_may_wait_in_their_destructors_too() {
+    run_on(1, || {
+        let unwinding = Unwinding::new(false);
+        let done = Counter::default();
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let done = done.clone();
+                waiter(move || {
+                    let _guard = OnDrop::new(|| {
+                        yield_now();
+                        spawn(yield_now).join().unwrap();
+                        done.add();
+                    });
+                    park();
+                })
+                .0
+            })
+            .collect();
+        tasks.iter().for_each(JoinHandle::cancel);
+        unwinding.assert_suspended();
+        assert_eq!(done.get(), 0);
+        unwinding.release();
+        for task in tasks {
+            assert!(task.join().unwrap_err().is_cancelled());
+        }
+        assert_eq!(done.get(), 20);
+    });
+}
+
+#[test]
+fn the_current_task_is_still_itself_in_its_destructors() {
+    run_on(1, || {
+        let seen = Slot::new();
+        let (task, ..) = waiter({
+            let seen = seen.clone();
+            move || {
+                let _guard = OnDrop::new(|| {
+                    yield_now();
+                    seen.put(current().id());
+                });
+                park();
+            }
+        });
+        let id = task.task().id();
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(seen.take(), Some(id));
+    });
+}
