@@ -112,9 +112,8 @@ fn stay_put(rounds: usize) -> ThreadId {
 #[test]
 fn a_started_task_never_changes_its_thread() {
     let threads: HashSet<ThreadId> = run_on(4, || {
-        let tasks: Vec<_> = (0..64)
-            .map(|_| Builder::new().placement(Placement::Spread).spawn(|| stay_put(200)).unwrap())
-            .collect();
+        let tasks: Vec<_> =
+            (0..64).map(|_| Builder::new().placement(Placement::Spread).spawn(|| stay_put(200)).unwrap()).collect();
         tasks.into_iter().map(|task| task.join().unwrap()).collect()
     });
     assert!(threads.len() > 1, "all of them on one thread: this test shows nothing");

@@ -15,8 +15,8 @@ import (
 func spawn(_, ops int) (measured, error) {
 	clock := startClock()
 	var group sync.WaitGroup
+	group.Add(ops)
 	for range ops {
-		group.Add(1)
 		go func() { group.Done() }()
 	}
 	group.Wait()
@@ -57,9 +57,9 @@ func yields(tasks int) row {
 		var ready, group sync.WaitGroup
 		var done atomic.Int64
 		start := make(chan struct{})
+		ready.Add(tasks)
+		group.Add(tasks)
 		for range tasks {
-			ready.Add(1)
-			group.Add(1)
 			go func() {
 				ready.Done()
 				<-start
@@ -90,9 +90,9 @@ func parked(_, ops int) (measured, error) {
 	var started, group sync.WaitGroup
 	var finished atomic.Int64
 	release := make(chan struct{})
+	started.Add(ops)
+	group.Add(ops)
 	for range ops {
-		started.Add(1)
-		group.Add(1)
 		go func() {
 			started.Done()
 			<-release

@@ -43,16 +43,12 @@ struct Group {
 }
 
 impl Group {
-    /// A group with one member, the task that calls this and will wait.
+    /// A group of so many tasks, counted at once: a count per spawn would measure how the counter's line travels between CPUs.
     ///
     /// Leaked, so that a task costs one count and no reference besides, as in Go; the process ends
     /// with its row.
-    fn leak() -> &'static Self {
-        Box::leak(Box::new(Self { left: AtomicU64::new(1), waiter: current() }))
-    }
-
-    fn add(&self) {
-        self.left.fetch_add(1, Ordering::Relaxed);
+    fn leak(members: u64) -> &'static Self {
+        Box::leak(Box::new(Self { left: AtomicU64::new(members), waiter: current() }))
     }
 
     /// Ordering: AcqRel, so that the waiter sees what all members did.
@@ -63,7 +59,6 @@ impl Group {
     }
 
     fn wait(&self) {
-        self.done();
         while self.left.load(Ordering::Acquire) != 0 {
             park();
         }
@@ -72,9 +67,8 @@ impl Group {
 
 fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
-    let group = Group::leak();
+    let group = Group::leak(ops);
     for _ in 0..ops {
-        group.add();
         drop(spawn(|| group.done()));
     }
     // Returns only when every one of them has counted itself.
@@ -102,8 +96,7 @@ fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
         }
     }
     let clock = Clock::start();
-    let group = Group::leak();
-    group.add();
+    let group = Group::leak(1);
     drop(spawn(move || link(ops - 1, group)));
     group.wait();
     Ok(clock.stop(ops))
@@ -111,11 +104,10 @@ fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
 
 /// All tasks are started and parked before the clock; it covers their release as well.
 fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
-    let ready = Group::leak();
+    let ready = Group::leak(tasks);
     let go = Arc::new(AtomicBool::new(false));
     let handles: Vec<_> = (0..tasks)
         .map(|_| {
-            ready.add();
             let go = Arc::clone(&go);
             spawn(move || {
                 ready.done();
@@ -150,12 +142,11 @@ fn park_until(flag: &AtomicBool) {
 fn parked(ops: u64) -> anyhow::Result<Measured> {
     let before = memory()?;
     let clock = Clock::start();
-    let started = Group::leak();
+    let started = Group::leak(ops);
     let release = Arc::new(AtomicBool::new(false));
     let finished = Arc::new(AtomicU64::new(0));
     let handles: Vec<_> = (0..ops)
         .map(|_| {
-            started.add();
             let (release, finished) = (Arc::clone(&release), Arc::clone(&finished));
             spawn(move || {
                 started.done();

@@ -16,7 +16,8 @@ pub fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
         let name = name.clone();
         Box::new(move |info| {
             // Not `eprintln!`, whose output the test harness would keep, and lose.
-            let trace = if std::env::var_os("RUST_BACKTRACE").is_some() { Backtrace::force_capture().to_string() } else { String::new() };
+            let trace =
+                if std::env::var_os("RUST_BACKTRACE").is_some() { Backtrace::force_capture().to_string() } else { String::new() };
             let nth = executions.load(Ordering::Relaxed);
             let _ = writeln!(std::io::stderr(), "\n{name} fails in execution {nth}: {info}\n{trace}");
             std::process::abort();

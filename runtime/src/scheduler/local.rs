@@ -40,6 +40,7 @@ pub(crate) struct Local {
     /// Picks until the next fair one.
     until_fair: Cell<u32>,
     fresh_first: Cell<bool>,
+    aged_first: Cell<bool>,
     aging: Cell<Aging>,
     /// The monitor's slice number when the running chain began.
     slice: Cell<u32>,
@@ -120,6 +121,7 @@ impl Local {
             crowd: Cell::new(0),
             until_fair: Cell::new(FAIR_EVERY),
             fresh_first: Cell::new(false),
+            aged_first: Cell::new(false),
             aging: Cell::default(),
             slice: Cell::new(0),
             live: Cell::new(0),
@@ -275,7 +277,13 @@ impl Local {
         self.look_around_at.set(CROWD as u32);
         self.notice_phase();
         self.take_mail();
-        self.take_injected().or_else(|| self.take_aged())
+        let aged_first = !self.aged_first.get();
+        self.aged_first.set(aged_first);
+        if aged_first {
+            self.take_aged().or_else(|| self.take_injected())
+        } else {
+            self.take_injected().or_else(|| self.take_aged())
+        }
     }
 
     /// The oldest fresh task, if it was here for a whole time slice.

@@ -75,7 +75,8 @@ impl Monitor {
                 return;
             }
             if self.shared.phase() == Phase::Draining {
-                let end = *self.deadline.get_or_insert_with(|| self.now.checked_add(self.shared.config.grace).unwrap_or(far(self.now)));
+                let end =
+                    *self.deadline.get_or_insert_with(|| self.now.checked_add(self.shared.config.grace).unwrap_or(far(self.now)));
                 if self.now >= end {
                     return self.abandon();
                 }

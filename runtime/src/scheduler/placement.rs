@@ -72,12 +72,16 @@ impl Local {
         let live = self.live();
         let regular = &self.shared.processors[..self.shared.regular];
         let target = regular.iter().filter(|p| !std::ptr::eq(*p, self.processor())).min_by_key(|p| load(p));
-        let ahead = target.filter(|p| live > load(p) + allowance(p));
-        let Some(target) = ahead else {
-            // Not now; look again when there are some more.
-            self.look_around_at.set(live + SLACK);
+        let Some(target) = target else {
+            self.look_around_at.set(u32::MAX);
             return false;
         };
+        let level = load(target) + allowance(target);
+        if live <= level {
+            // Not now; look again when there are so many.
+            self.look_around_at.set(level + 1);
+            return false;
+        }
         let queued = self.fresh.len() as u32;
         let parcel = ((live + queued - load(target)) / 2).min(PARCEL);
         for _ in 0..parcel {

@@ -37,7 +37,7 @@ pub(crate) struct Processor {
     pub(crate) runs: untracked::AtomicU32,
     /// Started tasks that have not ended.
     pub(crate) live: untracked::AtomicU32,
-    /// Not zero while the machine has nothing to run: it looks around, sleeps, or is just being woken.
+    /// Not zero while the machine has nothing to run: it starts, looks around, sleeps, or is just being woken.
     pub(crate) resting: untracked::AtomicU32,
     /// Tasks that others have placed here and that are still in the inbox; about.
     pub(crate) placed: untracked::AtomicU32,
@@ -59,7 +59,7 @@ impl Processor {
             running: untracked::AtomicPtr::new(null_mut()),
             runs: untracked::AtomicU32::new(0),
             live: untracked::AtomicU32::new(0),
-            resting: untracked::AtomicU32::new(0),
+            resting: untracked::AtomicU32::new(1),
             placed: untracked::AtomicU32::new(0),
         }
     }

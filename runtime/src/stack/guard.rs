@@ -138,18 +138,14 @@ impl Guards {
                 Way::Marker { or_mprotect } => {
                     // SAFETY: the range is ours (this function's contract) and unused, so it may
                     // lose its contents and become inaccessible.
-                    let result =
-                        unsafe { libc::madvise(guard.cast(), GUARD_BYTES, MADV_GUARD_INSTALL) };
+                    let result = unsafe { libc::madvise(guard.cast(), GUARD_BYTES, MADV_GUARD_INSTALL) };
                     if result == 0 {
                         return Ok(Armed::Hardware);
                     }
                     let error = io::Error::last_os_error();
                     // An older kernel says EINVAL; so does a newer one about locked memory. A
                     // seccomp filter may say EPERM or ENOSYS.
-                    let refused = matches!(
-                        error.raw_os_error(),
-                        Some(libc::EINVAL | libc::EPERM | libc::ENOSYS)
-                    );
+                    let refused = matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM | libc::ENOSYS));
                     match (refused, or_mprotect) {
                         (true, true) => self.way = Way::mprotect(),
                         (true, false) => return Err(markers_refused(&error)),
@@ -159,9 +155,7 @@ impl Guards {
                 Way::Mprotect { max_mappings } => {
                     if take_mappings(&MAPPINGS, max_mappings) {
                         // SAFETY: as above.
-                        if unsafe { libc::mprotect(guard.cast(), GUARD_BYTES, libc::PROT_NONE) }
-                            == 0
-                        {
+                        if unsafe { libc::mprotect(guard.cast(), GUARD_BYTES, libc::PROT_NONE) } == 0 {
                             self.mappings += MAPPINGS_PER_GUARD;
                             return Ok(Armed::Hardware);
                         }
@@ -199,9 +193,7 @@ impl Way {
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(DEFAULT_MAX_MAP_COUNT);
-        Way::Mprotect {
-            max_mappings: max_map_count / 2,
-        }
+        Way::Mprotect { max_mappings: max_map_count / 2 }
     }
 }
 
@@ -281,10 +273,7 @@ mod tests {
         let taken = AtomicUsize::new(0);
         assert!(take_mappings(&taken, 5));
         assert!(take_mappings(&taken, 5));
-        assert!(
-            !take_mappings(&taken, 5),
-            "a third guard would need six of five"
-        );
+        assert!(!take_mappings(&taken, 5), "a third guard would need six of five");
         taken.fetch_sub(MAPPINGS_PER_GUARD, Ordering::Relaxed);
         assert!(take_mappings(&taken, 5));
     }

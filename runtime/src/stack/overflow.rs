@@ -97,11 +97,7 @@ fn current_action(signal: libc::c_int) -> libc::sigaction {
 }
 
 /// The handler. What it may do is told in the module doc.
-unsafe extern "C" fn on_fault(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-) {
+unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: every thread has an `errno`, and it is only ours to access.
     let errno = unsafe { *libc::__errno_location() };
     let Some(installed) = INSTALLED.get() else {
@@ -122,11 +118,7 @@ unsafe extern "C" fn on_fault(
             unsafe { libc::abort() };
         }
     }
-    let previous = if signal == libc::SIGBUS {
-        &installed.previous_bus
-    } else {
-        &installed.previous_segv
-    };
+    let previous = if signal == libc::SIGBUS { &installed.previous_bus } else { &installed.previous_segv };
     // SAFETY: the arguments are those that the kernel passed for `signal`.
     unsafe { chain(previous, signal, info, context, sent) };
     // SAFETY: as above.
@@ -185,17 +177,12 @@ unsafe fn chain(
         type Handler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
         // SAFETY: neither SIG_DFL nor SIG_IGN, so it is a handler's address; SA_SIGINFO tells its
         // signature.
-        let handler =
-            unsafe { mem::transmute::<libc::sighandler_t, Handler>(previous.sa_sigaction) };
+        let handler = unsafe { mem::transmute::<libc::sighandler_t, Handler>(previous.sa_sigaction) };
         // SAFETY: called as the kernel would have called it.
         unsafe { handler(signal, info, context) };
     } else {
         // SAFETY: as above; without SA_SIGINFO a handler takes the signal alone.
-        let handler = unsafe {
-            mem::transmute::<libc::sighandler_t, unsafe extern "C" fn(libc::c_int)>(
-                previous.sa_sigaction,
-            )
-        };
+        let handler = unsafe { mem::transmute::<libc::sighandler_t, unsafe extern "C" fn(libc::c_int)>(previous.sa_sigaction) };
         // SAFETY: as above.
         unsafe { handler(signal) };
     }
@@ -203,10 +190,7 @@ unsafe fn chain(
 
 /// Prints the report on stderr. Runs in the handler.
 fn print(report: &Report<'_>) {
-    let mut stderr = Stderr {
-        buffer: [0; 512],
-        len: 0,
-    };
+    let mut stderr = Stderr { buffer: [0; 512], len: 0 };
     // Neither `Stderr` nor the formatting of strings and integers can fail.
     let _ = write_report(&mut stderr, report);
     stderr.flush();
@@ -222,15 +206,8 @@ fn write_report(out: &mut impl fmt::Write, report: &Report<'_>) -> fmt::Result {
     if let Some(site) = report.site {
         write!(out, ", spawned at {site}")?;
     }
-    writeln!(
-        out,
-        ") overflowed its stack of {} KiB",
-        report.stack_bytes / 1024
-    )?;
-    writeln!(
-        out,
-        "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less"
-    )
+    writeln!(out, ") overflowed its stack of {} KiB", report.stack_bytes / 1024)?;
+    writeln!(out, "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less")
 }
 
 /// Collects text so that a message of usual length is one `write`, and does not mix with other
@@ -316,25 +293,13 @@ pub(crate) fn ensure_alternate_stack() -> AltStack {
     let ours = if enough {
         None
     } else {
-        OurStack::set(
-            (frame + HANDLER_COMFORTABLE)
-                .max(MIN_NEW)
-                .next_multiple_of(PAGE_BYTES),
-            previous,
-        )
+        OurStack::set((frame + HANDLER_COMFORTABLE).max(MIN_NEW).next_multiple_of(PAGE_BYTES), previous)
     };
-    AltStack {
-        ours,
-        _thread: PhantomData,
-    }
+    AltStack { ours, _thread: PhantomData }
 }
 
 fn current_alternate_stack() -> libc::stack_t {
-    let mut current = libc::stack_t {
-        ss_sp: ptr::null_mut(),
-        ss_flags: libc::SS_DISABLE,
-        ss_size: 0,
-    };
+    let mut current = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
     // SAFETY: only asks, and `current` is there to be written to.
     unsafe { libc::sigaltstack(ptr::null(), &mut current) };
     current
@@ -346,27 +311,15 @@ impl OurStack {
         let bytes = size + PAGE_BYTES;
         // SAFETY: a new private mapping at an address of the kernel's choice touches nobody's
         // memory.
-        let mapping = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                bytes,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
+        let mapping =
+            unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
         if mapping == libc::MAP_FAILED {
             return None;
         }
         // SAFETY: the mapping is one page longer than `size`. What becomes the alternate stack is
         // used for nothing else, and stays mapped until `AltStack::drop` has taken it out of use.
         let set = unsafe {
-            let stack = libc::stack_t {
-                ss_sp: mapping.byte_add(PAGE_BYTES),
-                ss_flags: 0,
-                ss_size: size,
-            };
+            let stack = libc::stack_t { ss_sp: mapping.byte_add(PAGE_BYTES), ss_flags: 0, ss_size: size };
             libc::mprotect(stack.ss_sp, size, libc::PROT_READ | libc::PROT_WRITE) == 0
                 && libc::sigaltstack(&stack, ptr::null_mut()) == 0
         };
@@ -375,11 +328,7 @@ impl OurStack {
             unsafe { libc::munmap(mapping, bytes) };
             return None;
         }
-        Some(OurStack {
-            mapping,
-            bytes,
-            previous,
-        })
+        Some(OurStack { mapping, bytes, previous })
     }
 }
 
@@ -409,17 +358,12 @@ pub(super) mod child {
     /// `test` is the full path of the test, `concat!(module_path!(), "::its_name")`.
     pub(crate) fn run(test: &str) -> Option<Output> {
         if std::env::var_os(TEST).is_some_and(|running| running == test) {
-            let none = libc::rlimit {
-                rlim_cur: 0,
-                rlim_max: 0,
-            };
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             // SAFETY: a valid limit. A child that dies as expected should leave no core dump.
             unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
             return None;
         }
-        let (_crate, filter) = test
-            .split_once("::")
-            .expect("a path that begins with the crate");
+        let (_crate, filter) = test.split_once("::").expect("a path that begins with the crate");
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", filter, "--nocapture", "--test-threads=1"])
             .env(TEST, test)
@@ -431,11 +375,7 @@ pub(super) mod child {
     /// For a child that is to end well.
     pub(crate) fn assert_passed(output: &Output) {
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{text}\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains("1 passed"), "the child ran no test: {text}");
     }
 }
@@ -458,12 +398,7 @@ mod tests {
         let guard = GUARD.load(Ordering::Relaxed);
         let found = guard != 0 && (guard..guard + GUARD_BYTES).contains(&addr);
         if found {
-            say(&Report {
-                id: 7,
-                name: Some("ackermann"),
-                site: Some(SITE),
-                stack_bytes: 112_896,
-            });
+            say(&Report { id: 7, name: Some("ackermann"), site: Some(SITE), stack_bytes: 112_896 });
         }
         found
     }
@@ -476,12 +411,7 @@ mod tests {
 
     #[test]
     fn the_message_names_the_task_and_what_to_raise() {
-        let report = Report {
-            id: 7,
-            name: Some("ackermann"),
-            site: Some(SITE),
-            stack_bytes: 112 * 1024,
-        };
+        let report = Report { id: 7, name: Some("ackermann"), site: Some(SITE), stack_bytes: 112 * 1024 };
         assert_eq!(
             message(&report),
             format!(
@@ -493,42 +423,21 @@ mod tests {
 
     #[test]
     fn the_message_does_without_name_and_site() {
-        let report = Report {
-            id: 8,
-            name: None,
-            site: None,
-            stack_bytes: 112 * 1024,
-        };
+        let report = Report { id: 8, name: None, site: None, stack_bytes: 112 * 1024 };
         let text = message(&report);
-        assert!(
-            text.starts_with(
-                "greenloom: a task without a name (id 8) overflowed its stack of 112 KiB\n"
-            ),
-            "{text}"
-        );
+        assert!(text.starts_with("greenloom: a task without a name (id 8) overflowed its stack of 112 KiB\n"), "{text}");
     }
 
     #[test]
     fn a_message_longer_than_the_buffer_is_written_whole() {
-        let Some(output) = child::run(concat!(
-            module_path!(),
-            "::a_message_longer_than_the_buffer_is_written_whole"
-        )) else {
+        let Some(output) = child::run(concat!(module_path!(), "::a_message_longer_than_the_buffer_is_written_whole")) else {
             let name = "x".repeat(2000);
-            print(&Report {
-                id: 9,
-                name: Some(&name),
-                site: None,
-                stack_bytes: 1024,
-            });
+            print(&Report { id: 9, name: Some(&name), site: None, stack_bytes: 1024 });
             return;
         };
         child::assert_passed(&output);
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            text.contains(&format!("task '{}' (id 9)", "x".repeat(2000))),
-            "{text}"
-        );
+        assert!(text.contains(&format!("task '{}' (id 9)", "x".repeat(2000))), "{text}");
         assert!(text.contains("or recurse less\n"), "{text}");
     }
 
@@ -536,11 +445,7 @@ mod tests {
     #[inline(never)]
     fn dig(depth: u64) -> u64 {
         let frame = std::hint::black_box([depth; 64]);
-        if depth == u64::MAX {
-            0
-        } else {
-            dig(depth + 1) + frame[7]
-        }
+        if depth == u64::MAX { 0 } else { dig(depth + 1) + frame[7] }
     }
 
     extern "C" fn overflow(_: *mut libc::c_void) -> *mut libc::c_void {
@@ -559,15 +464,9 @@ mod tests {
             let mut attributes = mem::zeroed();
             assert_eq!(libc::pthread_attr_init(&mut attributes), 0);
             let bottom = ptr::with_exposed_provenance_mut(slot.bottom);
-            assert_eq!(
-                libc::pthread_attr_setstack(&mut attributes, bottom, size),
-                0
-            );
+            assert_eq!(libc::pthread_attr_setstack(&mut attributes, bottom, size), 0);
             let mut thread = mem::zeroed();
-            assert_eq!(
-                libc::pthread_create(&mut thread, &attributes, main, ptr::null_mut()),
-                0
-            );
+            assert_eq!(libc::pthread_create(&mut thread, &attributes, main, ptr::null_mut()), 0);
             libc::pthread_join(thread, ptr::null_mut());
         }
     }
@@ -582,45 +481,25 @@ mod tests {
         };
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
-        assert!(
-            text.contains("greenloom: task 'ackermann' (id 7, spawned at "),
-            "{text}"
-        );
+        assert!(text.contains("greenloom: task 'ackermann' (id 7, spawned at "), "{text}");
         assert!(text.contains("overflowed its stack of 110 KiB"), "{text}");
     }
 
     #[test]
     fn an_overflow_is_reported() {
-        overflow_is_reported(
-            concat!(module_path!(), "::an_overflow_is_reported"),
-            StackGuard::Auto,
-        );
+        overflow_is_reported(concat!(module_path!(), "::an_overflow_is_reported"), StackGuard::Auto);
     }
 
     #[test]
     fn an_overflow_into_a_protected_page_is_reported() {
-        overflow_is_reported(
-            concat!(
-                module_path!(),
-                "::an_overflow_into_a_protected_page_is_reported"
-            ),
-            StackGuard::Mprotect,
-        );
+        overflow_is_reported(concat!(module_path!(), "::an_overflow_into_a_protected_page_is_reported"), StackGuard::Mprotect);
     }
 
     /// An address that faults, in no task's guard.
     fn forbidden_page() -> *mut u8 {
         // SAFETY: a new private mapping.
-        let page = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                PAGE_BYTES,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
+        let page =
+            unsafe { libc::mmap(ptr::null_mut(), PAGE_BYTES, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
         assert_ne!(page, libc::MAP_FAILED);
         page.cast()
     }
@@ -638,21 +517,14 @@ mod tests {
     unsafe extern "C" fn allow(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
         // SAFETY: the kernel's `siginfo_t`, and the page of `forbidden_page`.
         unsafe {
-            libc::mprotect(
-                (*info).si_addr(),
-                PAGE_BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-            );
+            libc::mprotect((*info).si_addr(), PAGE_BYTES, libc::PROT_READ | libc::PROT_WRITE);
             *libc::__errno_location() = libc::EIO;
         }
     }
 
     #[test]
     fn a_foreign_fault_reaches_the_previous_handler_and_keeps_errno() {
-        const TEST: &str = concat!(
-            module_path!(),
-            "::a_foreign_fault_reaches_the_previous_handler_and_keeps_errno"
-        );
+        const TEST: &str = concat!(module_path!(), "::a_foreign_fault_reaches_the_previous_handler_and_keeps_errno");
         let Some(output) = child::run(TEST) else {
             set_handler(allow as *const () as usize, libc::SA_SIGINFO);
             install(find_task);
@@ -676,10 +548,7 @@ mod tests {
 
     #[test]
     fn a_previous_handler_of_the_plain_kind_gets_the_signal() {
-        let Some(output) = child::run(concat!(
-            module_path!(),
-            "::a_previous_handler_of_the_plain_kind_gets_the_signal"
-        )) else {
+        let Some(output) = child::run(concat!(module_path!(), "::a_previous_handler_of_the_plain_kind_gets_the_signal")) else {
             set_handler(exit_with_the_signal as *const () as usize, 0);
             install(find_task);
             // SAFETY: faults, and the handler exits.
@@ -696,12 +565,7 @@ mod tests {
             fault();
             unreachable!("the fault ends the process");
         };
-        assert_eq!(
-            output.status.signal(),
-            Some(libc::SIGSEGV),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn touch() {
@@ -728,19 +592,13 @@ mod tests {
 
     #[test]
     fn a_signal_that_was_sent_takes_the_default_action() {
-        let test = concat!(
-            module_path!(),
-            "::a_signal_that_was_sent_takes_the_default_action"
-        );
+        let test = concat!(module_path!(), "::a_signal_that_was_sent_takes_the_default_action");
         foreign_fault_kills(test, libc::SIG_DFL, send);
     }
 
     #[test]
     fn the_second_install_leaves_a_later_handler_in_place() {
-        let Some(output) = child::run(concat!(
-            module_path!(),
-            "::the_second_install_leaves_a_later_handler_in_place"
-        )) else {
+        let Some(output) = child::run(concat!(module_path!(), "::the_second_install_leaves_a_later_handler_in_place")) else {
             install(find_task);
             set_handler(exit_with_the_signal as *const () as usize, 0);
             install(find_task);
@@ -754,11 +612,7 @@ mod tests {
     fn a_small_alternate_stack_is_replaced_and_put_back() {
         let on_a_thread_of_its_own = || {
             let mut small = vec![0_u8; 8 * 1024];
-            let stack = libc::stack_t {
-                ss_sp: small.as_mut_ptr().cast(),
-                ss_flags: 0,
-                ss_size: small.len(),
-            };
+            let stack = libc::stack_t { ss_sp: small.as_mut_ptr().cast(), ss_flags: 0, ss_size: small.len() };
             let stds = current_alternate_stack();
             // SAFETY: `small` outlives its use, and no handler runs on this thread meanwhile.
             assert_eq!(unsafe { libc::sigaltstack(&stack, ptr::null_mut()) }, 0);
@@ -768,11 +622,7 @@ mod tests {
             assert_ne!(during.ss_sp, stack.ss_sp);
             assert!(during.ss_size >= 64 * 1024);
             let inner = ensure_alternate_stack();
-            assert_eq!(
-                current_alternate_stack().ss_sp,
-                during.ss_sp,
-                "one that is large enough stays"
-            );
+            assert_eq!(current_alternate_stack().ss_sp, during.ss_sp, "one that is large enough stays");
             drop(inner);
             assert_eq!(current_alternate_stack().ss_sp, during.ss_sp);
             drop(outer);

@@ -133,7 +133,6 @@ impl StackPtr {
         // SAFETY: a stack that somebody owns or runs on is mapped, and its record was written when it was created.
         unsafe { self.0.as_ref() }
     }
-
 }
 
 impl Record {

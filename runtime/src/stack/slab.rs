@@ -194,14 +194,8 @@ struct Slab {
 impl Slabs {
     /// Maps nothing yet.
     pub(crate) fn new(guard: StackGuard) -> Slabs {
-        let inner = Inner {
-            slabs: Vec::new(),
-            newest: [None; Class::COUNT],
-            guards: Guards::new(guard),
-        };
-        Slabs {
-            inner: Mutex::new(inner),
-        }
+        let inner = Inner { slabs: Vec::new(), newest: [None; Class::COUNT], guards: Guards::new(guard) };
+        Slabs { inner: Mutex::new(inner) }
     }
 
     /// A slot that was never used, with its guard armed. Its memory is zero.
@@ -213,11 +207,7 @@ impl Slabs {
     /// trying again.
     pub(crate) fn carve(&self, class: Class) -> io::Result<Slot> {
         let mut inner = self.inner.lock().expect(NO_PANIC);
-        let Inner {
-            slabs,
-            newest,
-            guards,
-        } = &mut *inner;
+        let Inner { slabs, newest, guards } = &mut *inner;
         let current = match newest[class.index()] {
             Some(newest) if !slabs[newest].is_used_up() => newest,
             full => {
@@ -254,11 +244,7 @@ impl Slabs {
     /// `slot` was carved from `self`, and nobody needs the bytes of its stack below `top - keep`,
     /// or has a reference to them.
     pub(crate) unsafe fn discard(&self, slot: Slot, keep: usize) {
-        let start = if slot.canary {
-            slot.bottom + PAGE_BYTES
-        } else {
-            slot.bottom
-        };
+        let start = if slot.canary { slot.bottom + PAGE_BYTES } else { slot.bottom };
         let end = match keep {
             0 => slot.top.next_multiple_of(PAGE_BYTES),
             _ => slot.top.saturating_sub(keep) / PAGE_BYTES * PAGE_BYTES,
@@ -266,13 +252,7 @@ impl Slabs {
         if start < end {
             // SAFETY: page-aligned, within the slot's usable part, and mapped while `self` is
             // alive; nobody needs its contents (this function's contract).
-            unsafe {
-                libc::madvise(
-                    ptr::with_exposed_provenance_mut(start),
-                    end - start,
-                    libc::MADV_DONTNEED,
-                )
-            };
+            unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
         }
     }
 }
@@ -297,22 +277,12 @@ impl Slab {
     fn map(class: Class, previous: Option<Slab>) -> io::Result<Slab> {
         let (mut bytes, before) = match previous {
             None => (FIRST_SLAB_BYTES.max(class.stride()), 0),
-            Some(previous) => (
-                (2 * previous.bytes).min(MAX_SLAB_BYTES).max(class.stride()),
-                previous.before + previous.carved,
-            ),
+            Some(previous) => ((2 * previous.bytes).min(MAX_SLAB_BYTES).max(class.stride()), previous.before + previous.carved),
         };
         loop {
             match map(bytes) {
                 Ok(base) => {
-                    return Ok(Slab {
-                        base,
-                        bytes,
-                        class,
-                        before,
-                        carved: 0,
-                        faulting: 0,
-                    });
+                    return Ok(Slab { base, bytes, class, before, carved: 0, faulting: 0 });
                 }
                 Err(_) if bytes > class.stride() => bytes = (bytes / 2).next_multiple_of(PAGE_BYTES).max(class.stride()),
                 Err(error) => {
@@ -420,10 +390,7 @@ mod tests {
             let error = io::Error::last_os_error();
             libc::close(pipe[0]);
             libc::close(pipe[1]);
-            assert!(
-                written == 1 || error.raw_os_error() == Some(libc::EFAULT),
-                "{error}"
-            );
+            assert!(written == 1 || error.raw_os_error() == Some(libc::EFAULT), "{error}");
             written == 1
         }
     }
@@ -456,15 +423,9 @@ mod tests {
             let (start, rest) = line.split_once('-').unwrap();
             let (end, _) = rest.split_once(' ').unwrap();
             let [start, end] = [start, end].map(|text| usize::from_str_radix(text, 16).unwrap());
-            slabs
-                .iter()
-                .any(|slab| start < slab.base + slab.bytes && slab.base < end)
+            slabs.iter().any(|slab| start < slab.base + slab.bytes && slab.base < end)
         };
-        std::fs::read_to_string("/proc/self/maps")
-            .unwrap()
-            .lines()
-            .filter(|line| in_slabs(line))
-            .count()
+        std::fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| in_slabs(line)).count()
     }
 
     /// Slabs with forced markers; `None`, with a word about it, where the kernel has none.
@@ -483,31 +444,16 @@ mod tests {
 
     #[test]
     fn a_stack_gets_at_least_the_bytes_asked_for() {
-        for bytes in [
-            16 * KIB,
-            40 * KIB,
-            64 * KIB,
-            100_000,
-            128 * KIB,
-            MIB,
-            GIB - 1,
-            GIB,
-        ] {
+        for bytes in [16 * KIB, 40 * KIB, 64 * KIB, 100_000, 128 * KIB, MIB, GIB - 1, GIB] {
             let class = Class::for_stack(bytes).unwrap();
             assert!(class.usable_bytes() >= bytes, "{bytes}: {class:?}");
             let smaller = class.slot_bytes() / 2;
-            assert!(
-                smaller < 64 * KIB || smaller < bytes + Class::OVERHEAD,
-                "{bytes}: {class:?} is too large"
-            );
+            assert!(smaller < 64 * KIB || smaller < bytes + Class::OVERHEAD, "{bytes}: {class:?} is too large");
         }
         for class in classes() {
             if class.usable_bytes() <= MAX_STACK_BYTES {
                 assert_eq!(Class::for_stack(class.usable_bytes()).unwrap(), class);
-                assert_eq!(
-                    Class::for_stack(class.usable_bytes() + 1).unwrap().index(),
-                    class.index() + 1
-                );
+                assert_eq!(Class::for_stack(class.usable_bytes() + 1).unwrap().index(), class.index() + 1);
             }
         }
         assert_eq!(Class::DEFAULT.slot_bytes(), 128 * KIB);
@@ -515,12 +461,7 @@ mod tests {
 
     #[test]
     fn impossible_stack_sizes_are_refused_with_the_limits() {
-        for (bytes, limit) in [
-            (0, "16 KiB"),
-            (16 * KIB - 1, "16 KiB"),
-            (GIB + 1, "1 GiB"),
-            (usize::MAX, "1 GiB"),
-        ] {
+        for (bytes, limit) in [(0, "16 KiB"), (16 * KIB - 1, "16 KiB"), (GIB + 1, "1 GiB"), (usize::MAX, "1 GiB")] {
             let error = Class::for_stack(bytes).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(limit), "{error}");
@@ -529,10 +470,7 @@ mod tests {
 
     #[test]
     fn class_indices_are_dense() {
-        assert_eq!(
-            classes().map(Class::index).collect::<Vec<_>>(),
-            (0..Class::COUNT).collect::<Vec<_>>()
-        );
+        assert_eq!(classes().map(Class::index).collect::<Vec<_>>(), (0..Class::COUNT).collect::<Vec<_>>());
     }
 
     #[test]
@@ -544,11 +482,8 @@ mod tests {
     #[test]
     fn colours_differ_between_neighbours_and_stay_in_the_top_page() {
         let slabs = Slabs::new(StackGuard::Canary);
-        let slots: Vec<_> = (0..600)
-            .map(|_| slabs.carve(Class::DEFAULT).unwrap())
-            .collect();
-        let colour_of =
-            |slot: &Slot| slot.bottom - GUARD_BYTES + slot.class.slot_bytes() - slot.top;
+        let slots: Vec<_> = (0..600).map(|_| slabs.carve(Class::DEFAULT).unwrap()).collect();
+        let colour_of = |slot: &Slot| slot.bottom - GUARD_BYTES + slot.class.slot_bytes() - slot.top;
         for slot in &slots {
             assert_eq!(slot.top % 64, 0);
             assert!(colour_of(slot) <= MAX_COLOUR);
@@ -558,13 +493,7 @@ mod tests {
         // time.
         assert!(slabs.inner.lock().unwrap().slabs.len() > 1);
         for stride in [1, 2, 4, 8] {
-            assert!(
-                slots
-                    .iter()
-                    .zip(&slots[stride..])
-                    .all(|(a, b)| colour_of(a) != colour_of(b)),
-                "{stride}"
-            );
+            assert!(slots.iter().zip(&slots[stride..]).all(|(a, b)| colour_of(a) != colour_of(b)), "{stride}");
         }
     }
 
@@ -620,10 +549,7 @@ mod tests {
         let slabs = Slabs::new(StackGuard::Canary);
         let slot = slabs.carve(Class::DEFAULT).unwrap();
         assert!(slot.canary);
-        assert!(
-            readable(slot.guard_range().start),
-            "its guard does not fault"
-        );
+        assert!(readable(slot.guard_range().start), "its guard does not fault");
         // SAFETY: the slot is ours, and nobody else uses it.
         unsafe {
             assert!(slot.canary_intact());
@@ -651,16 +577,9 @@ mod tests {
 
     #[test]
     fn mprotect_guards_end_at_their_share_and_canaries_follow() {
-        const TEST: &str = concat!(
-            module_path!(),
-            "::mprotect_guards_end_at_their_share_and_canaries_follow"
-        );
+        const TEST: &str = concat!(module_path!(), "::mprotect_guards_end_at_their_share_and_canaries_follow");
         let Some(output) = child::run(TEST) else {
-            let limit: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count")
-                .unwrap()
-                .trim()
-                .parse()
-                .unwrap();
+            let limit: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
             let faulting = limit / 4;
             if faulting > 50_000 {
                 println!("vm.max_map_count is {limit}: reaching its half would take long");
@@ -687,12 +606,7 @@ mod tests {
         child::assert_passed(&output);
         let text = String::from_utf8_lossy(&output.stderr);
         if text.contains("reached") {
-            assert_eq!(
-                text.matches("greenloom: no mappings are left for stack guards")
-                    .count(),
-                1,
-                "{text}"
-            );
+            assert_eq!(text.matches("greenloom: no mappings are left for stack guards").count(), 1, "{text}");
         }
     }
 
@@ -704,28 +618,20 @@ mod tests {
             for slot in slots {
                 touch_pages(slot.bottom + PAGE_BYTES..usable_pages(slot).end);
             }
-            let neighbours =
-                || resident_pages(usable_pages(slots[0])) + resident_pages(usable_pages(slots[2]));
+            let neighbours = || resident_pages(usable_pages(slots[0])) + resident_pages(usable_pages(slots[2]));
             let before = neighbours();
 
             let slot = slots[1];
             // A canary lives in the lowest page.
             let canary = usize::from(slot.canary);
             let pages = usable_pages(slot);
-            assert_eq!(
-                resident_pages(pages.clone()),
-                pages.len() / PAGE_BYTES - 1 + canary
-            );
+            assert_eq!(resident_pages(pages.clone()), pages.len() / PAGE_BYTES - 1 + canary);
             let kept = ptr::with_exposed_provenance_mut::<u8>(slot.top - 3 * PAGE_BYTES);
             // SAFETY: the slots are ours, and nobody else uses them.
             unsafe {
                 kept.write(9);
                 slabs.discard(slot, slot.class.slot_bytes());
-                assert_eq!(
-                    resident_pages(pages.clone()),
-                    pages.len() / PAGE_BYTES - 1 + canary,
-                    "all is kept"
-                );
+                assert_eq!(resident_pages(pages.clone()), pages.len() / PAGE_BYTES - 1 + canary, "all is kept");
                 slabs.discard(slot, 3 * PAGE_BYTES);
                 assert_eq!(kept.read(), 9);
                 let with_a_kept_byte = (pages.end - kept.addr()).div_ceil(PAGE_BYTES);
@@ -754,10 +660,7 @@ mod tests {
         }
         let mut found = carved.clone().map(|(class, _)| (class, Vec::new()));
         slabs.for_each_carved(|slot| {
-            let (_, found) = found
-                .iter_mut()
-                .find(|(class, _)| *class == slot.class)
-                .unwrap();
+            let (_, found) = found.iter_mut().find(|(class, _)| *class == slot.class).unwrap();
             found.push((slot.bottom, slot.top, slot.canary));
             // Allowed, and not visited.
             if slot.class == large {
@@ -769,24 +672,13 @@ mod tests {
 
     #[test]
     fn scarce_addresses_give_smaller_slabs_and_then_a_clear_error() {
-        const TEST: &str = concat!(
-            module_path!(),
-            "::scarce_addresses_give_smaller_slabs_and_then_a_clear_error"
-        );
+        const TEST: &str = concat!(module_path!(), "::scarce_addresses_give_smaller_slabs_and_then_a_clear_error");
         let Some(output) = child::run(TEST) else {
             let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
             let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
             let limit = pages * PAGE_BYTES as u64 + 40 * MIB as u64;
             // SAFETY: a valid limit, for this process alone.
-            let set = unsafe {
-                libc::setrlimit(
-                    libc::RLIMIT_AS,
-                    &libc::rlimit {
-                        rlim_cur: limit,
-                        rlim_max: limit,
-                    },
-                )
-            };
+            let set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: limit }) };
             assert_eq!(set, 0);
             let slabs = Slabs::new(StackGuard::Auto);
             let mut count = 0;
@@ -800,10 +692,7 @@ mod tests {
             assert!((256..320).contains(&count), "{count}");
             assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
             let text = error.to_string();
-            assert!(
-                text.contains("cannot map 128 KiB") && text.contains("RLIMIT_AS"),
-                "{text}"
-            );
+            assert!(text.contains("cannot map 128 KiB") && text.contains("RLIMIT_AS"), "{text}");
             return;
         };
         child::assert_passed(&output);
@@ -840,10 +729,7 @@ mod tests {
             step(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
             step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
         ];
-        let program = libc::sock_fprog {
-            len: filter.len() as u16,
-            filter: filter.as_mut_ptr(),
-        };
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
         // SAFETY: the program is as long as it says, and the kernel copies it.
         unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
@@ -853,10 +739,7 @@ mod tests {
 
     #[test]
     fn without_markers_auto_takes_mprotect_and_forced_markers_fail() {
-        const TEST: &str = concat!(
-            module_path!(),
-            "::without_markers_auto_takes_mprotect_and_forced_markers_fail"
-        );
+        const TEST: &str = concat!(module_path!(), "::without_markers_auto_takes_mprotect_and_forced_markers_fail");
         let Some(output) = child::run(TEST) else {
             if !refuse_markers() {
                 println!("not tested: a seccomp filter is refused here");

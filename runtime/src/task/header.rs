@@ -338,9 +338,8 @@ impl TaskPtr {
     unsafe fn finish(self, cells: Option<&CellCache>, before_complete: impl FnOnce()) {
         let mut dropped = false;
         if !self.state().has_handle() {
-            // A destructor that panics here has nobody to tell; the panic hook has spoken.
             // SAFETY: no handle is left, so the result is this task's (rule 5).
-            let _ = catch_unwind(AssertUnwindSafe(|| unsafe { (self.header().vtable.drop_result)(self) }));
+            catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
             dropped = true;
         }
         before_complete();
@@ -359,7 +358,7 @@ impl TaskPtr {
                 }
                 TransitionToComplete::DropResult => {
                     // SAFETY: as above; the handle went in the meantime.
-                    let _ = catch_unwind(AssertUnwindSafe(|| unsafe { (self.header().vtable.drop_result)(self) }));
+                    catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
                     dropped = true;
                 }
             }
@@ -403,6 +402,16 @@ impl TaskPtr {
     unsafe fn free(self, cells: Option<&CellCache>) {
         // SAFETY: the callers': the last reference is gone.
         unsafe { (self.header().vtable.free)(self, cells) };
+    }
+}
+
+/// Runs a destructor that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is dropped is
+/// leaked.
+fn catch_and_forget(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f))
+        && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        std::mem::forget(second);
     }
 }
 

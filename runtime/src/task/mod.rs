@@ -18,8 +18,8 @@ pub use crate::scheduler::placement::Placement;
 pub use error::JoinError;
 pub(crate) use header::TaskPtr;
 pub use join::{JoinHandle, LocalJoinHandle};
-pub use spawn::{Builder, spawn, spawn_local};
 pub(crate) use spawn::spawn_on;
+pub use spawn::{Builder, spawn, spawn_local};
 
 use crate::prim::thread::{self, Thread};
 use crate::scheduler::local;

@@ -192,12 +192,7 @@ impl Builder {
         self.spawn_in(&local.shared, f, Location::caller())
     }
 
-    pub(crate) fn spawn_in<F, T>(
-        self,
-        shared: &Shared,
-        f: F,
-        site: &'static Location<'static>,
-    ) -> io::Result<JoinHandle<T>>
+    pub(crate) fn spawn_in<F, T>(self, shared: &Shared, f: F, site: &'static Location<'static>) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -212,8 +207,8 @@ impl Builder {
             ));
         }
         let pinned = matches!(self.placement, Placement::On(_));
-        let extra = (self.name.is_some() || class.is_some() || pinned)
-            .then(|| Box::new(Extra { name: self.name, class, pinned }));
+        let extra =
+            (self.name.is_some() || class.is_some() || pinned).then(|| Box::new(Extra { name: self.name, class, pinned }));
         spawn_on(shared, f, site, extra, self.placement)
     }
 }
