@@ -116,9 +116,9 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
         shared.begin_shutdown();
-        let inside = local::machine().is_some_and(|local| Arc::ptr_eq(&local.shared, shared));
-        if !inside {
-            shared.wait_for_end();
+        match local::machine().filter(|local| Arc::ptr_eq(&local.shared, shared)) {
+            Some(local) => _ = local.notice_phase(),
+            None => shared.wait_for_end(),
         }
     }
 }

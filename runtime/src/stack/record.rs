@@ -79,6 +79,8 @@ pub(crate) struct Record {
     slot: Slot,
     no_suspend: Cell<u32>,
     has_coroutine: Cell<bool>,
+    /// Whether `name` has one.
+    named: Cell<bool>,
     /// The index of the processor that runs the stack's task.
     home: AtomicU32,
     reason: AtomicU8,
@@ -109,6 +111,7 @@ impl StackPtr {
         // SAFETY: the memory is the caller's, and its top is aligned to 64 bytes.
         unsafe {
             (&raw mut (*record).has_coroutine).write(Cell::new(false));
+            (&raw mut (*record).named).write(Cell::new(false));
             (&raw mut (*record).yielder).write(Cell::new(null()));
             (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
             (&raw mut (*record).slot).write(slot);
@@ -165,7 +168,7 @@ impl Record {
     #[inline(always)]
     pub(crate) fn task(&self) -> TaskPtr {
         debug_assert!(!self.task.get().is_null());
-        // SAFETY: set by `bind`, and cleared before the task gives up the scheduler's reference.
+        // SAFETY: set by `bind`; the task lives until its body has run to its end, and nobody asks after that.
         unsafe { TaskPtr::from_raw(self.task.get()) }
     }
 
@@ -190,10 +193,10 @@ impl Record {
         }
     }
 
-    /// The task is about to end: after this it is in no report, and nobody finds it through its stack.
+    /// The task has ended, and its header may be gone: from here on it is in no report.
     #[inline]
-    fn unbind(&self, task: TaskPtr) {
-        if task.name_ref().is_some() {
+    fn unbind(&self) {
+        if self.named.get() {
             self.set_name(None);
         }
         self.no_suspend.set(0);
@@ -203,6 +206,7 @@ impl Record {
 
     #[cold]
     fn set_name(&self, name: Option<Arc<str>>) {
+        self.named.set(name.is_some());
         *self.name.lock().unwrap_or_else(|e| e.into_inner()) = name;
     }
 
@@ -331,7 +335,8 @@ fn body(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
         let task = record.task();
         // SAFETY: the machine bound a fresh task to this stack and resumed it. A task stays on its thread, so the machine, and
         // its cache, outlive the call.
-        unsafe { task.run(local::machine().map(|m| m.cells()), || record.unbind(task)) };
+        unsafe { task.run(local::machine().map(|m| m.cells())) };
+        record.unbind();
         yielder.suspend(Suspend::Done);
     }
 }

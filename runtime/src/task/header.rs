@@ -313,11 +313,11 @@ impl TaskPtr {
     /// # Safety
     /// On the task's own stack, once, by whoever took the fresh task from its queue. The task may be gone afterwards.
     #[inline]
-    pub(crate) unsafe fn run(self, cells: Option<&CellCache>, before_complete: impl FnOnce()) {
+    pub(crate) unsafe fn run(self, cells: Option<&CellCache>) {
         // SAFETY: the caller's promise.
         unsafe {
             (self.header().vtable.run)(self);
-            self.finish(cells, before_complete);
+            self.finish(cells);
         }
     }
 
@@ -329,20 +329,19 @@ impl TaskPtr {
         // SAFETY: the caller's promise.
         unsafe {
             (self.header().vtable.fail)(self, error);
-            self.finish(None, || ());
+            self.finish(None);
         }
     }
 
     /// # Safety
     /// The result has been written, by this caller, who holds the scheduler's reference.
-    unsafe fn finish(self, cells: Option<&CellCache>, before_complete: impl FnOnce()) {
+    unsafe fn finish(self, cells: Option<&CellCache>) {
         let mut dropped = false;
         if !self.state().has_handle() {
             // SAFETY: no handle is left, so the result is this task's (rule 5).
             catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
             dropped = true;
         }
-        before_complete();
         loop {
             match self.state().complete(dropped) {
                 TransitionToComplete::Done => return,

@@ -175,14 +175,17 @@ pub fn park() {
         return thread::park();
     };
     let task = record.task();
-    let shielded = cancel::raise_or_defer(task);
-    record.assert_may_suspend(Reason::Park);
-    if task.state().take_token() {
-        return;
-    }
-    record.suspend(if shielded { Suspend::ParkShielded } else { Suspend::Park }, Reason::Park);
-    if task.state().take_cancel_wake() {
-        cancel::raise_or_defer(task);
+    loop {
+        let shielded = cancel::raise_or_defer(task);
+        record.assert_may_suspend(Reason::Park);
+        if task.state().take_token() {
+            return;
+        }
+        record.suspend(if shielded { Suspend::ParkShielded } else { Suspend::Park }, Reason::Park);
+        if !task.state().take_cancel_wake() {
+            return;
+        }
+        // Cancelled: unwinds now, or waits on where it must not.
     }
 }
 
