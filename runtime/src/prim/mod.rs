@@ -22,6 +22,13 @@ pub(crate) mod untracked {
     pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
+/// Writes a line to stderr, past std's lock: a suspended or stuck task may hold that. What cannot be written is lost.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    let line = format!("{line}\n");
+    // SAFETY: the buffer is readable for its length.
+    unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}
+
 /// Asks the CPU to fetch the line at this address, if it is one. The seam for other architectures.
 #[inline(always)]
 pub(crate) fn prefetch<T>(address: *const T) {

@@ -15,12 +15,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
-use crate::prim::thread;
+use crate::prim::{say, thread};
 use crate::prim::untracked::Ordering;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared, start_machine};
+use crate::task::TaskPtr;
 use crate::task::error::JoinError;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -168,10 +170,10 @@ impl Monitor {
             && self.watched[processor.index as usize].named != label.id
         {
             self.watched[processor.index as usize].named = label.id;
-            eprintln!(
+            say(format_args!(
                 "greenloom: {label}, has held its thread for {} ms without suspending; {others} tasks that started there cannot run",
                 held.as_millis()
-            );
+            ));
         }
     }
 
@@ -201,6 +203,32 @@ impl Monitor {
         }
     }
 
+    /// Cancels the fresh tasks that a machine will not start any more, as far as others can reach them.
+    fn cancel_unstarted(&self, processor: &Processor) {
+        let cancel = |task: TaskPtr| {
+            // SAFETY: taken from its queue, and fresh.
+            unsafe { task.fail(JoinError::cancelled()) };
+        };
+        processor.next.rescue().into_iter().for_each(cancel);
+        loop {
+            match processor.stealer.steal() {
+                Steal::Success(task) => cancel(task),
+                Steal::Retry => {}
+                Steal::Empty => break,
+            }
+        }
+        for task in processor.inbox.take() {
+            // SAFETY: taken out of the inbox, so ours (rule 2 of the header).
+            if unsafe { task.record().is_null() } {
+                cancel(task);
+            } else {
+                // SAFETY: as above, so still ours to post. A machine with a started task has not ended.
+                let posted = unsafe { processor.inbox.post(task) };
+                debug_assert_ne!(posted, Posted::Refused);
+            }
+        }
+    }
+
     /// The grace period is over: ends the runtime under the tasks that are left.
     fn abandon(&self) {
         let shared = &self.shared;
@@ -211,12 +239,15 @@ impl Monitor {
             if let Some(label) = record.label() {
                 left += 1;
                 if left <= LISTED {
-                    eprintln!("greenloom: still there after the grace period of {:?}: {label}", shared.config.grace);
+                    say(format_args!("greenloom: still there after the grace period of {:?}: {label}", shared.config.grace));
                 }
             }
         });
         if left > LISTED {
-            eprintln!("greenloom: … and {} more", left - LISTED);
+            say(format_args!("greenloom: … and {} more", left - LISTED));
+        }
+        for processor in &shared.processors[..shared.seated.load(Ordering::Relaxed)] {
+            self.cancel_unstarted(processor);
         }
         shared.wake_everyone();
         shared.cancel_injected();

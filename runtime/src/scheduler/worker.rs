@@ -161,7 +161,7 @@ impl Local {
                     self.processor().parker.park();
                 }
             }
-            return if self.processor().inbox.close() { Rest::End } else { Rest::Again };
+            return self.end();
         }
         let granted = self.processor().search_granted.swap(0, Ordering::Relaxed) != 0;
         let searching = granted || (!self.processor().spare && self.shared.may_search());
@@ -237,13 +237,18 @@ impl Local {
         }
         if seen.is_closed() && processor.inbox.win_sleeper() {
             // The runtime ended while the last mail of this processor was worked off.
-            return if processor.inbox.close() { Rest::End } else { Rest::Again };
+            return self.end();
         }
         if seen.awake() == 0 && self.draining.get() {
             shared.try_close(seen);
         }
         processor.parker.park();
-        if shared.idle.peek().is_closed() && processor.inbox.close() { Rest::End } else { Rest::Again }
+        if shared.idle.peek().is_closed() { self.end() } else { Rest::Again }
+    }
+
+    /// The runtime has ended: the machine does too, unless there is mail, or a task that was left behind is bound to it.
+    fn end(&self) -> Rest {
+        if self.live() == 0 && self.processor().inbox.close() { Rest::End } else { Rest::Again }
     }
 
     /// Cancels the machine's tasks when the runtime has begun to shut down; true if that is news.

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
+use crate::prim::say;
 use crate::prim::untracked::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
@@ -158,8 +159,8 @@ impl Record {
             return;
         }
         match self.label() {
-            Some(label) => eprintln!("greenloom: {label}, overflowed its stack; memory below it may be damaged"),
-            None => eprintln!("greenloom: a task that has just ended overflowed its stack; memory below it may be damaged"),
+            Some(label) => say(format_args!("greenloom: {label}, overflowed its stack; memory below it may be damaged")),
+            None => say(format_args!("greenloom: a task that has just ended overflowed its stack; memory below it may be damaged")),
         }
         std::process::abort();
     }
