@@ -1,9 +1,10 @@
-//! The whole runtime, started, used and ended inside the model.
+//! The whole runtime, started, used and ended inside the model: real coroutines, the real worker loop.
 
 mod common;
 
 use common::model;
-use greenloom::Runtime;
+use greenloom::{Runtime, park, spawn, yield_now};
+use loom::thread;
 
 fn runtime(processors: usize) -> Runtime {
     Runtime::builder().processors(processors).build().unwrap()
@@ -11,25 +12,23 @@ fn runtime(processors: usize) -> Runtime {
 
 #[test]
 fn one_machine_starts_and_ends() {
-    model(2, || drop(runtime(1)));
+    model(3, || drop(runtime(1)));
 }
 
 #[test]
 fn one_machine_runs_a_task() {
-    model(2, || assert_eq!(runtime(1).run(|| 42), 42));
+    model(3, || assert_eq!(runtime(1).run(|| 42), 42));
 }
 
 #[test]
-fn two_machines_run_a_task() {
-    model(2, || assert_eq!(runtime(2).run(|| 42), 42));
-}
-
-#[test]
-fn two_machines_spawn_and_join() {
+fn one_machine_spawns_yields_and_joins() {
     model(2, || {
-        let sum = runtime(2).run(|| {
-            let a = greenloom::spawn(|| 1);
-            let b = greenloom::spawn(|| 2);
+        let sum = runtime(1).run(|| {
+            let a = spawn(|| {
+                yield_now();
+                1
+            });
+            let b = spawn(|| 2);
             a.join().unwrap() + b.join().unwrap()
         });
         assert_eq!(sum, 3);
@@ -37,6 +36,70 @@ fn two_machines_spawn_and_join() {
 }
 
 #[test]
-fn two_machines_start_and_end() {
-    model(2, || drop(runtime(2)));
+fn a_foreign_thread_wakes_a_parked_task() {
+    model(2, || {
+        let runtime = runtime(1);
+        let task = runtime.spawn(park);
+        task.task().unpark();
+        task.join().unwrap();
+    });
+}
+
+#[test]
+fn a_parked_task_is_cancelled_from_outside() {
+    model(2, || {
+        let runtime = runtime(1);
+        let task = runtime.spawn(park);
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn a_cancel_meets_the_end_of_its_task() {
+    model(2, || {
+        let runtime = runtime(1);
+        let task = runtime.spawn(|| 1);
+        task.cancel();
+        // Before the start it is cancelled; after it, there is no suspension point to notice.
+        assert!(task.join().map_or_else(|e| e.is_cancelled(), |one| one == 1));
+    });
+}
+
+#[test]
+fn a_late_spawn_meets_the_end_of_the_runtime() {
+    model(2, || {
+        let runtime = runtime(1);
+        let handle = runtime.handle();
+        let late = thread::spawn(move || handle.spawn(|| 1).join());
+        drop(runtime);
+        assert!(late.join().unwrap().map_or_else(|e| e.is_cancelled(), |one| one == 1));
+    });
+}
+
+#[test]
+fn a_parked_task_unwinds_when_its_runtime_ends() {
+    model(2, || {
+        let runtime = runtime(1);
+        let task = runtime.spawn(park);
+        drop(runtime);
+        assert!(task.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn two_machines_run_a_task() {
+    model(1, || assert_eq!(runtime(2).run(|| 42), 42));
+}
+
+#[test]
+fn two_machines_spawn_steal_and_join() {
+    model(0, || {
+        let sum = runtime(2).run(|| {
+            let a = spawn(|| 1);
+            let b = spawn(|| 2);
+            a.join().unwrap() + b.join().unwrap()
+        });
+        assert_eq!(sum, 3);
+    });
 }

@@ -85,6 +85,11 @@
 //! cannot move. The monitor sees to it that nothing else waits, and names such a task on stderr, but no more can be done. Code
 //! that does little else than wait for sockets is better served by an async runtime today.
 
+#![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]
+
+#[cfg(greenloom_loom)]
+#[doc(hidden)]
+pub mod models;
 mod prim;
 mod runtime;
 mod scheduler;

@@ -71,6 +71,15 @@ pub(crate) mod thread {
         std::thread::panicking()
     }
 
+    /// Part of a cancellation's payload, by which a model counts unwindings. std counts for itself.
+    pub(crate) struct Unwinding(());
+
+    impl Unwinding {
+        pub(crate) fn begin() -> Self {
+            Self(())
+        }
+    }
+
     /// Starts an unwinding that no panic hook hears of.
     pub(crate) fn raise(payload: Box<dyn std::any::Any + Send>) -> ! {
         std::panic::resume_unwind(payload)

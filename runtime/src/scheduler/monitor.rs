@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
-use crate::prim::{say, thread};
 use crate::prim::untracked::Ordering;
+use crate::prim::{say, thread};
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared, start_machine};

@@ -52,7 +52,7 @@ impl Processor {
             spare,
             inbox: CachePadded::new(Inbox::new()),
             parker: Parker::new(),
-            next: NextSlot(AtomicPtr::new(null_mut())),
+            next: NextSlot::new(),
             stealer: worker.stealer(),
             seat: Mutex::new(Some(worker)),
             search_granted: untracked::AtomicU32::new(0),
@@ -111,6 +111,10 @@ fn unpack(word: *mut Header) -> Option<Ready> {
 }
 
 impl NextSlot {
+    pub(crate) fn new() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
     /// Puts a task here; what was here before comes back. By the owner.
     #[inline]
     pub(crate) fn put(&self, ready: Ready) -> Option<Ready> {

@@ -160,7 +160,9 @@ impl Record {
         }
         match self.label() {
             Some(label) => say(format_args!("greenloom: {label}, overflowed its stack; memory below it may be damaged")),
-            None => say(format_args!("greenloom: a task that has just ended overflowed its stack; memory below it may be damaged")),
+            None => {
+                say(format_args!("greenloom: a task that has just ended overflowed its stack; memory below it may be damaged"))
+            }
         }
         std::process::abort();
     }

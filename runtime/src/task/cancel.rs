@@ -23,5 +23,5 @@ fn raise_or_defer_slow() -> bool {
         }
         return true;
     }
-    thread::raise(Box::new(Cancelled))
+    thread::raise(Box::new(Cancelled::new()))
 }

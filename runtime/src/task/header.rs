@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::prim::cell::UnsafeCell;
 use crate::prim::prefetch;
+use crate::prim::thread::Unwinding;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
 use crate::stack::record::Record;
@@ -415,7 +416,15 @@ fn catch_and_forget(f: impl FnOnce()) {
 }
 
 /// The payload of a cancellation's unwinding: private, so that nobody else can raise or recognise it.
-pub(crate) struct Cancelled;
+pub(crate) struct Cancelled {
+    _unwinding: Unwinding,
+}
+
+impl Cancelled {
+    pub(crate) fn new() -> Self {
+        Self { _unwinding: Unwinding::begin() }
+    }
+}
 
 impl JoinError {
     pub(crate) fn from_payload(payload: Box<dyn Any + Send>) -> JoinError {

@@ -1,7 +1,6 @@
 //! Parking a thread of the model.
 
 use std::sync::Mutex;
-use std::time::Instant;
 
 use super::Alive;
 use super::atomic::{AtomicU32, Ordering};
@@ -39,12 +38,6 @@ impl Parker {
                 return;
             }
         }
-    }
-
-    /// Time does not pass in a model.
-    pub(crate) fn park_until(&self, _deadline: Instant) -> bool {
-        self.park();
-        true
     }
 
     /// Leaves the token and wakes the thread if it is parked.

@@ -1,0 +1,25 @@
+//! Protocols by themselves; see `runtime/src/models.rs`.
+
+mod common;
+
+macro_rules! models {
+    ($($name:ident at $bound:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            common::model($bound, greenloom::models::$name);
+        }
+    )*};
+}
+
+models! {
+    mail_is_never_slept_through at 3;
+    announced_work_finds_a_sleeper_or_is_seen at 3;
+    the_next_slot_gives_a_task_once at 3;
+    a_wake_is_neither_lost_nor_doubled at 3;
+    a_token_is_neither_lost_nor_doubled at 3;
+    cancel_against_wake_leaves_one_to_absorb at 3;
+    a_task_is_cancelled_once at 3;
+    a_join_meets_the_end at 3;
+    a_detach_meets_the_end at 3;
+    a_withdrawn_joiner_is_not_woken at 3;
+}
