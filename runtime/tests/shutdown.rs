@@ -332,7 +332,7 @@ fn fresh_tasks_behind_one_that_never_suspends_are_cancelled() {
                 move || {
                     let fresh = |i: usize| {
                         let guard = closures.on_drop();
-                        let placement = if i % 2 == 0 { Placement::Near } else { Placement::On(0) };
+                        let placement = if i.is_multiple_of(2) { Placement::Near } else { Placement::On(0) };
                         Builder::new().placement(placement).spawn(move || drop(guard)).unwrap()
                     };
                     tasks.put((0..10).map(fresh).collect::<Vec<_>>());
