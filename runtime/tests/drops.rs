@@ -344,7 +344,9 @@ fn unread_payloads_are_dropped_by_their_task_itself() {
 
 #[test]
 fn the_closure_of_a_task_cancelled_fresh_is_dropped_by_that_task_and_may_suspend() {
-    struct Suspends(Notes);
+    struct Suspends {
+        _notes: Notes,
+    }
     impl Drop for Suspends {
         fn drop(&mut self) {
             yield_now();
@@ -352,7 +354,7 @@ fn the_closure_of_a_task_cancelled_fresh_is_dropped_by_that_task_and_may_suspend
     }
     run_on(1, || {
         let notes = Arc::new(Mutex::new(Vec::new()));
-        let closure = Suspends(Notes(notes.clone(), "closure"));
+        let closure = Suspends { _notes: Notes(notes.clone(), "closure") };
         let task = spawn(move || {
             let _closure = &closure;
             panic!("ran");
