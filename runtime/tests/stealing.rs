@@ -84,7 +84,7 @@ fn stay_put(rounds: usize) -> ThreadId {
     for round in 0..rounds {
         match round % 4 {
             0 => yield_now(),
-            1 => drop(spawn(|| ()).join().unwrap()),
+            1 => spawn(|| ()).join().unwrap(),
             2 => {
                 // Woken from wherever the child runs, stolen or not.
                 let me = current();
