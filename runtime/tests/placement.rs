@@ -42,7 +42,8 @@ fn every_one_of_several_fresh_tasks_starts_while_the_spawner_computes() {
 #[test]
 fn a_task_that_a_busy_processor_was_given_is_run_by_an_idle_one() {
     // The busy processor's inbox holds a spread task; it never looks.
-    run_on(2, || {
+    // The spawner stays on the other processor.
+    let body = || {
         let started = Arc::new(AtomicUsize::new(0));
         let held = Arc::new(AtomicBool::new(false));
         let release = Arc::new(AtomicBool::new(false));
@@ -61,7 +62,8 @@ fn a_task_that_a_busy_processor_was_given_is_run_by_an_idle_one() {
         yield_until(|| started.load(SeqCst) == 4);
         release.store(true, SeqCst);
         holder.unwrap().join().unwrap();
-    });
+    };
+    run_on(2, move || Builder::new().placement(Placement::On(0)).spawn(body).unwrap().join().unwrap());
 }
 
 /// The threads that started these workers, one after another: each is at work before the next is spawned, so that none lies in a
