@@ -157,7 +157,7 @@ pub fn cancel_against_wake_leaves_one_to_absorb() {
     let (waker, canceller) = (spawn(State::wake), spawn(State::cancel));
     let queued = commit(&state, Park::Wait, false);
     assert_eq!(queued + waker.join().unwrap() + canceller.join().unwrap(), 1);
-    let absorbed = if state.take_cancel_wake() { commit(&state, Park::Wait, true) } else { 1 };
+    let absorbed = if state.take_abort_wake() { commit(&state, Park::Wait, true) } else { 1 };
     assert_eq!(absorbed, 1, "the partner's wake is gone");
     // Nothing is left over: a further wait would really wait.
     assert_eq!(state.commit(Park::Wait, true), TransitionToParked::Parked);
@@ -174,7 +174,7 @@ pub fn a_task_is_cancelled_once() {
         .collect();
     let queued = commit(&state, Park::Wait, false);
     assert_eq!(queued + cancellers.into_iter().map(|t| t.join().unwrap()).sum::<usize>(), 1);
-    assert!(state.take_cancel_wake() && state.is_cancelled());
+    assert!(state.take_abort_wake() && state.is_cancelled());
 }
 
 /// A thread that joins gets the result, whether it comes before or after the end; the task is freed once (loom sees a leak).

@@ -3,6 +3,8 @@
 //! A plain build takes them from std ([`real`]); under `cfg(greenloom_loom)` the same names are loom's ([`model`]), so that the
 //! scheduler's real code runs inside the model checker. Nothing here decides anything: it is vocabulary.
 //!
+//! [`Lock`] is the lock for sections of a few instructions: waiting lists, channels, timers.
+//!
 //! [`untracked`] is std's in both builds. It holds counters and labels that other threads may read at any time but that no
 //! protocol depends on; tracking them would only multiply the states a model has to visit.
 

@@ -9,8 +9,10 @@
 //! back; and what [`untracked`](super::untracked) holds is seen in one order by all threads.
 
 pub(crate) mod deque;
+mod lock;
 mod parker;
 
+pub(crate) use lock::Lock;
 pub(crate) use parker::Parker;
 
 pub(crate) mod atomic {

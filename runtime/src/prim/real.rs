@@ -107,7 +107,9 @@ pub(crate) mod local {
 }
 
 mod futex;
+mod lock;
 pub(crate) use futex::Parker;
+pub(crate) use lock::Lock;
 
 /// Every this many picks a processor looks at what it would otherwise reach last (Go's figure; a prime, so that it does not beat
 /// with periodic programs).

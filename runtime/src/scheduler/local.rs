@@ -277,6 +277,7 @@ impl Local {
         self.look_around_at.set(CROWD as u32);
         self.notice_phase();
         self.take_mail();
+        self.fire_timers();
         let aged_first = !self.aged_first.get();
         self.aged_first.set(aged_first);
         if aged_first {
@@ -313,6 +314,12 @@ impl Local {
             self.push(Ready { task, bound });
         }
         any
+    }
+
+    /// Queues the tasks whose timers are due; whether there were any.
+    pub(crate) fn fire_timers(&self) -> bool {
+        let timers = &self.processor().timers;
+        !timers.is_empty() && timers.fire(|task| self.push_ready(task))
     }
 
     /// A thief has put tasks into the deque.

@@ -35,6 +35,7 @@ pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod ready;
 pub(crate) mod shutdown;
+pub(crate) mod timers;
 pub(crate) mod worker;
 
 use std::io;

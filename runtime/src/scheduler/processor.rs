@@ -11,6 +11,7 @@ use crate::prim::sync::Mutex;
 use crate::prim::untracked;
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Inbox;
+use crate::scheduler::timers::Timers;
 use crate::stack::record::Record;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
@@ -26,6 +27,8 @@ pub(crate) struct Processor {
     pub(crate) parker: Parker,
     pub(crate) next: NextSlot,
     pub(crate) stealer: Stealer<TaskPtr>,
+    /// Wakes of its own tasks.
+    pub(crate) timers: Timers,
     /// The owner's end of the deque, until the machine starts.
     seat: Mutex<Option<Worker<TaskPtr>>>,
     /// Whoever wins the sleeping machine for work that anyone may do says so here before it unparks it: the machine then holds
@@ -54,6 +57,7 @@ impl Processor {
             parker: Parker::new(),
             next: NextSlot::new(),
             stealer: worker.stealer(),
+            timers: Timers::new(),
             seat: Mutex::new(Some(worker)),
             search_granted: untracked::AtomicU32::new(0),
             running: untracked::AtomicPtr::new(null_mut()),

@@ -12,7 +12,7 @@ use crate::prim::atomic::Ordering;
 use crate::prim::untracked;
 use crate::scheduler::idle::Snapshot;
 use crate::scheduler::{Phase, Shared};
-use crate::wait::{self, Reason, Waiter, Woken};
+use crate::wait::{self, Reason, Waiter};
 
 /// Whether the runtime has ended, and who waits for that.
 #[derive(Default)]
@@ -56,10 +56,8 @@ impl Shared {
             }
             !end.ended
         };
-        if wait::block(Reason::Shutdown, publish) == Woken::Cancelled {
-            // The wait is bounded by the grace period, and whoever ends a runtime must not leave its machines behind.
-            wait::absorb(Reason::Shutdown);
-        }
+        // Never withdrawn: the wait is bounded by the grace period, and whoever ends a runtime must not leave its machines behind.
+        let _ = wait::wait_for(Reason::Shutdown, None, publish, || false);
     }
 
     fn lock_end(&self) -> impl std::ops::DerefMut<Target = End> {

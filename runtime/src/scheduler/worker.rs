@@ -148,7 +148,7 @@ impl Local {
     /// There is nothing to run: look at the inbox, at the others, and sleep.
     #[cold]
     fn rest(&self) -> Rest {
-        if self.take_mail() {
+        if self.take_mail() || self.fire_timers() {
             return Rest::Again;
         }
         if self.notice_phase() {
@@ -242,8 +242,29 @@ impl Local {
         if seen.awake() == 0 && self.draining.get() {
             shared.try_close(seen);
         }
-        processor.parker.park();
+        if !self.park_until_timer() {
+            return Rest::Again;
+        }
         if shared.idle.peek().is_closed() { self.end() } else { Rest::Again }
+    }
+
+    /// Parks until somebody has won this machine, which is then true, or a timer is due and nobody has.
+    fn park_until_timer(&self) -> bool {
+        let processor = self.processor();
+        let Some(next) = processor.timers.next() else {
+            processor.parker.park();
+            return true;
+        };
+        if processor.parker.park_until(next) {
+            return true;
+        }
+        if processor.inbox.win_sleeper() {
+            self.shared.count_awake(processor);
+            return false;
+        }
+        // Somebody was faster: the token comes.
+        processor.parker.park();
+        true
     }
 
     /// The runtime has ended: the machine does too, unless there is mail, or a task that was left behind is bound to it.

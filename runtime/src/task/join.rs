@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::scheduler::local;
-use crate::task::{JoinError, Task, TaskPtr, cancel};
-use crate::wait::{self, Reason, Woken};
+use crate::task::{JoinError, Task, TaskPtr};
+use crate::wait::{self, Reason};
 
 /// A spawned task's result to come. Dropping it detaches the task: it goes on, and its result is dropped when it ends.
 ///
@@ -137,7 +137,7 @@ impl<T> Raw<T> {
 
     #[inline(always)]
     fn join(self) -> Result<T, JoinError> {
-        wait_for(self.task);
+        wait_until_complete(self.task);
         let task = self.task;
         std::mem::forget(self);
         // SAFETY: complete, and this is the handle, which gives its right and its reference up here.
@@ -151,7 +151,7 @@ impl<T> Raw<T> {
 
 /// Waits until the task is complete.
 #[inline(always)]
-fn wait_for(task: TaskPtr) {
+fn wait_until_complete(task: TaskPtr) {
     if task.state().is_complete() {
         return;
     }
@@ -160,26 +160,7 @@ fn wait_for(task: TaskPtr) {
         unsafe { task.set_joiner(waiter) };
         task.state().register_joiner()
     };
-    while wait::block(Reason::Join, publish) == Woken::Cancelled {
-        if withdraw(task) {
-            return;
-        }
-    }
-}
-
-/// The caller was cancelled while it waited; true if the task has completed all the same.
-#[cold]
-fn withdraw(task: TaskPtr) -> bool {
-    if !task.state().withdraw_joiner() {
-        // The task has completed, and its wake is under way: the result counts, cancellation comes at the next suspension.
-        wait::absorb(Reason::Join);
-        return true;
-    }
-    // Unwinds now, unless that has to wait.
-    if let Some((_, record)) = local::running() {
-        cancel::raise_or_defer(record.task());
-    }
-    false
+    let _ = wait::wait_for(Reason::Join, None, publish, || task.state().withdraw_joiner());
 }
 
 impl<T> Drop for Raw<T> {

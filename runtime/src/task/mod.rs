@@ -182,7 +182,7 @@ pub fn park() {
             return;
         }
         record.suspend(if shielded { Suspend::ParkShielded } else { Suspend::Park }, Reason::Park);
-        if !task.state().take_cancel_wake() {
+        if !task.state().take_abort_wake() {
             return;
         }
         // Cancelled: unwinds now, or waits on where it must not.

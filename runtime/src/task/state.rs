@@ -8,7 +8,8 @@
 //! | `NOTIFIED` | a partner whose wake came before the commit | the commit consumes it and queues the task again | `PARKED` |
 //! | `TOKEN` | `Task::unpark` | the next `park()` returns at once | |
 //! | `CANCELLED` | `cancel` | sticky: every later suspension point unwinds | |
-//! | `CANCEL_WAKE` | whoever ends a wait because of `CANCELLED` | tells the task that no partner woke it; the task clears it | `PARKED` |
+//! | `TIME_UP` | a timer that fired while the task was not parked | the commit consumes it and queues the task again; after the wait the task clears it | `PARKED` |
+//! | `ABORT_WAKE` | whoever ends a wait because of `CANCELLED` or a timer | tells the task that no partner woke it; the task clears it | `PARKED` |
 //! | `COMPLETE` | the task's last act | result written; nothing but references changes any more | |
 //! | `JOINER` | `join` | the joiner cell holds a waiter, which the completing task will wake | |
 //! | `HANDLE` | spawn | a join handle exists: it, not the task, drops the result | |
@@ -26,10 +27,11 @@ const SHIELDED: u64 = 1 << 2;
 const NOTIFIED: u64 = 1 << 3;
 const TOKEN: u64 = 1 << 4;
 const CANCELLED: u64 = 1 << 5;
-const CANCEL_WAKE: u64 = 1 << 6;
+const ABORT_WAKE: u64 = 1 << 6;
 const COMPLETE: u64 = 1 << 7;
 const JOINER: u64 = 1 << 8;
 const HANDLE: u64 = 1 << 9;
+const TIME_UP: u64 = 1 << 10;
 const REF: u64 = 1 << 16;
 
 /// What kind of suspension the worker commits.
@@ -115,8 +117,10 @@ impl State {
         self.change(|s| {
             if s & early != 0 {
                 Ok((s & !early, TransitionToParked::Requeue))
+            } else if s & TIME_UP != 0 {
+                Ok(((s & !TIME_UP) | ABORT_WAKE, TransitionToParked::Requeue))
             } else if s & CANCELLED != 0 && !shielded {
-                Ok((s | CANCEL_WAKE, TransitionToParked::Requeue))
+                Ok((s | ABORT_WAKE, TransitionToParked::Requeue))
             } else {
                 Ok((s | parked, TransitionToParked::Parked))
             }
@@ -156,7 +160,7 @@ impl State {
             if s & (COMPLETE | CANCELLED) != 0 {
                 Err(false)
             } else if s & PARKED != 0 && s & SHIELDED == 0 {
-                Ok(((s & !(PARKED | IN_PARK)) | CANCELLED | CANCEL_WAKE, true))
+                Ok(((s & !(PARKED | IN_PARK)) | CANCELLED | ABORT_WAKE, true))
             } else {
                 Ok((s | CANCELLED, false))
             }
@@ -167,11 +171,27 @@ impl State {
     pub(crate) fn cancel_deferred(&self) -> bool {
         self.change(|s| {
             if s & (CANCELLED | PARKED) == CANCELLED | PARKED {
-                Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | CANCEL_WAKE, true))
+                Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | ABORT_WAKE, true))
             } else {
                 Err(false)
             }
         })
+    }
+
+    /// A timer of the task's current wait fires; true if the caller must queue the task. The task is alive: it takes its timer
+    /// back before it goes on.
+    pub(crate) fn time_up(&self) -> bool {
+        self.change(|s| {
+            if s & PARKED != 0 { Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | ABORT_WAKE, true)) } else { Ok((s | TIME_UP, false)) }
+        })
+    }
+
+    /// After a wait with a timer, which has been taken back: forgets that it fired too late.
+    pub(crate) fn forget_time(&self) {
+        // Relaxed: whoever fired the timer did so under the lock under which it was taken back.
+        if self.0.load(Ordering::Relaxed) & TIME_UP != 0 {
+            self.0.fetch_and(!TIME_UP, Ordering::AcqRel);
+        }
     }
 
     /// Whether the task has been asked to unwind.
@@ -181,14 +201,14 @@ impl State {
         self.0.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
-    /// After a wait: whether cancellation ended it. Asked by the task itself.
+    /// After a wait: whether cancellation or a timer ended it. Asked by the task itself.
     #[inline]
-    pub(crate) fn take_cancel_wake(&self) -> bool {
+    pub(crate) fn take_abort_wake(&self) -> bool {
         // Relaxed: the task was resumed by the machine that saw the bit set.
-        if self.0.load(Ordering::Relaxed) & CANCEL_WAKE == 0 {
+        if self.0.load(Ordering::Relaxed) & ABORT_WAKE == 0 {
             return false;
         }
-        self.0.fetch_and(!CANCEL_WAKE, Ordering::AcqRel);
+        self.0.fetch_and(!ABORT_WAKE, Ordering::AcqRel);
         true
     }
 

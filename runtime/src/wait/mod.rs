@@ -3,15 +3,21 @@
 //! Every blocking primitive is written against [`Waiter`] alone, so that it works for a task and for a plain OS thread alike:
 //!
 //! 1. The waiting side publishes its `Waiter` where the partner will find it, under the primitive's own word or lock, and calls
-//!    [`block`].
+//!    [`wait_for`].
 //! 2. Whoever takes the waiter out of there, deciding by that same word or lock, owes it exactly one [`Waiter::wake`].
-//! 3. Cancellation never touches the primitive. It wakes the task with [`Woken::Cancelled`]; the task itself then takes its
-//!    waiter back. If a partner has it already, the wake is still to come: the task absorbs it with [`absorb`] and returns the
-//!    partner's value. So there is one word that decides, and a canceller never looks into a frame.
+//! 3. Cancellation and timers never touch the primitive. They wake the task, which then takes its waiter back itself. If a partner
+//!    has it already, the wake is still to come: the task absorbs it and returns the partner's value. So there is one word that decides, and neither a canceller nor a timer ever looks into a frame.
+//!
+//! [`wait_for`] is the whole of it. Primitives with queues take them from [`list`], whose nodes lie in the waiters' frames.
+
+pub(crate) mod list;
+
+use std::time::Instant;
 
 use crate::prim::Parker;
-use crate::scheduler::local;
-use crate::stack::record::Suspend;
+use crate::scheduler::local::{self, Local};
+use crate::scheduler::timers::Timer;
+use crate::stack::record::{Record, Suspend};
 use crate::task::TaskPtr;
 use crate::task::cancel;
 
@@ -29,17 +35,33 @@ pub(crate) enum Reason {
     Yield,
     /// Waits for the end of a runtime.
     Shutdown,
+    /// In `send` on a channel.
+    Send,
+    /// In `recv` on a channel.
+    Receive,
+    /// In `select!` or `Select`.
+    Select,
+    /// Waits for a lock of `sync`.
+    Lock,
+    /// Waits for something else of `sync` to happen: a condition, a permit, a barrier, an initialisation.
+    Sync,
 }
 
 impl Reason {
     pub(crate) fn from_u8(raw: u8) -> Self {
-        match raw {
-            1 => Self::Join,
-            2 => Self::Park,
-            3 => Self::Yield,
-            4 => Self::Shutdown,
-            _ => Self::Ready,
-        }
+        const ALL: [Reason; 10] = [
+            Reason::Ready,
+            Reason::Join,
+            Reason::Park,
+            Reason::Yield,
+            Reason::Shutdown,
+            Reason::Send,
+            Reason::Receive,
+            Reason::Select,
+            Reason::Lock,
+            Reason::Sync,
+        ];
+        ALL.get(raw as usize).copied().unwrap_or(Self::Ready)
     }
 
     /// As it reads in "task 7 is …".
@@ -50,6 +72,11 @@ impl Reason {
             Self::Park => "parked",
             Self::Yield => "letting others run",
             Self::Shutdown => "waiting for a runtime to end",
+            Self::Send => "sending to a channel",
+            Self::Receive => "receiving from a channel",
+            Self::Select => "selecting among channels",
+            Self::Lock => "waiting for a lock",
+            Self::Sync => "waiting for a condition, a permit or a barrier",
         }
     }
 }
@@ -81,10 +108,10 @@ impl Waiter {
     pub(crate) unsafe fn wake(self) {
         if self.0.addr() & THREAD != 0 {
             let parker: *const Parker = self.0.map_addr(|a| a & !THREAD).cast();
-            // SAFETY: the thread cannot leave `block` before it has consumed the token that this call leaves.
+            // SAFETY: the thread cannot leave `wait_for` before it has consumed the token that this call leaves.
             unsafe { (*parker).unpark() };
         } else {
-            // SAFETY: a task in `block` does not end before it was woken, so its header is alive until `wake` has changed its
+            // SAFETY: a task in `wait_for` does not end before it was woken, so its header is alive until `wake` has changed its
             // state; if that made it runnable, this caller alone may queue it.
             unsafe {
                 let task = TaskPtr::from_raw(self.0.cast_mut().cast());
@@ -96,52 +123,103 @@ impl Waiter {
     }
 }
 
-/// How a wait ended.
+/// What came of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Woken {
-    /// The partner's wake was received.
-    ByPartner,
-    /// The task was cancelled; the partner's wake, if a partner has the waiter, is still to come.
-    Cancelled,
+pub(crate) enum Waited {
+    /// A partner has woken the caller, or there was nothing to wait for.
+    Done,
+    /// The deadline has passed, and the caller has taken its waiter back.
+    TimedOut,
 }
 
 /// Publishes the caller (task or thread) through `publish` and waits to be woken.
 ///
-/// `publish` returns false if there is nothing to wait for any more; then this returns at once.
-/// A task that is already cancelled unwinds from here before anything is published.
+/// `publish` returns false if there is nothing to wait for any more. `withdraw` ends a wait that a deadline or cancellation has
+/// aborted: it takes the waiter back, or returns false if a partner has it already, whose wake is then received.
 ///
 /// Suspends a task; blocks a plain thread.
+///
+/// # Cancellation
+/// A cancelled task unwinds from here before anything is published, or after it was withdrawn. Where unwinding must wait because
+/// the thread unwinds already, it is published again.
 // Inlined for the sake of `Record::suspend`.
 #[inline(always)]
-pub(crate) fn block(reason: Reason, publish: impl FnOnce(Waiter) -> bool) -> Woken {
-    match local::running() {
-        Some((_, record)) => {
-            let task = record.task();
-            let shielded = cancel::raise_or_defer(task);
-            record.assert_may_suspend(reason);
-            if !publish(Waiter::task(task)) {
-                return Woken::ByPartner;
-            }
-            record.suspend(if shielded { Suspend::WaitShielded } else { Suspend::Wait }, reason);
-            if task.state().take_cancel_wake() { Woken::Cancelled } else { Woken::ByPartner }
+#[track_caller]
+pub(crate) fn wait_for(
+    reason: Reason,
+    deadline: Option<Instant>,
+    mut publish: impl FnMut(Waiter) -> bool,
+    mut withdraw: impl FnMut() -> bool,
+) -> Waited {
+    let Some((local, record)) = local::running() else { return block_thread(deadline, publish, withdraw) };
+    let task = record.task();
+    loop {
+        let shielded = cancel::raise_or_defer(task);
+        record.assert_may_suspend(reason);
+        if !publish(Waiter::task(task)) {
+            return Waited::Done;
         }
-        None => {
-            let parker = Parker::new();
-            if publish(Waiter::thread(&parker)) {
-                parker.park();
+        let how = if shielded { Suspend::WaitShielded } else { Suspend::Wait };
+        let timed_out = match deadline {
+            None => {
+                record.suspend(how, reason);
+                false
             }
-            Woken::ByPartner
+            Some(deadline) => suspend_until(local, record, how, reason, deadline),
+        };
+        if !task.state().take_abort_wake() {
+            return Waited::Done;
         }
+        if !withdraw() {
+            absorb(record, reason);
+            return Waited::Done;
+        }
+        if timed_out {
+            return Waited::TimedOut;
+        }
+        // Cancelled: unwinds now, or waits on where it must not.
     }
 }
 
-/// Receives the wake of a partner that took the waiter before the cancelled task could withdraw it.
-pub(crate) fn absorb(reason: Reason) {
-    let (_, record) = local::running().expect("only a task is cancelled");
+/// Suspends the running task, which has published itself, with a timer; whether that has fired.
+#[inline(always)]
+fn suspend_until(local: &Local, record: &Record, how: Suspend, reason: Reason, deadline: Instant) -> bool {
+    let timers = &local.processor().timers;
+    let timer = Timer::new(record.task());
+    // SAFETY: new, and taken back below, before the frame can end: a suspension does not unwind.
+    unsafe { timers.set(&timer, deadline) };
+    record.suspend(how, reason);
+    let fired = timers.take_back(&timer);
+    record.task().state().forget_time();
+    fired
+}
+
+#[cold]
+fn block_thread(
+    deadline: Option<Instant>,
+    mut publish: impl FnMut(Waiter) -> bool,
+    mut withdraw: impl FnMut() -> bool,
+) -> Waited {
+    let parker = Parker::new();
+    if !publish(Waiter::thread(&parker)) {
+        return Waited::Done;
+    }
+    match deadline {
+        Some(deadline) if parker.park_until(deadline) => return Waited::Done,
+        Some(_) if withdraw() => return Waited::TimedOut,
+        // The partner that has the waiter wakes it.
+        _ => parker.park(),
+    }
+    Waited::Done
+}
+
+/// Receives the wake of a partner that took the waiter before the aborted task could withdraw it.
+#[cold]
+fn absorb(record: &Record, reason: Reason) {
     loop {
         record.suspend(Suspend::WaitShielded, reason);
-        if !record.task().state().take_cancel_wake() {
+        if !record.task().state().take_abort_wake() {
             return;
         }
     }

@@ -40,6 +40,12 @@ impl Parker {
         }
     }
 
+    /// Time stands still in a model: as [`park`](Self::park).
+    pub(crate) fn park_until(&self, _deadline: std::time::Instant) -> bool {
+        self.park();
+        true
+    }
+
     /// Leaves the token and wakes the thread if it is parked.
     pub(crate) fn unpark(&self) {
         self.alive.touch();

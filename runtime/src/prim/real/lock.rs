@@ -1,0 +1,96 @@
+//! A lock for sections of some ten instructions, in which no code of a user runs and nothing waits.
+
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Looks at a lock that is taken before the thread gives its CPU away.
+const SPINS: u32 = 100;
+/// How often it does that before it sleeps: by then the holder has certainly lost its CPU.
+const YIELDS: u32 = 16;
+const NAP: Duration = Duration::from_micros(50);
+
+/// A spin lock that gives up spinning soon.
+///
+/// Why not a futex: its release is a read-modify-write, to learn of sleepers, and this one's a store. Channels take such a lock for
+/// each operation, of which it would be a fifth of the time. The price is paid where the holder loses its CPU inside the section:
+/// whoever waits then finds out by looking again now and then, instead of being woken. Nothing here depends on who is first.
+pub(crate) struct Lock<T> {
+    taken: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached by one thread at a time, through the guard.
+unsafe impl<T: Send> Send for Lock<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+        // Acquire: pairs with the Release of the guard's drop; what the last holder wrote is seen.
+        if self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.lock_contended();
+        }
+        LockGuard { lock: self }
+    }
+
+    #[cold]
+    fn lock_contended(&self) {
+        let mut looks = 0;
+        loop {
+            if !self.taken.load(Ordering::Relaxed)
+                && self.taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return;
+            }
+            looks += 1;
+            if looks < SPINS {
+                std::hint::spin_loop();
+            } else if looks < SPINS + YIELDS {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(NAP);
+            }
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+}
+
+pub(crate) struct LockGuard<'a, T> {
+    lock: &'a Lock<T>,
+}
+
+impl<T> Deref for LockGuard<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard is the only one.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for LockGuard<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard is the only one.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for LockGuard<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire of the next holder.
+        self.lock.taken.store(false, Ordering::Release);
+    }
+}

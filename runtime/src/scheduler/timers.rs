@@ -1,0 +1,255 @@
+//! The timers of a processor: a hierarchical timing wheel (Varghese and Lauck, 1987; the levels are those of the Linux kernel and of
+//! tokio) whose entries lie in the frames of those who wait.
+//!
+//! Time is counted in ticks of [`TICK`]. Level *n* has 64 slots of 64ⁿ ticks each; an entry lies in the level of the highest group of
+//! six bits in which its tick differs from now, so that inserting it and taking it back costs the same for any length. When time
+//! reaches a slot above level 0, its entries move down; in level 0 they fire. Deadlines are rounded up: nothing fires early.
+//!
+//! Who may do what: the tasks of the machine insert and take back, the machine fires; all under the lock, so that the entry of a
+//! task that has taken it back is certainly not touched any more.
+
+use std::cell::Cell;
+use std::ptr::null;
+use std::time::{Duration, Instant};
+
+use crate::prim::Lock;
+use crate::prim::untracked::{AtomicU64, Ordering};
+use crate::task::TaskPtr;
+
+/// A tick in nanoseconds: 32.8 µs, the order of what waking a thread costs.
+const TICK: u64 = 1 << 15;
+const BITS: u32 = 6;
+const SLOTS: usize = 1 << BITS;
+const LEVELS: usize = 8;
+/// 292 years from the start.
+const LAST: u64 = (1 << (BITS * LEVELS as u32)) - 1;
+const NEVER: u64 = u64::MAX;
+
+/// The most timers that fire under one taking of the lock.
+const BATCH: usize = 64;
+
+/// A timer, in the frame of the task that it wakes. It may not move or end while it is in a wheel.
+pub(crate) struct Timer {
+    task: TaskPtr,
+    tick: Cell<u64>,
+    place: Cell<Place>,
+    next: Cell<*const Timer>,
+    previous: Cell<*const Timer>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    In { level: u8, slot: u8 },
+    Fired,
+}
+
+impl Timer {
+    pub(crate) fn new(task: TaskPtr) -> Self {
+        Self { task, tick: Cell::new(0), place: Cell::new(Place::Nowhere), next: Cell::new(null()), previous: Cell::new(null()) }
+    }
+}
+
+pub(crate) struct Timers {
+    /// Tick zero.
+    start: Instant,
+    /// The tick at which to look again; `NEVER` if there is no timer. Written under the lock.
+    next: AtomicU64,
+    wheel: Lock<Wheel>,
+}
+
+// SAFETY: the wheel's pointers lead to timers whose owners take them back, under the lock, before they end.
+unsafe impl Send for Timers {}
+// SAFETY: as above.
+unsafe impl Sync for Timers {}
+
+impl Timers {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), next: AtomicU64::new(NEVER), wheel: Lock::new(Wheel::new()) }
+    }
+
+    /// Sets a timer: its task is woken at `deadline`, or soon after.
+    ///
+    /// # Safety
+    /// The timer is in no wheel. It stays where it is until [`take_back`](Self::take_back) was called on it.
+    pub(crate) unsafe fn set(&self, timer: &Timer, deadline: Instant) {
+        let nanos = deadline.saturating_duration_since(self.start).as_nanos().min(u128::from(LAST * TICK)) as u64;
+        timer.tick.set(nanos.div_ceil(TICK));
+        let mut wheel = self.wheel.lock();
+        // SAFETY: the caller's promise.
+        unsafe { wheel.insert(timer) };
+        self.note_next(&wheel);
+    }
+
+    /// Takes a timer back; true if it has fired.
+    pub(crate) fn take_back(&self, timer: &Timer) -> bool {
+        let mut wheel = self.wheel.lock();
+        let fired = timer.place.get() == Place::Fired;
+        if !fired {
+            wheel.remove(timer);
+            if wheel.is_empty() {
+                self.note_next(&wheel);
+            }
+        }
+        fired
+    }
+
+    /// When to call [`fire`](Self::fire) next, if ever.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let tick = self.next.load(Ordering::Relaxed);
+        (tick != NEVER).then(|| self.start + Duration::from_nanos(tick * TICK))
+    }
+
+    /// Whether there are any; a plain look.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next.load(Ordering::Relaxed) == NEVER
+    }
+
+    /// Fires what is due; `queue` gets the tasks that were parked. Whether there were such.
+    pub(crate) fn fire(&self, mut queue: impl FnMut(TaskPtr)) -> bool {
+        let now = (self.start.elapsed().as_nanos() as u64) / TICK;
+        let mut any = false;
+        while self.next.load(Ordering::Relaxed) <= now {
+            let mut won = [None; BATCH];
+            let mut count = 0;
+            {
+                let mut wheel = self.wheel.lock();
+                while count < BATCH
+                    && let Some(timer) = wheel.pop_due(now)
+                {
+                    // SAFETY: it was in the wheel, so its owner has not taken it back yet and waits for the lock, or for us.
+                    let task = unsafe { (*timer).task };
+                    if task.state().time_up() {
+                        won[count] = Some(task);
+                        count += 1;
+                    }
+                }
+                self.note_next(&wheel);
+            }
+            any |= count > 0;
+            won.into_iter().flatten().for_each(&mut queue);
+        }
+        any
+    }
+
+    fn note_next(&self, wheel: &Wheel) {
+        self.next.store(wheel.next(), Ordering::Relaxed);
+    }
+}
+
+struct Wheel {
+    /// All before this tick has fired.
+    now: u64,
+    /// Which slots of a level have timers.
+    occupied: [u64; LEVELS],
+    /// The newest timer of each slot; empty until there is one.
+    slots: Vec<[*const Timer; SLOTS]>,
+    /// Timers that were due when they were set, or that a slot of level 0 held when its time came.
+    due: *const Timer,
+}
+
+/// The level of `due`.
+const DUE: u8 = LEVELS as u8;
+
+impl Wheel {
+    const fn new() -> Self {
+        Self { now: 0, occupied: [0; LEVELS], slots: Vec::new(), due: null() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.due.is_null() && self.occupied == [0; LEVELS]
+    }
+
+    fn head(&mut self, level: u8, slot: u8) -> &mut *const Timer {
+        if level == DUE { &mut self.due } else { &mut self.slots[level as usize][slot as usize] }
+    }
+
+    /// # Safety
+    /// The timer is in no wheel, and stays alive and where it is as long as it is in this one.
+    unsafe fn insert(&mut self, timer: &Timer) {
+        if self.slots.is_empty() {
+            self.slots.resize(LEVELS, [null(); SLOTS]);
+        }
+        let tick = timer.tick.get();
+        let (level, slot) = if tick <= self.now {
+            (DUE, 0)
+        } else {
+            let level = (63 - (tick ^ self.now).leading_zeros()) / BITS;
+            let slot = (tick >> (level * BITS)) as usize % SLOTS;
+            self.occupied[level as usize] |= 1 << slot;
+            (level as u8, slot as u8)
+        };
+        let head = self.head(level, slot);
+        let old = *head;
+        *head = timer;
+        timer.place.set(Place::In { level, slot });
+        timer.previous.set(null());
+        timer.next.set(old);
+        // SAFETY: whatever is in the wheel is alive.
+        if let Some(old) = unsafe { old.as_ref() } {
+            old.previous.set(timer);
+        }
+    }
+
+    fn remove(&mut self, timer: &Timer) {
+        let Place::In { level, slot } = timer.place.replace(Place::Nowhere) else { return };
+        let (previous, next) = (timer.previous.get(), timer.next.get());
+        // SAFETY: its neighbours are in the wheel, and alive.
+        unsafe {
+            if let Some(next) = next.as_ref() {
+                next.previous.set(previous);
+            }
+            match previous.as_ref() {
+                Some(previous) => previous.next.set(next),
+                None => *self.head(level, slot) = next,
+            }
+        }
+        if level != DUE && self.slots[level as usize][slot as usize].is_null() {
+            self.occupied[level as usize] &= !(1 << slot);
+        }
+    }
+
+    /// The next slot with timers, and its first tick.
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        // What lies in a lower level comes before all of a higher one.
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        let shift = level as u32 * BITS;
+        let here = (self.now >> shift) as usize % SLOTS;
+        // No timer lies in a slot before the present one: it would differ from now in a higher group of bits.
+        let slot = here + (self.occupied[level] >> here).trailing_zeros() as usize;
+        let block = self.now & !((1 << (shift + BITS)) - 1);
+        Some((level, slot, block + ((slot as u64) << shift)))
+    }
+
+    /// When something is to be done next.
+    fn next(&self) -> u64 {
+        if !self.due.is_null() { 0 } else { self.next_slot().map_or(NEVER, |(_, _, tick)| tick) }
+    }
+
+    /// Takes out one timer that is due at tick `now`.
+    fn pop_due(&mut self, now: u64) -> Option<*const Timer> {
+        loop {
+            // SAFETY: whatever is in the wheel is alive.
+            if let Some(timer) = unsafe { self.due.as_ref() } {
+                self.remove(timer);
+                timer.place.set(Place::Fired);
+                return Some(timer);
+            }
+            let Some((level, slot, tick)) = self.next_slot().filter(|&(_, _, tick)| tick <= now) else {
+                self.now = self.now.max(now);
+                return None;
+            };
+            self.now = tick;
+            let mut timer = std::mem::replace(&mut self.slots[level][slot], null());
+            self.occupied[level] &= !(1 << slot);
+            // The newest comes first; it moves first, and so the oldest is on top of where they go.
+            // SAFETY: as above.
+            while let Some(entry) = unsafe { timer.as_ref() } {
+                timer = entry.next.get();
+                // SAFETY: in no list any more.
+                unsafe { self.insert(entry) };
+            }
+        }
+    }
+}
