@@ -79,26 +79,16 @@ impl<T> Buffer<T> {
 }
 
 impl<T> Drop for Buffer<T> {
+    /// If a message's destructor panics, those after it are leaked, as in crossbeam's channels: a second panic would abort.
     fn drop(&mut self) {
-        /// Goes on with the rest even if one destructor panics.
-        struct Rest<'a, T>(&'a mut Buffer<T>);
-        impl<T> Drop for Rest<'_, T> {
-            fn drop(&mut self) {
-                drop_all(self.0);
+        while self.len() > 0 {
+            let mut message = MaybeUninit::uninit();
+            // SAFETY: there is a message; it is moved out and dropped once.
+            unsafe {
+                self.pop(message.as_mut_ptr());
+                message.assume_init_drop();
             }
         }
-        fn drop_all<T>(buffer: &mut Buffer<T>) {
-            while buffer.len() > 0 {
-                let mut message = MaybeUninit::uninit();
-                // SAFETY: there is a message; it is moved out and dropped once.
-                unsafe {
-                    buffer.pop(message.as_mut_ptr());
-                    message.assume_init_drop();
-                }
-            }
-        }
-        let rest = Rest(self);
-        drop_all(rest.0);
     }
 }
 
