@@ -1,0 +1,31 @@
+//! The rows on greenloom.
+
+mod tasks;
+
+use anyhow::{Context, bail};
+use greenloom::{JoinHandle, Runtime};
+
+use crate::measure::Measured;
+use crate::rows::{Plan, Row};
+
+pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
+    let runtime = Runtime::builder().processors(procs as usize).build().context("building a runtime")?;
+    let Plan { ops, size } = *plan;
+    match row {
+        Row::Spawn => runtime.run(move || tasks::spawn_all(ops)),
+        Row::SpawnJoin => runtime.run(move || tasks::spawn_join(ops)),
+        Row::SpawnChain => runtime.run(move || tasks::spawn_chain(ops)),
+        Row::Yield | Row::Yield100k => runtime.run(move || tasks::yields(row.sharers(), ops)),
+        Row::Parked => runtime.run(move || tasks::parked(ops)),
+        Row::Skynet => runtime.run(move || tasks::skynet_row(ops)),
+        Row::Fib => runtime.run(move || tasks::fib_row(size, ops)),
+        Row::Nqueens => runtime.run(move || tasks::nqueens(size, ops)),
+        Row::Pool => runtime.run(move || tasks::pool(ops)),
+        Row::Hog => tasks::hog(&runtime, ops, procs),
+        row => bail!("greenloom has no row {row} yet"),
+    }
+}
+
+fn join<T>(handle: JoinHandle<T>) -> T {
+    handle.join().unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
+}
