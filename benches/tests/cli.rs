@@ -87,6 +87,7 @@ fn impossible_numbers_are_refused() {
     refused(&[&one[..], &["fib", "--ops", "0"]].concat(), &["'0'", "--ops"]);
     refused(&[&one[..], &["fib", "--ops", "1"]].concat(), &["row fib", "at least 2", "got 1"]);
     refused(&[&one[..], &["yield_100k", "--ops", "99999"]].concat(), &["at least 100000", "got 99999"]);
+    refused(&[&one[..], &["select64", "--ops", "63"]].concat(), &["row select64", "at least 64", "got 63"]);
 }
 
 #[test]
@@ -119,7 +120,6 @@ fn may_says_which_rows_it_cannot_run() {
 }
 
 /// Small.
-#[cfg(feature = "peers")]
 const ROWS_OF_CHANNELS: [(&str, u64); 11] = [
     ("pingpong", 500),
     ("pingpong_buf", 500),
@@ -168,6 +168,15 @@ fn one_prints_one_line_with_what_it_did() {
     assert_eq!(one("fib", 2, 1_000)["ops"], 987);
     assert_eq!(one("nqueens", 2, 2_000)["ops"], 1_652);
     assert_eq!(one("pool", 2, 40)["ops"], 40);
+}
+
+#[test]
+fn rows_of_channels_check_their_results_at_one_processor_and_two() {
+    for procs in [1, 2] {
+        for (row, ops) in ROWS_OF_CHANNELS {
+            assert_eq!(one(row, procs, ops)["ops"], ops);
+        }
+    }
 }
 
 #[test]

@@ -4,8 +4,6 @@
 //! result. Its clock covers the work alone: neither the start of the process nor that of the
 //! runtime, and neither's end.
 
-#![cfg_attr(not(feature = "peers"), allow(dead_code, unused_imports, reason = "greenloom has no channels yet, its peers have"))]
-
 mod queens;
 mod work;
 
@@ -341,10 +339,6 @@ impl Row {
             Row::Fanin => FANIN_PRODUCERS,
             _ => 1,
         }
-    }
-
-    pub fn needs_channels(self) -> bool {
-        Row::ALL.into_iter().skip_while(|&row| row != Row::Pingpong).any(|row| row == self)
     }
 
     /// Whether more processors can make the row faster; of a lateness that means nothing.

@@ -82,7 +82,6 @@ impl RuntimeName {
     /// Why this runtime does not have that row.
     pub fn supports(self, row: Row) -> Result<(), &'static str> {
         match (self, row) {
-            (RuntimeName::Greenloom, row) if row.needs_channels() => Err("it has no channels and locks yet"),
             (RuntimeName::Tokio | RuntimeName::May, Row::Hog) => Err("its workers never come back from an endless loop"),
             (RuntimeName::May, row) => may_supports(row),
             (RuntimeName::Corosensei, row) if row != Row::Yield => Err("it has no scheduler, only row yield"),

@@ -1,8 +1,9 @@
 //! The rows on greenloom.
 
+mod channels;
 mod tasks;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use greenloom::{JoinHandle, Runtime};
 
 use crate::measure::Measured;
@@ -22,7 +23,17 @@ pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
         Row::Nqueens => runtime.run(move || tasks::nqueens(size, ops)),
         Row::Pool => runtime.run(move || tasks::pool(ops)),
         Row::Hog => tasks::hog(&runtime, ops, procs),
-        row => bail!("greenloom has no row {row} yet"),
+        Row::Pingpong => runtime.run(move || channels::pingpong(ops, 0)),
+        Row::PingpongBuf => runtime.run(move || channels::pingpong(ops, 1)),
+        Row::Ring => runtime.run(move || channels::ring(ops)),
+        Row::Stream => runtime.run(move || channels::stream(ops)),
+        Row::Mpmc => runtime.run(move || channels::mpmc(ops)),
+        Row::MpmcWork => runtime.run(move || channels::mpmc_work(ops)),
+        Row::Select4 => runtime.run(move || channels::select4(ops)),
+        Row::Select64 => runtime.run(move || channels::select64(ops)),
+        Row::Mutex => runtime.run(move || channels::mutex(ops)),
+        Row::Sieve => runtime.run(move || channels::sieve(ops)),
+        Row::Fanin => runtime.run(move || channels::fanin(ops)),
     }
 }
 
