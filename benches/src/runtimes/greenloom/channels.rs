@@ -245,3 +245,20 @@ pub fn fanin(ops: u64) -> anyhow::Result<Measured> {
     check("the sum of the values", sum, rows::sum_below(ops))?;
     Ok(measured)
 }
+
+pub fn pool(ops: u64) -> anyhow::Result<Measured> {
+    let wanted = rows::job_sum(ops);
+    let clock = Clock::start();
+    let (jobs, queue) = bounded(rows::POOL_QUEUE);
+    let workers = (0..rows::POOL_WORKERS)
+        .map(|_| consumer(task::Builder::new().placement(Placement::Spread), queue.clone(), rows::job))
+        .collect::<io::Result<Vec<_>>>()?;
+    for id in 0..ops {
+        jobs.send(id)?;
+    }
+    drop(jobs);
+    let sum = workers.into_iter().map(join).fold(0, u64::wrapping_add);
+    let measured = clock.stop(ops);
+    check("the sum of all jobs", sum, wanted)?;
+    Ok(measured)
+}

@@ -21,7 +21,7 @@ pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
         Row::Skynet => runtime.run(move || tasks::skynet_row(ops)),
         Row::Fib => runtime.run(move || tasks::fib_row(size, ops)),
         Row::Nqueens => runtime.run(move || tasks::nqueens(size, ops)),
-        Row::Pool => runtime.run(move || tasks::pool(ops)),
+        Row::Pool => runtime.run(move || channels::pool(ops)),
         Row::Hog => tasks::hog(&runtime, ops, procs),
         Row::Pingpong => runtime.run(move || channels::pingpong(ops, 0)),
         Row::PingpongBuf => runtime.run(move || channels::pingpong(ops, 1)),

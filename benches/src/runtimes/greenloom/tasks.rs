@@ -1,14 +1,12 @@
 //! The rows of tasks: spawn, join, yield, park, compute.
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use greenloom::task::{self, Placement};
 use greenloom::{Runtime, Task, current, park, spawn, yield_now};
 
 use super::join;
@@ -200,104 +198,6 @@ fn queens(board: Board) -> u64 {
     }
     let tasks: Vec<_> = board.next().map(|next| spawn(move || queens(next))).collect();
     tasks.into_iter().map(join).sum()
-}
-
-/// The crate has no channel yet: a bounded queue behind a std lock, never held across a suspension.
-#[derive(Default)]
-struct JobQueue {
-    state: Mutex<JobQueueState>,
-}
-
-#[derive(Default)]
-struct JobQueueState {
-    jobs: VecDeque<u64>,
-    idle_workers: Vec<Task>,
-    waiting_producer: Option<Task>,
-    closed: bool,
-}
-
-impl JobQueue {
-    fn with<T>(&self, f: impl FnOnce(&mut JobQueueState) -> T) -> T {
-        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn push(&self, job: u64) {
-        loop {
-            let pushed = self.with(|state| {
-                if state.jobs.len() < rows::POOL_QUEUE {
-                    state.jobs.push_back(job);
-                    return Some(state.idle_workers.pop());
-                }
-                state.waiting_producer = Some(current());
-                None
-            });
-            match pushed {
-                Some(idle_worker) => return idle_worker.iter().for_each(Task::unpark),
-                None => park(),
-            }
-        }
-    }
-
-    fn close(&self) {
-        let idle_workers = self.with(|state| {
-            state.closed = true;
-            std::mem::take(&mut state.idle_workers)
-        });
-        idle_workers.iter().for_each(Task::unpark);
-    }
-
-    /// The next job; `None` when there will be no more.
-    fn pop(&self) -> Option<u64> {
-        loop {
-            let popped = self.with(|state| {
-                if let Some(job) = state.jobs.pop_front() {
-                    return Some((Some(job), state.waiting_producer.take()));
-                }
-                if state.closed {
-                    return Some((None, None));
-                }
-                // Once each: a second entry would swallow a wake that another worker needs.
-                let this = current();
-                if state.idle_workers.iter().all(|task| task.id() != this.id()) {
-                    state.idle_workers.push(this);
-                }
-                None
-            });
-            match popped {
-                Some((job, producer)) => {
-                    producer.iter().for_each(Task::unpark);
-                    return job;
-                }
-                None => park(),
-            }
-        }
-    }
-}
-
-pub fn pool(ops: u64) -> anyhow::Result<Measured> {
-    let wanted = rows::job_sum(ops);
-    let clock = Clock::start();
-    let queue = Arc::new(JobQueue::default());
-    let workers = (0..rows::POOL_WORKERS)
-        .map(|_| {
-            let queue = Arc::clone(&queue);
-            task::Builder::new().placement(Placement::Spread).spawn(move || {
-                let mut sum = 0u64;
-                while let Some(id) = queue.pop() {
-                    sum = sum.wrapping_add(rows::job(id));
-                }
-                sum
-            })
-        })
-        .collect::<std::io::Result<Vec<_>>>()?;
-    for id in 0..ops {
-        queue.push(id);
-    }
-    queue.close();
-    let sum = workers.into_iter().map(join).fold(0, u64::wrapping_add);
-    let measured = clock.stop(ops);
-    check("the sum of all jobs", sum, wanted)?;
-    Ok(measured)
 }
 
 const TICK: Duration = Duration::from_millis(1);
