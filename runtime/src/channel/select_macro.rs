@@ -167,11 +167,11 @@ macro_rules! __greenloom_select {
     };
 
     (@run $biased:tt [$(($kind:ident $handle:ident $args:tt ($result:pat) $body:tt))*] $limit:expr, $otherwise:expr) => {{
-        let mut operations = {
+        let operations = {
             let mut index = 0..;
             [$($crate::channel::internal::Handle::operation($handle, index.next().unwrap_or(0)),)*]
         };
-        match $crate::channel::internal::Selected::among(&mut operations, $limit, $biased) {
+        match $crate::channel::internal::Selected::among(&operations, $limit, $biased) {
             #[allow(unused_mut, unused_assignments, unused_variables, clippy::redundant_pattern_matching)]
             Some(selected) => {
                 let chosen = selected.index();
