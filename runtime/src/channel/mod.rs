@@ -198,7 +198,7 @@ fn timer(timer: Timer) -> Receiver<Instant> {
 ///     default => {}
 /// }
 /// ```
-pub fn never<T>() -> Receiver<T> {
+pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
 

@@ -306,6 +306,31 @@ impl Drop for Selected<'_> {
     }
 }
 
+/// As [`Selected`], but without a destructor. `select!` holds this while it looks for the arm: what has a destructor would keep the
+/// handles borrowed up to the end of the arm, which may assign to them or move them.
+pub struct Chosen<'a> {
+    operation: Operation<'a>,
+    promise: Promise,
+}
+
+impl<'a> Selected<'a> {
+    pub fn disarm(self) -> Chosen<'a> {
+        let operation = self.operation;
+        Chosen { operation, promise: self.into_promise() }
+    }
+}
+
+impl<'a> Chosen<'a> {
+    pub fn index(&self) -> usize {
+        self.operation.index
+    }
+
+    /// Before the message is evaluated: that may panic.
+    pub fn arm(self) -> Selected<'a> {
+        Selected { operation: self.operation, promise: self.promise }
+    }
+}
+
 const NO_OPERATIONS: &str = "no operations have been added to `Select`";
 
 /// Selects from a set of channel operations that is made at run time; [`select!`](crate::select!) is for one that is written down.
