@@ -94,7 +94,7 @@ use timer::Timer;
 /// What the macros expand to; nothing for anybody else.
 #[doc(hidden)]
 pub mod internal {
-    pub use super::select::{Handle, Limit, Operation, Selected};
+    pub use super::select::{Chosen, Handle, Limit, Operation, Selected};
     use super::{Receiver, Sender};
 
     pub fn sender<T>(sender: &Sender<T>) -> &Sender<T> {
@@ -198,7 +198,7 @@ fn timer(timer: Timer) -> Receiver<Instant> {
 ///     default => {}
 /// }
 /// ```
-pub fn never<T>() -> Receiver<T> {
+pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
 

@@ -358,14 +358,16 @@ fn earliest(operations: &[Operation<'_>], limit: Limit) -> Option<Instant> {
     timed.filter_map(|operation| operation.side.due()).chain(limit.deadline()).min()
 }
 
-/// An operation that was selected: to be completed, or released when this is dropped.
-pub struct Selected<'a> {
+/// What a select has chosen, and owes somebody. It has no destructor: `select!` holds it while it looks for the arm, and what has one
+/// would keep the handles borrowed up to the end of the arm, which may assign to them or move them.
+#[must_use = "a promise that is neither kept nor released is owed for ever"]
+pub struct Chosen<'a> {
     operation: Operation<'a>,
     promise: Promise,
     room: Room,
 }
 
-impl<'a> Selected<'a> {
+impl<'a> Chosen<'a> {
     #[inline(always)]
     #[track_caller]
     pub fn among(operations: &[Operation<'a>], limit: Limit, biased: bool) -> Option<Self> {
@@ -378,29 +380,39 @@ impl<'a> Selected<'a> {
         self.operation.index as usize
     }
 
+    /// To be completed; before the message of a send is evaluated, which may panic.
+    pub fn hold(self) -> Selected<'a> {
+        Selected(self)
+    }
+}
+
+/// A chosen operation that is completed, or released when this is dropped.
+pub struct Selected<'a>(Chosen<'a>);
+
+impl Selected<'_> {
     #[inline]
     #[track_caller]
     pub fn send<T>(self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
-        assert!(self.operation.side.identity() == sender.identity(), "passed a sender that wasn't selected");
+        assert!(self.0.operation.side.identity() == sender.identity(), "passed a sender that wasn't selected");
         let selected = ManuallyDrop::new(self);
         // SAFETY: the promise was made for this channel, and is used up.
-        unsafe { sender.complete(selected.promise, message) }
+        unsafe { sender.complete(selected.0.promise, message) }
     }
 
     #[inline]
     #[track_caller]
     pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
-        assert!(self.operation.side.identity() == receiver.identity(), "passed a receiver that wasn't selected");
+        assert!(self.0.operation.side.identity() == receiver.identity(), "passed a receiver that wasn't selected");
         let selected = ManuallyDrop::new(self);
         // SAFETY: as above. A message in the room is of this channel's type.
-        unsafe { receiver.complete(selected.promise, selected.room.as_ptr().cast()) }
+        unsafe { receiver.complete(selected.0.promise, selected.0.room.as_ptr().cast()) }
     }
 }
 
 impl Drop for Selected<'_> {
     fn drop(&mut self) {
         // SAFETY: it was not completed.
-        unsafe { self.operation.side.release(self.promise, self.room.as_ptr()) };
+        unsafe { self.0.operation.side.release(self.0.promise, self.0.room.as_ptr()) };
     }
 }
 
@@ -494,7 +506,7 @@ impl<'a> Select<'a> {
     #[inline(always)]
     #[track_caller]
     fn selected(&mut self, limit: Limit) -> Option<SelectedOperation<'a>> {
-        let inner = Selected::among(&self.operations, limit, self.biased)?;
+        let inner = Chosen::among(&self.operations, limit, self.biased)?.hold();
         Some(SelectedOperation { inner: Some(inner), _marker: PhantomData })
     }
 
@@ -627,7 +639,7 @@ pub struct SelectedOperation<'a> {
 impl SelectedOperation<'_> {
     /// The index of the operation.
     pub fn index(&self) -> usize {
-        self.inner.as_ref().map_or(usize::MAX, Selected::index)
+        self.inner.as_ref().map_or(usize::MAX, |selected| selected.0.index())
     }
 
     /// Completes a send operation. It may wait for a partner that was selected too and has not completed its operation yet.
