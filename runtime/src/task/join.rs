@@ -165,6 +165,7 @@ fn wait_for(task: TaskPtr) {
             return;
         }
     }
+    debug_assert!(task.state().is_complete(), "a joiner had a wake that was not meant for it");
 }
 
 /// The caller was cancelled while it waited; true if the task has completed all the same.
