@@ -200,22 +200,22 @@ pub(super) struct Open {
     /// `usize::MAX` for a channel without a limit.
     pub(super) capacity: usize,
     /// False only if there is nothing to receive: set under the lock where something is left, and cleared, also under the lock, by
-    /// whoever finds nothing. A select looks here before it takes the lock. One that was told of a message sees what was set
-    /// before it was told; and one that is going to wait looks again under the lock.
+    /// whoever finds nothing. A select looks here before it takes the lock; one that is going to wait looks again under it.
     may_receive: AtomicBool,
 }
 
 impl Open {
     #[inline(always)]
     pub(super) fn may_receive(&self) -> bool {
-        // Relaxed: see the field. In a model the lock is always taken: loom would not see this access.
-        cfg!(greenloom_loom) || self.may_receive.load(untracked::Relaxed)
+        // Acquire: pairs with the Release below, so that whoever finds nothing here sees what was done before it became so; to another
+        // channel of the same select, say. In a model the lock is always taken, since loom does not see this access.
+        cfg!(greenloom_loom) || self.may_receive.load(untracked::Acquire)
     }
 
     /// Under the lock.
     #[inline(always)]
     pub(super) fn note_receivable(&self, something: bool) {
-        self.may_receive.store(something, untracked::Relaxed);
+        self.may_receive.store(something, untracked::Release);
     }
 }
 
