@@ -752,6 +752,48 @@ fn a_try_does_not_miss_a_value_that_moves_to_another_channel() {
     });
 }
 
+/// The same with the try made long, so that the move falls into it: the channel that the value comes to is looked at first, the one
+/// that it leaves, last.
+#[test]
+fn a_long_try_does_not_miss_a_value_that_moves_to_another_channel() {
+    everywhere(|| {
+        const ROUNDS: usize = 300;
+        let (s1, r1) = bounded(2);
+        let (s2, r2) = bounded(2);
+        let idle: Vec<_> = (0..60).map(|_| unbounded::<()>()).collect();
+        let [started, moved] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let mover = go({
+            let (r1, started, moved) = (r1.clone(), started.clone(), moved.clone());
+            move || {
+                for round in 1..=ROUNDS {
+                    insist(|| (started.load(SeqCst) == round).then_some(()));
+                    s2.send(()).unwrap();
+                    _ = r1.try_recv();
+                    moved.store(round, SeqCst);
+                }
+            }
+        });
+        let mut select = Select::new_biased();
+        select.recv(&r2);
+        idle.iter().for_each(|(_, r)| _ = select.recv(r));
+        select.recv(&r1);
+        for round in 1..=ROUNDS {
+            s1.send(()).unwrap();
+            started.store(round, SeqCst);
+            for _ in 0..round % 40 {
+                std::hint::spin_loop();
+            }
+            let operation = if round % 4 == 0 { select.select_timeout(Duration::ZERO).ok() } else { select.try_select().ok() };
+            let operation = operation.expect("one of them always held a value");
+            let r = if operation.index() == 0 { &r2 } else { &r1 };
+            operation.recv(r).unwrap();
+            insist(|| (moved.load(SeqCst) == round).then_some(()));
+            _ = (r1.try_recv(), r2.try_recv());
+        }
+        mover.join();
+    });
+}
+
 #[test]
 fn sixty_four_operations_are_no_matter() {
     everywhere(|| {
