@@ -94,6 +94,7 @@ mod prim;
 mod runtime;
 mod scheduler;
 mod stack;
+pub mod sync;
 pub mod task;
 mod wait;
 

@@ -68,7 +68,7 @@ unsafe impl Stack for Frames {
 
 /// The head of a stack; see the module.
 ///
-/// `coroutine`, `yielder`, `task` and `no_suspend` are for the thread that runs the stack, or, while it is free, for whoever owns
+/// `coroutine`, `yielder`, `task`, `no_suspend` and `cancelling` are for the thread that runs the stack, or, while it is free, for whoever owns
 /// it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped while the runtime
 /// lives.
 #[repr(C, align(64))]
@@ -79,6 +79,8 @@ pub(crate) struct Record {
     task: Cell<*mut Header>,
     slot: Slot,
     no_suspend: Cell<u32>,
+    /// The payload of a cancellation lives that this task has raised.
+    cancelling: Cell<bool>,
     has_coroutine: Cell<bool>,
     /// Whether `name` has one.
     named: Cell<bool>,
@@ -117,6 +119,7 @@ impl StackPtr {
             (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
             (&raw mut (*record).slot).write(slot);
             (&raw mut (*record).no_suspend).write(Cell::new(0));
+            (&raw mut (*record).cancelling).write(Cell::new(false));
             (&raw mut (*record).name).write(Mutex::new(None));
             StackPtr(NonNull::new_unchecked(record))
         }
@@ -203,6 +206,7 @@ impl Record {
             self.set_name(None);
         }
         self.no_suspend.set(0);
+        self.cancelling.set(false);
         self.id.store(0, Ordering::Release);
         self.task.set(std::ptr::null_mut());
     }
@@ -267,6 +271,14 @@ impl Record {
 
     pub(crate) fn allow_suspension(&self) {
         self.no_suspend.set(self.no_suspend.get() - 1);
+    }
+
+    pub(crate) fn is_cancelling(&self) -> bool {
+        self.cancelling.get()
+    }
+
+    pub(crate) fn set_cancelling(&self, cancelling: bool) {
+        self.cancelling.set(cancelling);
     }
 
     /// What reports say about the stack's task, if it has one. From any thread; the parts may be of different moments.

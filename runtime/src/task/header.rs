@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::prim::cell::UnsafeCell;
 use crate::prim::prefetch;
 use crate::prim::thread::Unwinding;
+use crate::scheduler::local;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
 use crate::stack::record::Record;
@@ -417,12 +418,26 @@ fn catch_and_forget(f: impl FnOnce()) {
 
 /// The payload of a cancellation's unwinding: private, so that nobody else can raise or recognise it.
 pub(crate) struct Cancelled {
+    /// The cancelled task's number.
+    id: u64,
     _unwinding: Unwinding,
 }
 
 impl Cancelled {
-    pub(crate) fn new() -> Self {
-        Self { _unwinding: Unwinding::begin() }
+    pub(crate) fn new(id: u64) -> Self {
+        Self { id, _unwinding: Unwinding::begin() }
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        // Whoever caught it may have taken it anywhere; where it does not end in its own task, that is taken to unwind by
+        // cancellation until it ends.
+        if let Some((_, record)) = local::running()
+            && record.task().id() == self.id
+        {
+            record.set_cancelling(false);
+        }
     }
 }
 

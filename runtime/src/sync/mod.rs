@@ -1,0 +1,49 @@
+//! Locks, conditions and the like that suspend the task that waits, and block a plain thread: std's shapes where std has them.
+//!
+//! All work between tasks and plain threads in any mix, with or without a runtime. Waiting allocates nothing.
+//!
+//! **A guard from here may be held across a suspension.** A guard of `std::sync` may not: another task of the same thread that wants
+//! that lock blocks the thread, and with it the task that has the lock, for ever.
+//!
+//! A waiting task can be cancelled; it leaves the primitive as if it had never come. What it had been given before, a lock, a
+//! permit, a notification, is its own: it returns with it, and is cancelled at its next suspension. Cancellation poisons nothing
+//! here.
+
+mod mutex;
+mod poison;
+mod value;
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::TryLockResult;
+
+pub use mutex::{Mutex, MutexGuard};
+
+/// A `const fn` in a plain build; in a model just a `fn`, since loom's primitives cannot be made in a constant.
+macro_rules! const_fn {
+    ($(#[$attribute:meta])* $visibility:vis const fn $($rest:tt)*) => {
+        #[cfg(not(greenloom_loom))]
+        $(#[$attribute])*
+        $visibility const fn $($rest)*
+
+        #[cfg(greenloom_loom)]
+        $(#[$attribute])*
+        $visibility fn $($rest)*
+    };
+}
+use const_fn;
+
+/// As std shows its locks.
+fn debug_lock<G>(f: &mut fmt::Formatter<'_>, name: &str, guard: TryLockResult<G>, poisoned: bool) -> fmt::Result
+where
+    G: Deref<Target: fmt::Debug>,
+{
+    use std::sync::TryLockError;
+    let mut out = f.debug_struct(name);
+    match guard {
+        Ok(guard) => out.field("data", &&*guard),
+        Err(TryLockError::Poisoned(error)) => out.field("data", &&**error.get_ref()),
+        Err(TryLockError::WouldBlock) => out.field("data", &format_args!("<locked>")),
+    };
+    out.field("poisoned", &poisoned).finish_non_exhaustive()
+}
