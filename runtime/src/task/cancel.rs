@@ -9,7 +9,8 @@ use crate::task::header::Cancelled;
 ///
 /// Returns whether the suspension must be shielded: the task is cancelled, but unwinding now would abort the process, since this
 /// thread is in the middle of an unwinding already. It may be this task's (a destructor suspends) or that of another task which
-/// a destructor suspended here; std counts per thread and cannot tell. The machine looks again when that has ended.
+/// a destructor suspended here; std counts per thread and cannot tell. The machine looks again when that has ended. Or the task is
+/// inside [`deferred`].
 #[inline]
 pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
     if task.state().is_cancelled() { raise_or_defer_slow(task) } else { false }
@@ -17,16 +18,42 @@ pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
 
 #[cold]
 fn raise_or_defer_slow(task: TaskPtr) -> bool {
+    let running = local::running();
+    if running.is_some_and(|(_, record)| record.defers_cancel()) {
+        return true;
+    }
     if thread::panicking() {
-        if let Some((machine, _)) = local::running() {
+        if let Some((machine, _)) = running {
             machine.note_deferred_cancel();
         }
         return true;
     }
-    if let Some((_, record)) = local::running() {
+    if let Some((_, record)) = running {
         record.set_cancelling(true);
     }
     thread::raise(Box::new(Cancelled::new(task.id())))
+}
+
+/// Runs `f`, in which this task is not cancelled: that comes at its first suspension point afterwards.
+pub(crate) fn deferred<R>(f: impl FnOnce() -> R) -> R {
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            // The same task: it stays on its stack and its thread.
+            if let Some((_, record)) = local::running() {
+                record.count_defers(-1);
+            }
+        }
+    }
+    let Some((_, record)) = local::running() else { return f() };
+    record.count_defers(1);
+    let _end = End;
+    f()
+}
+
+/// Whether the running task has raised a cancellation that has not been dealt with. Where something unwinds, this tells why.
+pub(crate) fn is_cancelling() -> bool {
+    local::running().is_some_and(|(_, record)| record.is_cancelling())
 }
 
 /// Why the running code unwinds.

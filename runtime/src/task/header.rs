@@ -16,6 +16,7 @@ use crate::stack::Class;
 use crate::stack::record::Record;
 use crate::task::cells::CellCache;
 use crate::task::error::JoinError;
+use crate::task::local_key;
 use crate::task::state::{State, TransitionByDrop, TransitionToComplete};
 use crate::wait::Waiter;
 
@@ -310,7 +311,7 @@ impl TaskPtr {
         self.header().joiner.with_mut(|p| unsafe { *p = waiter });
     }
 
-    /// Runs the task to its end: closure, result, completion, the joiner's wake, the scheduler's reference.
+    /// Runs the task to its end: closure, result, its task-locals, completion, the joiner's wake, the scheduler's reference.
     ///
     /// # Safety
     /// On the task's own stack, once, by whoever took the fresh task from its queue. The task may be gone afterwards.
@@ -319,6 +320,12 @@ impl TaskPtr {
         // SAFETY: the caller's promise.
         unsafe {
             (self.header().vtable.run)(self);
+            // A model may run a task without a stack.
+            if let Some(record) = self.record().as_ref()
+                && !record.locals().is_null()
+            {
+                local_key::drop_task_values(record);
+            }
             self.finish(cells);
         }
     }
@@ -408,7 +415,7 @@ impl TaskPtr {
 
 /// Runs a destructor that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is dropped is
 /// leaked.
-fn catch_and_forget(f: impl FnOnce()) {
+pub(crate) fn catch_and_forget(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f))
         && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
     {
