@@ -55,8 +55,8 @@ const HANDOVER: u8 = 1 << 3;
 /// How often a woken waiter may find the lock taken before it asks for it to be handed over.
 ///
 /// A hand-over keeps the lock idle until the waiter's turn on its processor has come, and each task that meets it there queues up
-/// as well; so it should be rare.
-const PATIENCE: u32 = 4;
+/// as well; so it should be rare. In a model it must be reached.
+const PATIENCE: u32 = if cfg!(greenloom_loom) { 1 } else { 4 };
 
 /// A mutual exclusion lock that suspends the task that waits for it, and blocks a plain thread: [`std::sync::Mutex`]'s shape.
 ///

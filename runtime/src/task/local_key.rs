@@ -533,6 +533,7 @@ fn with_locals<R>(f: impl FnOnce(&Locals) -> R) -> Result<R, AccessError> {
 /// The list of this plain thread; `None` once the thread has dropped it.
 // Never inlined, as all accesses to thread-locals: see `prim::local`.
 #[inline(never)]
+#[allow(clippy::missing_const_for_thread_local, reason = "loom's macro knows no const")]
 fn thread_locals() -> Option<*const Locals> {
     /// Ends the list with the thread.
     struct End;
@@ -554,8 +555,8 @@ fn thread_locals() -> Option<*const Locals> {
     }
     crate::prim::thread_local! {
         // Two, so that the list can be reached while its values are dropped.
-        static LIST: Cell<*const Locals> = const { Cell::new(null()) };
-        static END: End = const { End };
+        static LIST: Cell<*const Locals> = Cell::new(null());
+        static END: End = End;
     }
     LIST.try_with(|list| {
         if list.get().is_null() && END.try_with(|_| ()).is_ok() {
