@@ -29,7 +29,7 @@ fn a_mutex_excludes_and_wakes() {
 
 #[test]
 fn a_mutex_with_three_contenders_and_a_barger_hands_over() {
-    model(3, || {
+    model(2, || {
         let mutex = Arc::new(Mutex::new(0));
         let add = {
             let mutex = mutex.clone();
@@ -114,7 +114,7 @@ fn a_cancelled_waiter_passes_its_wake_on() {
 
 #[test]
 fn a_rwlock_with_readers_and_a_writer() {
-    model(3, || {
+    model(2, || {
         let lock = Arc::new(RwLock::new(0));
         let writer = {
             let lock = lock.clone();
@@ -202,7 +202,7 @@ fn a_condvar_notifies_all() {
 /// A task and a thread wait for a token each; the task is cancelled. One token is enough for the thread.
 #[test]
 fn a_notification_is_not_lost_to_a_cancelled_task() {
-    model(2, || {
+    model(1, || {
         let runtime = runtime();
         let shared = Arc::new((Mutex::new(0), Condvar::new()));
         let take = {
