@@ -45,6 +45,36 @@ fn a_mutex_with_three_contenders_and_a_barger_hands_over() {
     });
 }
 
+/// An unlock that comes late to the queue: others have taken the lock meanwhile, and asked for it to be handed over.
+#[test]
+fn a_late_unlock_gives_nothing_away_that_is_taken() {
+    model(3, || {
+        let mutex = Arc::new(Mutex::new(0));
+        let guard = mutex.lock().unwrap();
+        let waiter = {
+            let mutex = mutex.clone();
+            thread::spawn(move || *mutex.lock().unwrap() += 1)
+        };
+        // Lets the waiter wait.
+        thread::yield_now();
+        let barger = {
+            let mutex = mutex.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let mut guard = mutex.lock().unwrap();
+                    *guard += 1;
+                    thread::yield_now();
+                    *guard += 1;
+                }
+            })
+        };
+        drop(guard);
+        waiter.join().unwrap();
+        barger.join().unwrap();
+        assert_eq!(*mutex.try_lock().unwrap(), 5);
+    });
+}
+
 #[test]
 fn a_mutex_between_a_task_and_a_thread() {
     model(2, || {
@@ -90,7 +120,7 @@ fn an_unlock_against_the_cancellation_of_the_waiter() {
 /// A waiter that has been woken, loses to a barger, and is cancelled before it tries again; another waits behind it.
 #[test]
 fn a_cancelled_waiter_passes_its_wake_on() {
-    model(2, || {
+    model(1, || {
         let runtime = runtime();
         let mutex = Arc::new(Mutex::new(0));
         let guard = mutex.lock().unwrap();
@@ -102,6 +132,8 @@ fn a_cancelled_waiter_passes_its_wake_on() {
             let mutex = mutex.clone();
             move || *mutex.lock().unwrap() += 1
         });
+        // Lets both wait.
+        thread::yield_now();
         drop(guard);
         let guard = mutex.lock().unwrap();
         task.cancel();
@@ -214,9 +246,14 @@ fn a_notification_is_not_lost_to_a_cancelled_task() {
         };
         let task = runtime.spawn(take.clone());
         let thread = thread::spawn(take);
-        *shared.0.lock().unwrap() += 1;
+        // Lets both wait, and then, where the task has been notified, lets it wait for the mutex.
+        thread::yield_now();
+        let mut tokens = shared.0.lock().unwrap();
+        *tokens += 1;
         shared.1.notify_one();
+        thread::yield_now();
         task.cancel();
+        drop(tokens);
         if task.join().is_ok() {
             *shared.0.lock().unwrap() += 1;
             shared.1.notify_one();
