@@ -134,14 +134,13 @@ fn results_file(out: Option<PathBuf>) -> Result<PathBuf, clap::Error> {
 }
 
 fn check_built(runtime: RuntimeName) -> Result<(), clap::Error> {
-    if runtime == RuntimeName::Tokio && !cfg!(feature = "peers") {
-        return Err(complaint(
-            "this program was built without tokio; run\n  \
-             cargo run --release -p greenloom-bench --features peers -- --peers go,tokio"
-                .to_owned(),
-        ));
+    if runtime.is_built() {
+        return Ok(());
     }
-    Ok(())
+    Err(complaint(format!(
+        "this program was built without {runtime}; run\n  \
+         cargo run --release -p greenloom-bench --features peers -- --peers go,tokio,may"
+    )))
 }
 
 fn complaint(message: String) -> clap::Error {

@@ -40,15 +40,20 @@ fn refused(args: &[&str], parts: &[&str]) {
 
 #[track_caller]
 fn one(row: &str, procs: u64, ops: u64) -> Value {
+    one_on("greenloom", row, procs, ops)
+}
+
+#[track_caller]
+fn one_on(runtime: &str, row: &str, procs: u64, ops: u64) -> Value {
     let (procs_arg, ops_arg) = (procs.to_string(), ops.to_string());
-    let args = ["one", "--runtime", "greenloom", "--row", row, "--procs", &procs_arg, "--ops", &ops_arg];
+    let args = ["one", "--runtime", runtime, "--row", row, "--procs", &procs_arg, "--ops", &ops_arg];
     let output = bench(&args);
-    assert!(output.status.success(), "{row}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{row} on {runtime}: {}", String::from_utf8_lossy(&output.stderr));
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(stdout.lines().count(), 1, "one line: {stdout}");
     let line: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(line["row"], row);
-    assert_eq!(line["runtime"], "greenloom");
+    assert_eq!(line["runtime"], runtime);
     assert_eq!(line["procs"], procs);
     let ns = line["ns_per_op"].as_f64().unwrap();
     assert!(ns > 0.0);
@@ -63,8 +68,11 @@ fn results(path: &Path) -> Value {
 
 #[test]
 fn unknown_names_are_refused_with_the_valid_ones() {
-    refused(&["--rows", "spawn,spwan"], &["'spwan'", "spawn_join", "yield_100k", "hog"]);
-    refused(&["--peers", "erlang"], &["'erlang'", "go", "tokio", "corosensei"]);
+    let of_tasks = ["'spwan'", "spawn_join", "yield_100k", "hog"];
+    let of_channels =
+        ["pingpong, pingpong_buf", "ring", "stream", "mpmc, mpmc_work", "select4", "select64", "mutex", "sieve", "fanin"];
+    refused(&["--rows", "spawn,spwan"], &[&of_tasks[..], &of_channels].concat());
+    refused(&["--peers", "erlang"], &["'erlang'", "go", "tokio", "may", "corosensei"]);
     refused(&["one", "--runtime", "erlang", "--row", "fib", "--procs", "1"], &["'erlang'", "greenloom", "go", "tokio"]);
     refused(&["one", "--runtime", "greenloom", "--row", "fob", "--procs", "1"], &["'fob'", "fib"]);
 }
@@ -79,6 +87,7 @@ fn impossible_numbers_are_refused() {
     refused(&[&one[..], &["fib", "--ops", "0"]].concat(), &["'0'", "--ops"]);
     refused(&[&one[..], &["fib", "--ops", "1"]].concat(), &["row fib", "at least 2", "got 1"]);
     refused(&[&one[..], &["yield_100k", "--ops", "99999"]].concat(), &["at least 100000", "got 99999"]);
+    refused(&[&one[..], &["select64", "--ops", "63"]].concat(), &["row select64", "at least 64", "got 63"]);
 }
 
 #[test]
@@ -93,10 +102,60 @@ fn a_row_that_a_runtime_does_not_have_is_refused() {
 
 #[cfg(not(feature = "peers"))]
 #[test]
-fn tokio_without_its_feature_is_refused_with_the_command_that_has_it() {
-    let command = "cargo run --release -p greenloom-bench --features peers -- --peers go,tokio";
-    refused(&["--peers", "tokio"], &[command]);
-    refused(&["one", "--runtime", "tokio", "--row", "fib", "--procs", "1"], &[command]);
+fn a_peer_without_its_feature_is_refused_with_the_command_that_has_it() {
+    let command = "cargo run --release -p greenloom-bench --features peers -- --peers go,tokio,may";
+    for peer in ["tokio", "may"] {
+        refused(&["--peers", peer], &["without", peer, command]);
+        refused(&["one", "--runtime", peer, "--row", "fib", "--procs", "1"], &["without", peer, command]);
+    }
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn may_says_which_rows_it_cannot_run() {
+    let one = ["one", "--runtime", "may", "--procs", "1", "--row"];
+    refused(&[&one[..], &["sieve"]].concat(), &["may", "row sieve", "unbounded"]);
+    refused(&[&one[..], &["parked"]].concat(), &["may", "row parked", "32,000"]);
+    refused(&[&one[..], &["hog"]].concat(), &["may", "row hog", "endless loop"]);
+}
+
+/// Small.
+const ROWS_OF_CHANNELS: [(&str, u64); 11] = [
+    ("pingpong", 500),
+    ("pingpong_buf", 500),
+    ("ring", 3_000),
+    ("stream", 5_000),
+    ("mpmc", 4_000),
+    ("mpmc_work", 800),
+    ("select4", 2_000),
+    ("select64", 1_280),
+    ("mutex", 5_000),
+    ("sieve", 40),
+    ("fanin", 3_000),
+];
+
+#[cfg(feature = "peers")]
+#[test]
+fn the_peers_run_the_rows_of_channels() {
+    for procs in [1, 2] {
+        for (row, ops) in ROWS_OF_CHANNELS {
+            one_on("tokio", row, procs, ops);
+            if row != "sieve" {
+                one_on("may", row, procs, ops);
+            }
+        }
+    }
+}
+
+/// Where there is a `go`.
+#[cfg(feature = "peers")]
+#[test]
+fn go_runs_the_rows_of_channels() {
+    if Command::new("go").arg("version").output().is_ok_and(|output| output.status.success()) {
+        for (row, ops) in ROWS_OF_CHANNELS {
+            one_on("go", row, 2, ops);
+        }
+    }
 }
 
 #[test]
@@ -109,6 +168,15 @@ fn one_prints_one_line_with_what_it_did() {
     assert_eq!(one("fib", 2, 1_000)["ops"], 987);
     assert_eq!(one("nqueens", 2, 2_000)["ops"], 1_652);
     assert_eq!(one("pool", 2, 40)["ops"], 40);
+}
+
+#[test]
+fn rows_of_channels_check_their_results_at_one_processor_and_two() {
+    for procs in [1, 2] {
+        for (row, ops) in ROWS_OF_CHANNELS {
+            assert_eq!(one(row, procs, ops)["ops"], ops);
+        }
+    }
 }
 
 #[test]

@@ -87,6 +87,7 @@
 
 #![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]
 
+pub mod channel;
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;

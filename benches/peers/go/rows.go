@@ -262,12 +262,18 @@ func mix(x uint64, steps int) uint64 {
 
 func job(id int) uint64 { return mix(uint64(id%distinctJobs), jobSteps) }
 
-func pool(_, ops int) (measured, error) {
-	var wanted uint64
-	for id := range min(distinctJobs, ops) {
-		repeats := (ops - id + distinctJobs - 1) / distinctJobs
-		wanted += job(id) * uint64(repeats)
+// repeatedSum is the sum of the results of so many jobs, which repeat.
+func repeatedSum(count int, job func(int) uint64) uint64 {
+	var sum uint64
+	for id := range min(distinctJobs, count) {
+		repeats := (count - id + distinctJobs - 1) / distinctJobs
+		sum += job(id) * uint64(repeats)
 	}
+	return sum
+}
+
+func pool(_, ops int) (measured, error) {
+	wanted := repeatedSum(ops, job)
 	clock := startClock()
 	jobs := make(chan int, poolQueue)
 	sums := make(chan uint64, poolWorkers)

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 pub use queens::Board;
-pub use work::{job, job_sum, mix};
+pub use work::{item, item_sum, job, job_sum, mix};
 
 /// A row may be asked for at most this many operations.
 pub const MAX_OPS: u64 = 1_000_000_000;
@@ -27,6 +27,20 @@ pub const POOL_QUEUE: usize = 64;
 pub const HOGS_PER_PROCESSOR: u64 = 2;
 /// Children of each inner node of the row `skynet`.
 pub const SKYNET_CHILDREN: u64 = 10;
+/// Tasks of the row `ring`, its root included.
+pub const RING_TASKS: u64 = 1_000;
+/// What the channels of the rows `stream`, `mpmc` and `mpmc_work` hold.
+pub const QUEUE_CAPACITY: usize = 128;
+/// Producers, and consumers as well, of the rows `mpmc` and `mpmc_work`.
+pub const MPMC_SIDE: u64 = 8;
+/// Arms of the row `select4`.
+pub const FEW_ARMS: u64 = 4;
+/// Arms of the row `select64`.
+pub const MANY_ARMS: u64 = 64;
+/// Tasks of the row `mutex`.
+pub const MUTEX_TASKS: u64 = 1_000;
+/// Producers of the row `fanin`.
+pub const FANIN_PRODUCERS: u64 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -41,6 +55,17 @@ pub enum Row {
     Nqueens,
     Pool,
     Hog,
+    Pingpong,
+    PingpongBuf,
+    Ring,
+    Stream,
+    Mpmc,
+    MpmcWork,
+    Select4,
+    Select64,
+    Mutex,
+    Sieve,
+    Fanin,
 }
 
 /// How much a row does.
@@ -62,7 +87,7 @@ struct Description {
 }
 
 impl Row {
-    pub const ALL: [Row; 11] = [
+    pub const ALL: [Row; 22] = [
         Row::Spawn,
         Row::SpawnJoin,
         Row::SpawnChain,
@@ -74,6 +99,17 @@ impl Row {
         Row::Nqueens,
         Row::Pool,
         Row::Hog,
+        Row::Pingpong,
+        Row::PingpongBuf,
+        Row::Ring,
+        Row::Stream,
+        Row::Mpmc,
+        Row::MpmcWork,
+        Row::Select4,
+        Row::Select64,
+        Row::Mutex,
+        Row::Sieve,
+        Row::Fanin,
     ];
 
     fn description(self) -> &'static Description {
@@ -155,6 +191,83 @@ impl Row {
                 quick_ops: 50,
                 least_ops: 1,
             },
+            Row::Pingpong => &Description {
+                name: "pingpong",
+                operation: "one value to another task and its answer back, capacity 0",
+                usual_ops: 2_000_000,
+                quick_ops: 400_000,
+                least_ops: 1,
+            },
+            Row::PingpongBuf => &Description {
+                name: "pingpong_buf",
+                operation: "one value to another task and its answer back, capacity 1",
+                usual_ops: 2_000_000,
+                quick_ops: 400_000,
+                least_ops: 1,
+            },
+            Row::Ring => &Description {
+                name: "ring",
+                operation: "one hop of a token around 1,000 tasks, capacity 0",
+                usual_ops: 4_000_000,
+                quick_ops: 1_000_000,
+                least_ops: RING_TASKS,
+            },
+            Row::Stream => &Description {
+                name: "stream",
+                operation: "one value from one producer to one consumer, capacity 128",
+                usual_ops: 8_000_000,
+                quick_ops: 2_000_000,
+                least_ops: 1,
+            },
+            Row::Mpmc => &Description {
+                name: "mpmc",
+                operation: "one value from one of 8 producers to one of 8 consumers, capacity 128",
+                usual_ops: 4_000_000,
+                quick_ops: 1_000_000,
+                least_ops: MPMC_SIDE,
+            },
+            Row::MpmcWork => &Description {
+                name: "mpmc_work",
+                operation: "the same as mpmc, and about 5 µs of computing on the value at its consumer",
+                usual_ops: 200_000,
+                quick_ops: 40_000,
+                least_ops: MPMC_SIDE,
+            },
+            Row::Select4 => &Description {
+                name: "select4",
+                operation: "one value received by a select over 4 channels of capacity 0 with a producer each",
+                usual_ops: 2_000_000,
+                quick_ops: 400_000,
+                least_ops: FEW_ARMS,
+            },
+            Row::Select64 => &Description {
+                name: "select64",
+                operation: "one value received by a select over 64 channels of capacity 0 with a producer each",
+                usual_ops: 640_000,
+                quick_ops: 128_000,
+                least_ops: MANY_ARMS,
+            },
+            Row::Mutex => &Description {
+                name: "mutex",
+                operation: "one addition to a counter under the lock that 1,000 tasks share",
+                usual_ops: 4_000_000,
+                quick_ops: 1_000_000,
+                least_ops: MUTEX_TASKS,
+            },
+            Row::Sieve => &Description {
+                name: "sieve",
+                operation: "one prime, the next task of a chain that filters its multiples out, capacity 0",
+                usual_ops: 2_500,
+                quick_ops: 1_000,
+                least_ops: 1,
+            },
+            Row::Fanin => &Description {
+                name: "fanin",
+                operation: "one value from one of 1,000 producers to one consumer over one channel, capacity 0",
+                usual_ops: 2_000_000,
+                quick_ops: 400_000,
+                least_ops: FANIN_PRODUCERS,
+            },
         }
     }
 
@@ -187,12 +300,10 @@ impl Row {
             Row::Skynet => largest(1, ops, |depth| SKYNET_CHILDREN.pow(depth as u32)),
             Row::Fib => largest(2, ops, fib_tasks),
             Row::Nqueens => largest(8, ops, queens::tasks),
-            Row::Yield | Row::Yield100k => {
-                let tasks = self.yielders();
-                let ops = ops / tasks * tasks;
-                (ops, ops)
+            _ => {
+                let equal_shares = ops / self.sharers() * self.sharers();
+                (equal_shares, equal_shares)
             }
-            _ => (ops, ops),
         };
         // The tree of skynet is told by its leaves.
         let size = if self == Row::Skynet { ops } else { size };
@@ -202,17 +313,32 @@ impl Row {
     /// How many tasks the row runs beside its root.
     pub fn tasks(self, plan: &Plan, procs: u32) -> u64 {
         match self {
-            Row::Yield | Row::Yield100k => self.yielders(),
+            Row::Yield | Row::Yield100k | Row::Select4 | Row::Select64 | Row::Mutex | Row::Fanin => self.sharers(),
             Row::Skynet => (SKYNET_CHILDREN * plan.ops - 1) / (SKYNET_CHILDREN - 1),
             Row::Pool => POOL_WORKERS,
             Row::Hog => HOGS_PER_PROCESSOR * u64::from(procs) + 1,
+            Row::Pingpong | Row::PingpongBuf | Row::Stream => 1,
+            Row::Ring => RING_TASKS - 1,
+            Row::Mpmc | Row::MpmcWork => 2 * MPMC_SIDE,
+            // A filter for each prime behind the generator.
+            Row::Sieve => plan.ops + 1,
             _ => plan.ops,
         }
     }
 
-    /// Tasks of the rows that yield.
-    pub fn yielders(self) -> u64 {
-        if self == Row::Yield100k { 100_000 } else { 100 }
+    /// How many tasks do the operations in equal shares, in the rows that have a fixed number of those.
+    pub fn sharers(self) -> u64 {
+        match self {
+            Row::Yield => 100,
+            Row::Yield100k => 100_000,
+            Row::Ring => RING_TASKS,
+            Row::Mpmc | Row::MpmcWork => MPMC_SIDE,
+            Row::Select4 => FEW_ARMS,
+            Row::Select64 => MANY_ARMS,
+            Row::Mutex => MUTEX_TASKS,
+            Row::Fanin => FANIN_PRODUCERS,
+            _ => 1,
+        }
     }
 
     /// Whether more processors can make the row faster; of a lateness that means nothing.
@@ -235,9 +361,24 @@ pub fn fib(n: u64) -> u64 {
     (0..n).fold((0, 1), |(a, b), _| (b, a + b)).0
 }
 
-/// The sum of the leaves of skynet, `0..leaves`.
-pub fn skynet_sum(leaves: u64) -> u64 {
-    leaves * (leaves - 1) / 2
+/// The sum of `0..values`: of the numbers that the producers of a row send, each once.
+pub fn sum_below(values: u64) -> u64 {
+    values * (values - 1) / 2
+}
+
+/// The prime that a sieve must arrive at, by trial division.
+pub fn nth_prime(nth: u64) -> u64 {
+    let mut primes: Vec<u64> = Vec::new();
+    for n in 2.. {
+        let is_prime = primes.iter().take_while(|&&prime| prime * prime <= n).all(|prime| n % prime != 0);
+        if is_prime {
+            primes.push(n);
+        }
+        if primes.len() as u64 == nth {
+            break;
+        }
+    }
+    primes.last().copied().unwrap_or_default()
 }
 
 pub fn queens_solutions(n: u64) -> u64 {
@@ -277,10 +418,9 @@ mod tests {
 
     #[test]
     fn quick_rows_still_run_a_hundred_thousand_tasks() {
-        for row in Row::ALL {
-            if !matches!(row, Row::Yield | Row::Pool | Row::Hog) {
-                assert!(row.tasks(&row.usual_plan(true), 1) >= 100_000, "{row}");
-            }
+        let that_count_tasks = Row::ALL.into_iter().take_while(|&row| row != Row::Pool).filter(|&row| row != Row::Yield);
+        for row in that_count_tasks {
+            assert!(row.tasks(&row.usual_plan(true), 1) >= 100_000, "{row}");
         }
     }
 
@@ -290,12 +430,14 @@ mod tests {
         assert_eq!(Row::Fib.plan(2_000_000), Ok(Plan { ops: 1_346_269, size: 30 }));
         assert_eq!(Row::Nqueens.plan(400_000), Ok(Plan { ops: 306_718, size: 14 }));
         assert_eq!(Row::Yield.plan(199), Ok(Plan { ops: 100, size: 100 }));
+        assert_eq!(Row::Select64.plan(100), Ok(Plan { ops: 64, size: 64 }));
     }
 
     #[test]
     fn known_results() {
         assert_eq!(fib(30), 832_040);
-        assert_eq!(skynet_sum(1_000_000), 499_999_500_000);
+        assert_eq!(sum_below(1_000_000), 499_999_500_000);
+        assert_eq!([nth_prime(1), nth_prime(2), nth_prime(2_500)], [2, 3, 22_307]);
         assert_eq!(Row::Skynet.tasks(&Row::Skynet.usual_plan(false), 1), 1_111_111);
         assert_eq!(queens_solutions(8), 92);
     }

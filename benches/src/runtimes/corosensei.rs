@@ -16,7 +16,7 @@ pub fn measure(row: Row, plan: &Plan) -> anyhow::Result<Measured> {
     if row != Row::Yield {
         bail!("bare coroutines have no row {row}");
     }
-    let (tasks, rounds) = (row.yielders(), plan.ops / row.yielders());
+    let (tasks, rounds) = (row.sharers(), plan.ops / row.sharers());
     let mut coroutines = (0..tasks)
         .map(|_| {
             let stack = DefaultStack::new(STACK_BYTES)?;

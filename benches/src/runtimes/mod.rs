@@ -4,6 +4,8 @@ mod corosensei;
 pub mod go;
 mod greenloom;
 #[cfg(feature = "peers")]
+mod may;
+#[cfg(feature = "peers")]
 mod tokio;
 
 use std::fmt;
@@ -21,6 +23,7 @@ pub enum RuntimeName {
     Greenloom,
     Go,
     Tokio,
+    May,
     /// Bare coroutines, resumed in turn: the floor under a yield
     Corosensei,
 }
@@ -28,8 +31,12 @@ pub enum RuntimeName {
 /// A runtime to compare greenloom with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
+    /// Built here, if there is a `go`
     Go,
+    /// Its channels hold 1 value where the row says capacity 0, the least they can
     Tokio,
+    /// Its channels are unbounded, whatever the row says; some 32,000 coroutines are its limit
+    May,
     /// Bare coroutines, row `yield` alone
     Corosensei,
 }
@@ -53,6 +60,7 @@ impl Peer {
         match self {
             Peer::Go => RuntimeName::Go,
             Peer::Tokio => RuntimeName::Tokio,
+            Peer::May => RuntimeName::May,
             Peer::Corosensei => RuntimeName::Corosensei,
         }
     }
@@ -64,6 +72,7 @@ impl RuntimeName {
             RuntimeName::Greenloom => "greenloom",
             RuntimeName::Go => "go",
             RuntimeName::Tokio => "tokio",
+            RuntimeName::May => "may",
             RuntimeName::Corosensei => "corosensei",
         }
     }
@@ -73,10 +82,16 @@ impl RuntimeName {
     /// Why this runtime does not have that row.
     pub fn supports(self, row: Row) -> Result<(), &'static str> {
         match (self, row) {
-            (RuntimeName::Tokio, Row::Hog) => Err("its workers never come back from an endless loop"),
+            (RuntimeName::Tokio | RuntimeName::May, Row::Hog) => Err("its workers never come back from an endless loop"),
+            (RuntimeName::May, row) => may_supports(row),
             (RuntimeName::Corosensei, row) if row != Row::Yield => Err("it has no scheduler, only row yield"),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this program has that runtime in it.
+    pub fn is_built(self) -> bool {
+        cfg!(feature = "peers") || !matches!(self, RuntimeName::Tokio | RuntimeName::May)
     }
 
     /// Whether a second processor means anything to this runtime.
@@ -91,6 +106,16 @@ impl fmt::Display for RuntimeName {
     }
 }
 
+fn may_supports(row: Row) -> Result<(), &'static str> {
+    match row {
+        Row::Spawn | Row::Yield100k | Row::Parked | Row::Skynet | Row::Fib | Row::Nqueens => {
+            Err("its stacks run out of mappings near 32,000 coroutines")
+        }
+        Row::Sieve => Err("its channels are unbounded, and the generator would fill the memory"),
+        _ => Ok(()),
+    }
+}
+
 /// Runs `row` once, in this process (Go: in one process of its own).
 pub fn one(row: Row, runtime: RuntimeName, procs: u32, plan: &Plan) -> anyhow::Result<Sample> {
     let measured = match runtime {
@@ -98,8 +123,10 @@ pub fn one(row: Row, runtime: RuntimeName, procs: u32, plan: &Plan) -> anyhow::R
         RuntimeName::Corosensei => corosensei::measure(row, plan)?,
         #[cfg(feature = "peers")]
         RuntimeName::Tokio => tokio::measure(row, plan, procs)?,
+        #[cfg(feature = "peers")]
+        RuntimeName::May => may::measure(row, plan, procs)?,
         #[cfg(not(feature = "peers"))]
-        RuntimeName::Tokio => bail!("this program was built without tokio"),
+        RuntimeName::Tokio | RuntimeName::May => bail!("this program was built without {runtime}"),
         RuntimeName::Go => return go::one(row, procs, plan),
     };
     let Measured { ns_per_op, cpu_ns_per_op, bytes_per_task } = measured;

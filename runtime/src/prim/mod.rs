@@ -51,3 +51,14 @@ pub(crate) fn take_ids(count: u64) -> u64 {
     // Relaxed: uniqueness comes from the RMW alone.
     NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed)
 }
+
+/// The next number of a generator that is not zero: xorshift64 (Marsaglia, 2003).
+#[inline]
+pub(crate) fn next_random(state: &std::cell::Cell<u64>) -> u64 {
+    let mut x = state.get();
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    state.set(x);
+    x
+}

@@ -37,6 +37,11 @@ pub(crate) mod thread {
     /// A machine's own stack: room for the scheduler, and for a message when a model fails.
     const STACK_WORDS: usize = 1 << 14;
 
+    /// One order is as good as another: a model tries all schedules.
+    pub(crate) fn random() -> u64 {
+        0
+    }
+
     /// Starts a detached thread of the model, which must end for the model to end.
     pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
         loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f).map(drop)

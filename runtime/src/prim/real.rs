@@ -48,6 +48,14 @@ pub(crate) mod thread {
         NUMBER.try_with(|number| *number).unwrap_or(0)
     }
 
+    /// A random number, from a generator of this plain thread's own.
+    pub(crate) fn random() -> u64 {
+        thread_local! {
+            static STATE: std::cell::Cell<u64> = std::cell::Cell::new((number() + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        }
+        STATE.try_with(crate::prim::next_random).unwrap_or(1)
+    }
+
     /// Starts a detached OS thread.
     pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
         std::thread::Builder::new().name(name).spawn(f).map(drop)

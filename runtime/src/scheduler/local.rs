@@ -10,7 +10,7 @@ use std::panic::Location;
 use crate::prim::deque::{Steal, Worker};
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{FAIR_EVERY, take_ids};
+use crate::prim::{FAIR_EVERY, next_random, take_ids};
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::processor::{Processor, Ready};
@@ -97,6 +97,14 @@ pub(crate) fn running<'a>() -> Option<(&'a Local, &'a Record)> {
     Some((local, record))
 }
 
+/// A random number below `limit`, from the processor's generator or the plain thread's.
+pub(crate) fn random_below(limit: usize) -> usize {
+    match machine() {
+        Some(local) => local.random_below(limit),
+        None => (crate::prim::thread::random() % limit as u64) as usize,
+    }
+}
+
 /// Queues a started task that the caller has just won by a transition of its state word.
 pub(crate) fn make_runnable(task: TaskPtr) {
     // SAFETY: the caller cleared PARKED (rule 2 of the header).
@@ -163,14 +171,9 @@ impl Local {
         self.next_id.replace(self.next_id.get() + 1)
     }
 
-    /// A small random number: xorshift64, seeded by the processor's index.
+    /// A small random number; the generator is seeded by the processor's index.
     pub(crate) fn random_below(&self, limit: usize) -> usize {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        (x % limit as u64) as usize
+        (next_random(&self.random) % limit as u64) as usize
     }
 
     /// Makes a fresh task. Not queued yet.

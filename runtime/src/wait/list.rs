@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomPinned;
+use std::mem::MaybeUninit;
 use std::ptr::null;
 
 use crate::wait::Waiter;
@@ -202,39 +203,45 @@ impl<D> List<D> {
     }
 }
 
-/// The most waiters that are taken out under one holding of a lock.
+/// Wakes that are delivered together.
 const BATCH: usize = 32;
 
-/// Waiters that have been taken out of a primitive and are owed their wake, which they get when this is dropped: after the lock is
-/// released, since waking a sleeping thread is a system call.
+/// Waiters that have been taken out of a primitive and are owed their wake. They get it when this is dropped: after the lock is
+/// released, if this was made before it was taken, since waking a sleeping thread is a system call.
 pub(crate) struct Wakes {
-    waiters: [Waiter; BATCH],
+    waiters: [MaybeUninit<Waiter>; BATCH],
     count: usize,
 }
 
 impl Wakes {
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self { waiters: [Waiter::NONE; BATCH], count: 0 }
+        Self { waiters: [const { MaybeUninit::uninit() }; BATCH], count: 0 }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.count == BATCH
-    }
-
-    /// Takes over the wake that a waiter is owed.
+    /// Takes over the wake that a waiter is owed. A crowd is woken at once.
+    #[inline(always)]
     pub(crate) fn add(&mut self, waiter: Waiter) {
-        self.waiters[self.count] = waiter;
+        if self.count == BATCH {
+            self.deliver();
+        }
+        self.waiters[self.count].write(waiter);
         self.count += 1;
+    }
+
+    fn deliver(&mut self) {
+        for waiter in &self.waiters[..std::mem::take(&mut self.count)] {
+            // SAFETY: the first `count` are written; whoever added this one took it out of its primitive.
+            unsafe { waiter.assume_init().wake() };
+        }
     }
 }
 
 impl Drop for Wakes {
     #[inline(always)]
     fn drop(&mut self) {
-        for waiter in &self.waiters[..self.count] {
-            // SAFETY: whoever added it took it out of its primitive.
-            unsafe { waiter.wake() };
+        if self.count > 0 {
+            self.deliver();
         }
     }
 }

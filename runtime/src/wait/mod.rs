@@ -224,3 +224,15 @@ fn absorb(record: &Record, reason: Reason) {
         }
     }
 }
+
+/// Waits until the deadline has passed; for ever if there is none.
+///
+/// Suspends a task; blocks a plain thread.
+///
+/// # Cancellation
+/// A cancelled task unwinds from here.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn sleep_until(reason: Reason, deadline: Option<Instant>) {
+    while wait_for(reason, deadline, |_| true, || true) != Waited::TimedOut {}
+}

@@ -1,4 +1,4 @@
-//! The rows on tokio. The body of each runs in a task, on a worker, not on the main thread.
+//! The rows of tasks: spawn, join, yield, park, compute.
 
 // An async fn that spawns its own kind cannot be seen to be Send; `impl Future + Send` says it.
 #![expect(clippy::manual_async_fn)]
@@ -8,42 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use tokio::sync::{Barrier, Notify, oneshot};
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::yield_now;
 
-use super::check;
+use super::result;
 use crate::measure::{Clock, Measured, memory};
-use crate::rows::{self, Board, Plan, Row};
-
-pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(procs as usize)
-        .enable_time()
-        .build()
-        .context("building a runtime")?;
-    let plan = *plan;
-    let body = runtime.spawn(async move { body(row, plan).await });
-    runtime.block_on(body)?
-}
-
-async fn body(row: Row, Plan { ops, size }: Plan) -> anyhow::Result<Measured> {
-    match row {
-        Row::Spawn => spawn_all(ops).await,
-        Row::SpawnJoin => spawn_join(ops).await,
-        Row::SpawnChain => spawn_chain(ops).await,
-        Row::Yield | Row::Yield100k => yields(row.yielders(), ops).await,
-        Row::Parked => parked(ops).await,
-        Row::Skynet => skynet_row(ops).await,
-        Row::Fib => fib_row(size, ops).await,
-        Row::Nqueens => nqueens(size, ops).await,
-        Row::Pool => pool(ops).await,
-        Row::Hog => bail!("tokio's workers never come back from an endless loop"),
-    }
-}
+use crate::rows::{self, Board};
+use crate::runtimes::check;
 
 /// Waits by a count, as the other runtimes do: leaked, so that a task costs one count and no reference besides.
-async fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
+pub async fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let left: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(ops)));
     let all_done: &'static Notify = Box::leak(Box::default());
@@ -60,7 +34,7 @@ async fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-async fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
+pub async fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let mut sum = 0;
     for i in 0..ops {
@@ -71,7 +45,7 @@ async fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-async fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
+pub async fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
     fn link(left: u64, done: oneshot::Sender<u64>) -> impl Future<Output = ()> + Send {
         async move {
             if left == 0 {
@@ -92,7 +66,7 @@ async fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
 }
 
 /// All tasks are started and waiting before the clock; it covers their release as well.
-async fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
+pub async fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
     let ready = Arc::new(Barrier::new(tasks as usize + 1));
     let go = Arc::new(Notify::new());
     let handles: Vec<_> = (0..tasks)
@@ -123,7 +97,7 @@ async fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-async fn parked(ops: u64) -> anyhow::Result<Measured> {
+pub async fn parked(ops: u64) -> anyhow::Result<Measured> {
     let before = memory()?;
     let clock = Clock::start();
     let started = Arc::new(AtomicU64::new(0));
@@ -160,11 +134,11 @@ async fn parked(ops: u64) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-async fn skynet_row(leaves: u64) -> anyhow::Result<Measured> {
+pub async fn skynet_row(leaves: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let sum = tokio::spawn(skynet(0, leaves)).await?;
     let measured = clock.stop(leaves);
-    check("the sum of the leaves", sum, rows::skynet_sum(leaves))?;
+    check("the sum of the leaves", sum, rows::sum_below(leaves))?;
     Ok(measured)
 }
 
@@ -184,12 +158,7 @@ fn skynet(first: u64, leaves: u64) -> impl Future<Output = u64> + Send {
     }
 }
 
-/// The panic of a task of the row is the row's own.
-async fn result<T>(handle: JoinHandle<T>) -> T {
-    handle.await.unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
-}
-
-async fn fib_row(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+pub async fn fib_row(n: u64, tasks: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let found = tokio::spawn(fib(n)).await?;
     let measured = clock.stop(tasks);
@@ -210,7 +179,7 @@ fn fib(n: u64) -> impl Future<Output = u64> + Send {
     }
 }
 
-async fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+pub async fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let solutions = queens(Board::new(n)).await;
     let measured = clock.stop(tasks);
@@ -234,7 +203,7 @@ fn queens(board: Board) -> impl Future<Output = u64> + Send {
 
 /// On async-channel: tokio's own has one receiver, and 16 workers that share it behind its mutex take
 /// turns on one thread.
-async fn pool(ops: u64) -> anyhow::Result<Measured> {
+pub async fn pool(ops: u64) -> anyhow::Result<Measured> {
     let wanted = rows::job_sum(ops);
     let clock = Clock::start();
     let (jobs, queue) = async_channel::bounded(rows::POOL_QUEUE);

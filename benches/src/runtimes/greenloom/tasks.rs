@@ -1,40 +1,18 @@
-//! The rows on greenloom.
+//! The rows of tasks: spawn, join, yield, park, compute.
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use greenloom::task::{self, Placement};
-use greenloom::{JoinHandle, Runtime, Task, current, park, spawn, yield_now};
+use greenloom::{Runtime, Task, current, park, spawn, yield_now};
 
-use super::check;
+use super::join;
 use crate::measure::{Clock, Measured, memory};
-use crate::rows::{self, Board, Plan, Row};
-
-pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
-    let runtime = Runtime::builder().processors(procs as usize).build().context("building a runtime")?;
-    let Plan { ops, size } = *plan;
-    match row {
-        Row::Spawn => runtime.run(move || spawn_all(ops)),
-        Row::SpawnJoin => runtime.run(move || spawn_join(ops)),
-        Row::SpawnChain => runtime.run(move || spawn_chain(ops)),
-        Row::Yield | Row::Yield100k => runtime.run(move || yields(row.yielders(), ops)),
-        Row::Parked => runtime.run(move || parked(ops)),
-        Row::Skynet => runtime.run(move || skynet_row(ops)),
-        Row::Fib => runtime.run(move || fib_row(size, ops)),
-        Row::Nqueens => runtime.run(move || nqueens(size, ops)),
-        Row::Pool => runtime.run(move || pool(ops)),
-        Row::Hog => hog(&runtime, ops, procs),
-    }
-}
-
-fn join<T>(handle: JoinHandle<T>) -> T {
-    handle.join().unwrap_or_else(|error| panic!("a task of the row failed: {error}"))
-}
+use crate::rows::{self, Board};
+use crate::runtimes::check;
 
 /// Counts tasks down to the last, which wakes the one that waits: Go's WaitGroup.
 struct Group {
@@ -65,7 +43,7 @@ impl Group {
     }
 }
 
-fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
+pub fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let group = Group::leak(ops);
     for _ in 0..ops {
@@ -76,7 +54,7 @@ fn spawn_all(ops: u64) -> anyhow::Result<Measured> {
     Ok(clock.stop(ops))
 }
 
-fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
+pub fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let mut sum = 0;
     for i in 0..ops {
@@ -87,7 +65,7 @@ fn spawn_join(ops: u64) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
+pub fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
     fn link(left: u64, group: &'static Group) {
         if left == 0 {
             group.done();
@@ -103,7 +81,7 @@ fn spawn_chain(ops: u64) -> anyhow::Result<Measured> {
 }
 
 /// All tasks are started and parked before the clock; it covers their release as well.
-fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
+pub fn yields(tasks: u64, ops: u64) -> anyhow::Result<Measured> {
     let ready = Group::leak(tasks);
     let go = Arc::new(AtomicBool::new(false));
     let handles: Vec<_> = (0..tasks)
@@ -139,7 +117,7 @@ fn park_until(flag: &AtomicBool) {
     }
 }
 
-fn parked(ops: u64) -> anyhow::Result<Measured> {
+pub fn parked(ops: u64) -> anyhow::Result<Measured> {
     let before = memory()?;
     let clock = Clock::start();
     let started = Group::leak(ops);
@@ -171,11 +149,11 @@ fn parked(ops: u64) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-fn skynet_row(leaves: u64) -> anyhow::Result<Measured> {
+pub fn skynet_row(leaves: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let sum = join(spawn(move || skynet(0, leaves)));
     let measured = clock.stop(leaves);
-    check("the sum of the leaves", sum, rows::skynet_sum(leaves))?;
+    check("the sum of the leaves", sum, rows::sum_below(leaves))?;
     Ok(measured)
 }
 
@@ -189,7 +167,7 @@ fn skynet(first: u64, leaves: u64) -> u64 {
     children.into_iter().map(join).sum()
 }
 
-fn fib_row(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+pub fn fib_row(n: u64, tasks: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let result = join(spawn(move || fib(n)));
     let measured = clock.stop(tasks);
@@ -206,7 +184,7 @@ fn fib(n: u64) -> u64 {
     join(first) + second
 }
 
-fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
+pub fn nqueens(n: u64, tasks: u64) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let solutions = queens(Board::new(n));
     let measured = clock.stop(tasks);
@@ -222,104 +200,6 @@ fn queens(board: Board) -> u64 {
     tasks.into_iter().map(join).sum()
 }
 
-/// The crate has no channel yet: a bounded queue behind a std lock, never held across a suspension.
-#[derive(Default)]
-struct JobQueue {
-    state: Mutex<JobQueueState>,
-}
-
-#[derive(Default)]
-struct JobQueueState {
-    jobs: VecDeque<u64>,
-    idle_workers: Vec<Task>,
-    waiting_producer: Option<Task>,
-    closed: bool,
-}
-
-impl JobQueue {
-    fn with<T>(&self, f: impl FnOnce(&mut JobQueueState) -> T) -> T {
-        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn push(&self, job: u64) {
-        loop {
-            let pushed = self.with(|state| {
-                if state.jobs.len() < rows::POOL_QUEUE {
-                    state.jobs.push_back(job);
-                    return Some(state.idle_workers.pop());
-                }
-                state.waiting_producer = Some(current());
-                None
-            });
-            match pushed {
-                Some(idle_worker) => return idle_worker.iter().for_each(Task::unpark),
-                None => park(),
-            }
-        }
-    }
-
-    fn close(&self) {
-        let idle_workers = self.with(|state| {
-            state.closed = true;
-            std::mem::take(&mut state.idle_workers)
-        });
-        idle_workers.iter().for_each(Task::unpark);
-    }
-
-    /// The next job; `None` when there will be no more.
-    fn pop(&self) -> Option<u64> {
-        loop {
-            let popped = self.with(|state| {
-                if let Some(job) = state.jobs.pop_front() {
-                    return Some((Some(job), state.waiting_producer.take()));
-                }
-                if state.closed {
-                    return Some((None, None));
-                }
-                // Once each: a second entry would swallow a wake that another worker needs.
-                let this = current();
-                if state.idle_workers.iter().all(|task| task.id() != this.id()) {
-                    state.idle_workers.push(this);
-                }
-                None
-            });
-            match popped {
-                Some((job, producer)) => {
-                    producer.iter().for_each(Task::unpark);
-                    return job;
-                }
-                None => park(),
-            }
-        }
-    }
-}
-
-fn pool(ops: u64) -> anyhow::Result<Measured> {
-    let wanted = rows::job_sum(ops);
-    let clock = Clock::start();
-    let queue = Arc::new(JobQueue::default());
-    let workers = (0..rows::POOL_WORKERS)
-        .map(|_| {
-            let queue = Arc::clone(&queue);
-            task::Builder::new().placement(Placement::Spread).spawn(move || {
-                let mut sum = 0u64;
-                while let Some(id) = queue.pop() {
-                    sum = sum.wrapping_add(rows::job(id));
-                }
-                sum
-            })
-        })
-        .collect::<std::io::Result<Vec<_>>>()?;
-    for id in 0..ops {
-        queue.push(id);
-    }
-    queue.close();
-    let sum = workers.into_iter().map(join).fold(0, u64::wrapping_add);
-    let measured = clock.stop(ops);
-    check("the sum of all jobs", sum, wanted)?;
-    Ok(measured)
-}
-
 const TICK: Duration = Duration::from_millis(1);
 /// What a ticker may take to start and to tick before the row gives it up.
 const HOG_LIMIT: Duration = Duration::from_secs(60);
@@ -331,7 +211,7 @@ const HOG_LIMIT: Duration = Duration::from_secs(60);
 /// end. What the monitor can do is to give tasks that have not started to a spare processor. So the
 /// loops start first, and the ticker is spawned beside them, from outside. There are no timers yet
 /// either: the ticker parks and a plain thread wakes it.
-fn hog(runtime: &Runtime, ops: u64, procs: u32) -> anyhow::Result<Measured> {
+pub fn hog(runtime: &Runtime, ops: u64, procs: u32) -> anyhow::Result<Measured> {
     let hogs = rows::HOGS_PER_PROCESSOR * u64::from(procs);
     let stop = Arc::new(AtomicBool::new(false));
     let running = Arc::new(AtomicU64::new(0));

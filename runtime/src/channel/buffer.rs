@@ -1,0 +1,332 @@
+//! Where the messages of a channel lie between send and receive. All of it is used under the channel's lock.
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+/// First in, first out.
+pub(super) enum Buffer<T> {
+    /// Of a channel with a capacity: one allocation, made with the channel.
+    Ring(Ring<T>),
+    /// Of a channel without: blocks, linked as they are needed.
+    Blocks(Blocks<T>),
+}
+
+impl<T> Buffer<T> {
+    /// Room for `capacity` messages; without limit for `None`.
+    ///
+    /// # Panics
+    /// If there is no memory for so many.
+    pub(super) fn new(capacity: Option<usize>) -> Self {
+        match capacity {
+            Some(places) => Buffer::Ring(Ring::new(places)),
+            None => Buffer::Blocks(Blocks::new()),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Buffer::Ring(ring) => ring.len,
+            Buffer::Blocks(blocks) => blocks.len,
+        }
+    }
+
+    /// Whether the next push needs a [block](Spare) first.
+    #[inline(always)]
+    pub(super) fn needs_block(&self) -> bool {
+        match self {
+            Buffer::Ring(_) => false,
+            Buffer::Blocks(blocks) => blocks.needs_block(),
+        }
+    }
+
+    /// Takes a block for pushes to come.
+    pub(super) fn supply(&mut self, spare: Spare<T>) {
+        if let Buffer::Blocks(blocks) = self {
+            blocks.supply(spare);
+        }
+    }
+
+    /// Adds the message that lies at `from`.
+    ///
+    /// # Safety
+    /// There is room: a place of the ring, or no need of a block. The message is moved out of `from`.
+    #[inline(always)]
+    pub(super) unsafe fn push(&mut self, from: *const T) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Buffer::Ring(ring) => ring.push(from),
+                Buffer::Blocks(blocks) => blocks.push(from),
+            }
+        }
+    }
+
+    /// Moves the oldest message to `to`.
+    ///
+    /// # Safety
+    /// There is one, and `to` is room for it.
+    #[inline(always)]
+    pub(super) unsafe fn pop(&mut self, to: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Buffer::Ring(ring) => ring.pop(to),
+                Buffer::Blocks(blocks) => blocks.pop(to),
+            }
+        }
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    /// If a message's destructor panics, those after it are leaked, as in crossbeam's channels: a second panic would abort.
+    fn drop(&mut self) {
+        while self.len() > 0 {
+            let mut message = MaybeUninit::uninit();
+            // SAFETY: there is a message; it is moved out and dropped once.
+            unsafe {
+                self.pop(message.as_mut_ptr());
+                message.assume_init_drop();
+            }
+        }
+    }
+}
+
+pub(super) struct Ring<T> {
+    places: Box<[MaybeUninit<T>]>,
+    /// The place of the oldest message.
+    head: usize,
+    len: usize,
+}
+
+impl<T> Ring<T> {
+    fn new(places: usize) -> Self {
+        let mut room: Vec<MaybeUninit<T>> = Vec::new();
+        if room.try_reserve_exact(places).is_err() {
+            panic!("bounded channel capacity is too large: no memory for {places} messages of {} bytes", size_of::<T>());
+        }
+        // SAFETY: there is room for so many, and they need no initialisation.
+        unsafe { room.set_len(places) };
+        Self { places: room.into_boxed_slice(), head: 0, len: 0 }
+    }
+
+    unsafe fn push(&mut self, from: *const T) {
+        // Not `head + len`: of messages without a size there may be as many as can be counted.
+        let behind = self.places.len() - self.head;
+        let place = if self.len < behind { self.head + self.len } else { self.len - behind };
+        // SAFETY: the caller's: there is a free place, and this is the first; a place is as large as a message.
+        unsafe { self.places.get_unchecked_mut(place).as_mut_ptr().copy_from_nonoverlapping(from, 1) };
+        self.len += 1;
+    }
+
+    unsafe fn pop(&mut self, to: *mut T) {
+        // SAFETY: the caller's: the oldest message is at `head`.
+        unsafe { to.copy_from_nonoverlapping(self.places.get_unchecked(self.head).as_ptr(), 1) };
+        self.head += 1;
+        if self.head == self.places.len() {
+            self.head = 0;
+        }
+        self.len -= 1;
+    }
+}
+
+/// Messages in a block.
+const BLOCK: usize = 31;
+
+struct Block<T> {
+    next: Option<NonNull<Block<T>>>,
+    places: [MaybeUninit<T>; BLOCK],
+}
+
+/// A block that is not in use. Made outside the channel's lock: nobody waits for the allocator.
+pub(super) struct Spare<T>(Box<MaybeUninit<Block<T>>>);
+
+impl<T> Spare<T> {
+    pub(super) fn new() -> Self {
+        Self(Box::new_uninit())
+    }
+
+    fn into_block(mut self) -> NonNull<Block<T>> {
+        // SAFETY: the room is the block's; its places need no initialisation.
+        unsafe {
+            (&raw mut (*self.0.as_mut_ptr()).next).write(None);
+            NonNull::new_unchecked(Box::into_raw(self.0).cast())
+        }
+    }
+
+    /// # Safety
+    /// The block came from [`into_block`](Self::into_block), and nobody uses it any more.
+    unsafe fn from_block(block: NonNull<Block<T>>) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Box::from_raw(block.as_ptr().cast()) })
+    }
+}
+
+pub(super) struct Blocks<T> {
+    /// The block of the oldest message, and its place there.
+    head: Option<NonNull<Block<T>>>,
+    first: usize,
+    /// The newest block, and its first free place.
+    tail: Option<NonNull<Block<T>>>,
+    free: usize,
+    len: usize,
+    /// The last block that ran empty: in a channel that is drained now and then nothing is allocated again.
+    spare: Option<Spare<T>>,
+}
+
+impl<T> Blocks<T> {
+    fn new() -> Self {
+        Self { head: None, first: 0, tail: None, free: BLOCK, len: 0, spare: None }
+    }
+
+    #[inline(always)]
+    fn needs_block(&self) -> bool {
+        self.free == BLOCK && self.spare.is_none()
+    }
+
+    fn supply(&mut self, spare: Spare<T>) {
+        self.spare.get_or_insert(spare);
+    }
+
+    #[inline]
+    unsafe fn push(&mut self, from: *const T) {
+        if self.free == BLOCK {
+            self.add_block();
+        }
+        if let Some(tail) = self.tail {
+            // SAFETY: the tail is ours, and `free` is a place in it that holds no message.
+            unsafe { (&raw mut (*tail.as_ptr()).places[self.free]).cast::<T>().copy_from_nonoverlapping(from, 1) };
+        }
+        self.free += 1;
+        self.len += 1;
+    }
+
+    fn add_block(&mut self) {
+        let spare = self.spare.take().expect("the caller has supplied one");
+        let block = spare.into_block();
+        match self.tail.replace(block) {
+            // SAFETY: the old tail is ours.
+            Some(tail) => unsafe { (*tail.as_ptr()).next = Some(block) },
+            None => {
+                self.head = Some(block);
+                self.first = 0;
+            }
+        }
+        self.free = 0;
+    }
+
+    #[inline]
+    unsafe fn pop(&mut self, to: *mut T) {
+        let Some(head) = self.head else { unreachable!("the caller knows of a message") };
+        // SAFETY: the caller's: the oldest message is at `first` of the head.
+        unsafe { to.copy_from_nonoverlapping((&raw const (*head.as_ptr()).places[self.first]).cast::<T>(), 1) };
+        self.first += 1;
+        self.len -= 1;
+        if self.first == BLOCK {
+            self.drop_head(head);
+        } else if self.len == 0 {
+            // Empty, in the middle of the last block: begin that anew.
+            self.first = 0;
+            self.free = 0;
+        }
+    }
+
+    /// The head has run empty.
+    fn drop_head(&mut self, head: NonNull<Block<T>>) {
+        // SAFETY: the head is ours; its messages have been moved out.
+        unsafe {
+            self.head = (*head.as_ptr()).next;
+            self.spare = Some(Spare::from_block(head));
+        }
+        self.first = 0;
+        if self.head.is_none() {
+            self.tail = None;
+            self.free = BLOCK;
+        }
+    }
+}
+
+impl<T> Drop for Blocks<T> {
+    fn drop(&mut self) {
+        // The messages are gone (see `Buffer`); a block may be left.
+        while let Some(head) = self.head {
+            self.drop_head(head);
+        }
+    }
+}
+
+// SAFETY: a buffer owns its messages, and nothing in it is tied to a thread.
+unsafe impl<T: Send> Send for Blocks<T> {}
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    fn push<T>(buffer: &mut Buffer<T>, message: T) {
+        if buffer.needs_block() {
+            buffer.supply(Spare::new());
+        }
+        let message = MaybeUninit::new(message);
+        // SAFETY: there is room.
+        unsafe { buffer.push(message.as_ptr()) };
+    }
+
+    fn pop<T>(buffer: &mut Buffer<T>) -> T {
+        let mut message = MaybeUninit::uninit();
+        assert!(buffer.len() > 0);
+        // SAFETY: there is a message.
+        unsafe {
+            buffer.pop(message.as_mut_ptr());
+            message.assume_init()
+        }
+    }
+
+    #[test]
+    fn messages_come_out_as_they_went_in_and_the_rest_is_dropped() {
+        for capacity in [Some(200), None] {
+            let count = Rc::new(());
+            let mut buffer = Buffer::new(capacity);
+            let (mut put, mut taken) = (0, 0);
+            for round in 0..1_000_usize {
+                for _ in 0..(round * 7) % 41 {
+                    if buffer.len() < 200 {
+                        push(&mut buffer, (put, count.clone()));
+                        put += 1;
+                    }
+                }
+                for _ in 0..(round * 5) % 43 {
+                    if buffer.len() > 0 {
+                        assert_eq!(pop(&mut buffer).0, taken);
+                        taken += 1;
+                    }
+                }
+                assert_eq!(buffer.len(), put - taken);
+                assert_eq!(Rc::strong_count(&count), 1 + put - taken);
+            }
+            assert!(put > 10_000 && buffer.len() > 0);
+            drop(buffer);
+            assert_eq!(Rc::strong_count(&count), 1);
+        }
+    }
+
+    #[test]
+    fn a_channel_that_is_drained_now_and_then_needs_one_block() {
+        let mut buffer = Buffer::new(None);
+        let mut blocks = 0;
+        for round in 0..1_000 {
+            for message in 0..=round % BLOCK {
+                if buffer.needs_block() {
+                    buffer.supply(Spare::new());
+                    blocks += 1;
+                }
+                // SAFETY: there is room.
+                unsafe { buffer.push(&message) };
+            }
+            while buffer.len() > 0 {
+                pop(&mut buffer);
+            }
+        }
+        assert_eq!(blocks, 1);
+    }
+}

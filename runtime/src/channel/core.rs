@@ -1,0 +1,596 @@
+//! The protocol of a channel: Go's, one lock and two queues of waiters, widened by what crossbeam's `Select` needs.
+//!
+//! # The problem
+//!
+//! Senders and receivers meet, directly or by way of a buffer, first come, first served. Some of them are arms of a select, which
+//! waits in several channels and must be served by one. And a select learns its message, or the place for it, only after it has
+//! been chosen (`SelectedOperation::send(&s, message)`), while its partner may wait already.
+//!
+//! # The protocol
+//!
+//! 1. All that decides is under the channel's lock. Receivers wait only while every message in the buffer is promised to somebody,
+//!    senders only while every place is.
+//! 2. Whoever finds a waiter on the other side takes it out and [wins](Arm::win) it: a plain waiter at once, an arm if it is the first
+//!    of its select to be won. It then serves it, notes the [`Outcome`], and owes it a wake.
+//! 3. Most waiters say where their message lies, or where it is to go: their *cell*. Serving them moves it. So a value goes straight
+//!    from one frame into another, or into the buffer when a sender waited for room.
+//! 4. An arm without a cell is served by a promise, of a message in the buffer or of a place there, which the select
+//!    [keeps](Channel::complete_receive) or [releases](Channel::release_receive) later. A channel without capacity has a buffer for
+//!    this alone: it holds messages that have been received, by selects which have not fetched them yet.
+//! 5. In such a channel there is no place to promise to a sender. One that is won without its message *meets* a receiver: that one waits
+//!    for it in a queue of its own, beyond the reach of cancellation (and a receiving select, which has no cell either, comes there
+//!    later, or finds the message in the buffer). For each meeting there is one on either side; who serves whom does not matter.
+//! 6. Whoever only wants to know that something is ready (`Select::ready`) is in the queue of watchers of its side, and woken whenever
+//!    that may have become so.
+
+use std::cell::Cell;
+use std::ptr::null;
+
+use crate::channel::buffer::{Buffer, Spare};
+use crate::prim::Lock;
+use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::wait::Waiter;
+use crate::wait::list::{List, Node, Wakes};
+
+/// A waiter in a channel.
+pub(super) type Waiting = Node<Arm>;
+
+/// Who waits: a plain operation, or an arm of a select.
+pub(super) struct Arm {
+    /// Null for a plain operation. Alive as long as the node is in a queue.
+    select: *const Claim,
+    /// Which arm of the select this is.
+    index: usize,
+    /// Where the message lies, or where it is to go. Null where that is not known yet.
+    cell: *mut (),
+    outcome: Cell<Outcome>,
+}
+
+/// What has become of a waiter, or what a select was promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing yet.
+    Waiting,
+    /// The message has been moved out of its cell, or into it.
+    Done,
+    /// A message in the buffer is promised.
+    Item,
+    /// A place in the buffer is promised.
+    Room,
+    /// It meets a partner.
+    Meets,
+    /// The partner that it was to meet did not come.
+    Missed,
+    /// The other side is gone.
+    Closed,
+}
+
+impl Arm {
+    pub(super) fn plain<T>(cell: *mut T) -> Self {
+        Self::of_select(null(), 0, cell.cast())
+    }
+
+    pub(super) fn of_select(select: *const Claim, index: usize, cell: *mut ()) -> Self {
+        Self { select, index, cell, outcome: Cell::new(Outcome::Waiting) }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome.get()
+    }
+
+    pub(super) fn set_outcome(&self, outcome: Outcome) {
+        self.outcome.set(outcome);
+    }
+
+    /// Takes the right to serve the waiter. Under the lock of the channel where it waits.
+    #[inline(always)]
+    fn win(&self) -> bool {
+        // SAFETY: the node was in a queue until now, and the lock is held: its select is alive.
+        match unsafe { self.select.as_ref() } {
+            None => true,
+            Some(claim) => claim.win(self.index),
+        }
+    }
+
+    /// Whether it could be won, by somebody other than the select `myself`.
+    fn is_free(&self, myself: *const Claim) -> bool {
+        // SAFETY: as above.
+        self.select.is_null() || (!std::ptr::eq(self.select, myself) && unsafe { &*self.select }.is_waiting())
+    }
+
+    #[inline(always)]
+    pub(super) fn cell<T>(&self) -> *mut T {
+        self.cell.cast()
+    }
+}
+
+/// Which arm of a select was won: one word, decided once in each wait.
+///
+/// | value | means |
+/// |---|---|
+/// | 0 | it waits |
+/// | 1 | it does not, or has given up: nobody wins it |
+/// | i + 2 | arm i was won, by a partner that owes it a wake |
+pub(super) struct Claim(AtomicUsize);
+
+const WAITING: usize = 0;
+const ABORTED: usize = 1;
+
+impl Claim {
+    pub(super) fn new() -> Self {
+        Self(AtomicUsize::new(ABORTED))
+    }
+
+    /// The select begins to wait; it is in no queue.
+    pub(super) fn open(&self) {
+        // Relaxed: published by the lock of each channel where it is queued afterwards.
+        self.0.store(WAITING, Ordering::Relaxed);
+    }
+
+    fn decide(&self, word: usize) -> bool {
+        // AcqRel: the winner sees what the select did before it waited; the select, which learns here or in `won` that it was won,
+        // sees what the winner did before that.
+        self.0.compare_exchange(WAITING, word, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn win(&self, arm: usize) -> bool {
+        self.decide(arm + 2)
+    }
+
+    /// The select gives up; false if it was won.
+    pub(super) fn abort(&self) -> bool {
+        self.decide(ABORTED)
+    }
+
+    /// For decisions that are made again if this is wrong.
+    fn is_waiting(&self) -> bool {
+        // Relaxed: see above.
+        self.0.load(Ordering::Relaxed) == WAITING
+    }
+
+    /// The arm that was won. By the select itself.
+    pub(super) fn won(&self) -> Option<usize> {
+        // Acquire: pairs with `decide`.
+        self.0.load(Ordering::Acquire).checked_sub(2)
+    }
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Done,
+    /// A sender was won that is still to bring its message.
+    Meets,
+    Closed,
+    /// It would block.
+    Blocked,
+    /// It needs a block first; nothing has changed.
+    NeedsBlock,
+}
+
+pub(super) struct Core<T> {
+    pub(super) buffer: Buffer<T>,
+    /// Messages in the buffer that belong to selects.
+    pub(super) promised_items: usize,
+    /// Places in the buffer that belong to selects.
+    pub(super) promised_room: usize,
+    pub(super) senders: List<Arm>,
+    pub(super) receivers: List<Arm>,
+    pub(super) send_watchers: List<Arm>,
+    pub(super) receive_watchers: List<Arm>,
+    pub(super) meeting: Meeting,
+    /// Both sides have handles.
+    pub(super) connected: bool,
+}
+
+/// Rule 5: receivers and selected senders that belong to each other, as far as only one of the two has come.
+pub(super) struct Meeting {
+    pub(super) receivers: List<Arm>,
+    /// Promised messages in the buffer of senders that came first.
+    pub(super) items: usize,
+    /// Senders that will not come, though a selected receiver will.
+    pub(super) missed_senders: usize,
+    /// Selected receivers that will not come, though their sender will.
+    pub(super) missed_receivers: usize,
+}
+
+pub(super) struct Channel<T> {
+    pub(super) core: Lock<Core<T>>,
+    /// `usize::MAX` for a channel without a limit.
+    pub(super) capacity: usize,
+    sender_handles: AtomicUsize,
+    receiver_handles: AtomicUsize,
+}
+
+// SAFETY: all is under the lock, and messages are sent from thread to thread, never shared.
+unsafe impl<T: Send> Send for Channel<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Channel<T> {}
+
+/// Takes out and wins the first waiter that can be won. Under the lock, under which the result is used.
+#[inline(always)]
+pub(super) fn win_first<'a>(queue: &List<Arm>) -> Option<&'a Waiting> {
+    // SAFETY: the queues are reached through the lock alone (rules of `wait::list`).
+    while let Some(node) = unsafe { queue.pop_front() } {
+        if node.data().win() {
+            return Some(node);
+        }
+    }
+    None
+}
+
+/// Whether somebody could be won by another than the select `myself`. Under the lock.
+pub(super) fn has_free(queue: &List<Arm>, myself: *const Claim) -> bool {
+    // SAFETY: as above.
+    unsafe { queue.iter() }.any(|node| node.data().is_free(myself))
+}
+
+#[inline(always)]
+pub(super) fn finish(node: &Waiting, outcome: Outcome, wakes: &mut Wakes) {
+    node.data().set_outcome(outcome);
+    wakes.add(node.waiter());
+}
+
+/// Wakes all who can be won. Under the lock.
+#[inline(always)]
+pub(super) fn finish_all(queue: &List<Arm>, outcome: Outcome, wakes: &mut Wakes) {
+    while let Some(node) = win_first(queue) {
+        finish(node, outcome, wakes);
+    }
+}
+
+impl<T> Core<T> {
+    pub(super) fn has_item(&self) -> bool {
+        self.buffer.len() > self.promised_items
+    }
+
+    pub(super) fn has_room(&self, capacity: usize) -> bool {
+        self.buffer.len() + self.promised_room < capacity
+    }
+
+    /// Sends the message at `from`, if that does not block.
+    ///
+    /// # Safety
+    /// A message is at `from`; it is moved out if the answer is done.
+    #[inline(always)]
+    pub(super) unsafe fn offer(&mut self, from: *const T, capacity: usize, wakes: &mut Wakes) -> Attempt {
+        if !self.connected {
+            return Attempt::Closed;
+        }
+        if capacity > 0 {
+            if self.buffer.needs_block() {
+                return Attempt::NeedsBlock;
+            }
+            if !self.has_room(capacity) {
+                return Attempt::Blocked;
+            }
+        }
+        // SAFETY: under the lock (rules of `wait::list`).
+        while let Some(receiver) = unsafe { self.receivers.front() } {
+            if self.lacks_block_for(receiver) {
+                return Attempt::NeedsBlock;
+            }
+            // SAFETY: under the lock; it is in this queue.
+            unsafe { self.receivers.remove(receiver) };
+            if receiver.data().win() {
+                // SAFETY: the caller's; a promised message has room, see above.
+                unsafe { self.serve_receiver(receiver, from, wakes) };
+                return Attempt::Done;
+            }
+        }
+        if capacity == 0 {
+            return Attempt::Blocked;
+        }
+        // SAFETY: there is room.
+        unsafe { self.buffer.push(from) };
+        self.note_item(wakes);
+        Attempt::Done
+    }
+
+    /// Whether serving this receiver, which has no cell, needs a block that is not there.
+    pub(super) fn lacks_block_for(&self, receiver: &Waiting) -> bool {
+        receiver.data().cell.is_null() && self.buffer.needs_block()
+    }
+
+    /// Gives the message at `from` to a receiver that was won.
+    ///
+    /// # Safety
+    /// A message is at `from`, which is moved out; the buffer has room for it.
+    #[inline(always)]
+    pub(super) unsafe fn serve_receiver(&mut self, receiver: &Waiting, from: *const T, wakes: &mut Wakes) {
+        let cell = receiver.data().cell::<T>();
+        if cell.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { self.buffer.push(from) };
+            self.promised_items += 1;
+            finish(receiver, Outcome::Item, wakes);
+        } else {
+            // SAFETY: rule 3.
+            unsafe { cell.copy_from_nonoverlapping(from, 1) };
+            finish(receiver, Outcome::Done, wakes);
+        }
+    }
+
+    /// Receives a message into `to`, if that does not block.
+    ///
+    /// # Safety
+    /// `to` is room for a message, which is there if the answer is done.
+    #[inline(always)]
+    pub(super) unsafe fn take(&mut self, to: *mut T, capacity: usize, wakes: &mut Wakes) -> Attempt {
+        if self.has_item() {
+            // SAFETY: there is a message.
+            unsafe { self.buffer.pop(to) };
+            self.refill(capacity, wakes);
+            return Attempt::Done;
+        }
+        if capacity == 0
+            && let Some(sender) = win_first(&self.senders)
+        {
+            let cell = sender.data().cell::<T>();
+            if cell.is_null() {
+                finish(sender, Outcome::Meets, wakes);
+                return Attempt::Meets;
+            }
+            // SAFETY: rule 3.
+            unsafe { to.copy_from_nonoverlapping(cell, 1) };
+            finish(sender, Outcome::Done, wakes);
+            return Attempt::Done;
+        }
+        if self.connected { Attempt::Blocked } else { Attempt::Closed }
+    }
+
+    /// A place in the buffer has become free: serves the sender that waits for one.
+    #[inline(always)]
+    fn refill(&mut self, capacity: usize, wakes: &mut Wakes) {
+        if capacity == 0 {
+            return;
+        }
+        let Some(sender) = win_first(&self.senders) else {
+            return finish_all(&self.send_watchers, Outcome::Waiting, wakes);
+        };
+        let cell = sender.data().cell::<T>();
+        if cell.is_null() {
+            self.promised_room += 1;
+            finish(sender, Outcome::Room, wakes);
+        } else {
+            // SAFETY: there is room, and rule 3.
+            unsafe { self.buffer.push(cell) };
+            finish(sender, Outcome::Done, wakes);
+        }
+    }
+
+    /// There is a message that is not promised and that no receiver waited for.
+    #[inline(always)]
+    pub(super) fn note_item(&mut self, wakes: &mut Wakes) {
+        finish_all(&self.receive_watchers, Outcome::Waiting, wakes);
+    }
+
+    /// Promises have been kept or released: serves whoever waited because of them, in either queue.
+    pub(super) fn settle(&mut self, capacity: usize, wakes: &mut Wakes) {
+        loop {
+            if self.has_item() {
+                let Some(receiver) = win_first(&self.receivers) else { break };
+                let cell = receiver.data().cell::<T>();
+                if cell.is_null() {
+                    self.promised_items += 1;
+                    finish(receiver, Outcome::Item, wakes);
+                } else {
+                    // SAFETY: there is a message, and rule 3.
+                    unsafe { self.buffer.pop(cell) };
+                    finish(receiver, Outcome::Done, wakes);
+                }
+            } else if self.has_room(capacity) && !self.senders.is_empty() {
+                self.refill(capacity, wakes);
+            } else {
+                break;
+            }
+        }
+        if self.has_item() {
+            self.note_item(wakes);
+        }
+        if self.has_room(capacity) {
+            finish_all(&self.send_watchers, Outcome::Waiting, wakes);
+        }
+    }
+}
+
+impl<T> Channel<T> {
+    pub(super) fn new(capacity: Option<usize>) -> Self {
+        let buffer = Buffer::new(capacity.filter(|&places| places > 0));
+        Self {
+            core: Lock::new(Core {
+                buffer,
+                promised_items: 0,
+                promised_room: 0,
+                senders: List::new(),
+                receivers: List::new(),
+                send_watchers: List::new(),
+                receive_watchers: List::new(),
+                meeting: Meeting { receivers: List::new(), items: 0, missed_senders: 0, missed_receivers: 0 },
+                connected: true,
+            }),
+            capacity: capacity.unwrap_or(usize::MAX),
+            sender_handles: AtomicUsize::new(1),
+            receiver_handles: AtomicUsize::new(1),
+        }
+    }
+
+    pub(super) fn capacity(&self) -> Option<usize> {
+        (self.capacity != usize::MAX).then_some(self.capacity)
+    }
+
+    /// Messages that anyone may receive.
+    pub(super) fn len(&self) -> usize {
+        if self.capacity == 0 {
+            return 0;
+        }
+        let core = self.core.lock();
+        core.buffer.len() - core.promised_items
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.capacity == 0 || !self.core.lock().has_room(self.capacity)
+    }
+
+    pub(super) fn supply_block(&self) {
+        let spare = Spare::new();
+        self.core.lock().buffer.supply(spare);
+    }
+
+    /// Sends the message at `from`, if that does not block.
+    ///
+    /// # Safety
+    /// A message is at `from`; it is moved out if the answer is done.
+    #[inline(always)]
+    pub(super) unsafe fn try_send(&self, from: *const T) -> Attempt {
+        loop {
+            let mut wakes = Wakes::new();
+            // SAFETY: the caller's promise.
+            match unsafe { self.core.lock().offer(from, self.capacity, &mut wakes) } {
+                Attempt::NeedsBlock => self.supply_block(),
+                attempt => return attempt,
+            }
+        }
+    }
+
+    /// Receives a message into `to`, if that does not block.
+    ///
+    /// # Safety
+    /// `to` is room for a message, which is there if the answer is done.
+    #[inline(always)]
+    pub(super) unsafe fn try_receive(&self, to: *mut T) -> Attempt {
+        let mut wakes = Wakes::new();
+        // SAFETY: the caller's promise.
+        unsafe { self.core.lock().take(to, self.capacity, &mut wakes) }
+    }
+
+    /// Sends the message in the node's cell, or queues the node; whether it is queued.
+    ///
+    /// # Safety
+    /// The node is in no queue, is a plain one with a cell of `T`, and stays where it is as long as it is in one.
+    #[inline(never)]
+    pub(super) unsafe fn send_or_wait(&self, node: &Waiting, waiter: Waiter) -> bool {
+        loop {
+            let mut wakes = Wakes::new();
+            let mut core = self.core.lock();
+            // SAFETY: the caller's promise.
+            match unsafe { core.offer(node.data().cell::<T>(), self.capacity, &mut wakes) } {
+                Attempt::Done => node.data().set_outcome(Outcome::Done),
+                Attempt::Closed => node.data().set_outcome(Outcome::Closed),
+                Attempt::NeedsBlock => {
+                    drop(core);
+                    self.supply_block();
+                    continue;
+                }
+                Attempt::Blocked | Attempt::Meets => {
+                    node.data().set_outcome(Outcome::Waiting);
+                    // SAFETY: the caller's promise, and the lock is held.
+                    unsafe { core.senders.push_back(node, waiter) };
+                    if self.capacity == 0 {
+                        core.note_item(&mut wakes);
+                    }
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
+
+    /// Receives into the node's cell, or queues the node; whether it is queued.
+    ///
+    /// # Safety
+    /// As [`send_or_wait`](Self::send_or_wait).
+    #[inline(never)]
+    pub(super) unsafe fn receive_or_wait(&self, node: &Waiting, waiter: Waiter) -> bool {
+        let mut wakes = Wakes::new();
+        let mut core = self.core.lock();
+        // SAFETY: the caller's promise.
+        match unsafe { core.take(node.data().cell::<T>(), self.capacity, &mut wakes) } {
+            Attempt::Done => node.data().set_outcome(Outcome::Done),
+            Attempt::Closed => node.data().set_outcome(Outcome::Closed),
+            Attempt::Meets => {
+                node.data().set_outcome(Outcome::Meets);
+                // SAFETY: the caller's promise, and the lock is held.
+                unsafe { core.meeting.receivers.push_back(node, waiter) };
+                return true;
+            }
+            Attempt::Blocked | Attempt::NeedsBlock => {
+                node.data().set_outcome(Outcome::Waiting);
+                // SAFETY: as above.
+                unsafe { core.receivers.push_back(node, waiter) };
+                if self.capacity == 0 {
+                    finish_all(&core.send_watchers, Outcome::Waiting, &mut wakes);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes a sender's node out of its queue; false if it has been served.
+    ///
+    /// # Safety
+    /// The node was queued here, as a sender.
+    pub(super) unsafe fn withdraw_sender(&self, node: &Waiting) -> bool {
+        let core = self.core.lock();
+        // SAFETY: the caller's promise, and the lock is held. What is not linked was served.
+        unsafe { core.senders.remove(node) }
+    }
+
+    /// The same of a receiver, which must not leave a meeting.
+    ///
+    /// # Safety
+    /// The node was queued here, as a receiver.
+    pub(super) unsafe fn withdraw_receiver(&self, node: &Waiting) -> bool {
+        let core = self.core.lock();
+        // SAFETY: the caller's promise, and the lock is held. With this outcome it is in the queue of receivers, or in none.
+        node.data().outcome() == Outcome::Waiting && unsafe { core.receivers.remove(node) }
+    }
+
+    pub(super) fn add_sender(&self) {
+        count_handle(&self.sender_handles);
+    }
+
+    pub(super) fn add_receiver(&self) {
+        count_handle(&self.receiver_handles);
+    }
+
+    /// A sending handle goes; the last one ends the channel.
+    pub(super) fn drop_sender(&self) {
+        // AcqRel: what was done through any handle is done before the end.
+        if self.sender_handles.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let mut wakes = Wakes::new();
+        let mut core = self.core.lock();
+        core.connected = false;
+        finish_all(&core.receivers, Outcome::Closed, &mut wakes);
+        finish_all(&core.receive_watchers, Outcome::Closed, &mut wakes);
+    }
+
+    /// A receiving handle goes; with the last one, so do the messages.
+    pub(super) fn drop_receiver(&self) {
+        // AcqRel: see `drop_sender`.
+        if self.receiver_handles.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        // Dropped after the lock is released: a message's destructor may do anything.
+        let _messages;
+        let mut wakes = Wakes::new();
+        let mut core = self.core.lock();
+        core.connected = false;
+        _messages = std::mem::replace(&mut core.buffer, Buffer::new(None));
+        // Whoever was promised one had a handle; unless it has forgotten the promise and dropped that.
+        core.promised_items = 0;
+        core.meeting.items = 0;
+        finish_all(&core.senders, Outcome::Closed, &mut wakes);
+        finish_all(&core.send_watchers, Outcome::Closed, &mut wakes);
+    }
+}
+
+fn count_handle(handles: &AtomicUsize) {
+    // Relaxed: made from an existing handle.
+    if handles.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize {
+        std::process::abort();
+    }
+}

@@ -1,0 +1,313 @@
+//! The channel as a select sees it: operations that are chosen first and completed, or released, later. The protocol is told in
+//! [`core`](super::core).
+
+use std::cell::Cell;
+
+use crate::channel::core::{Arm, Attempt, Channel, Claim, Core, Outcome, Waiting, finish, finish_all, has_free, win_first};
+use crate::wait::list::Wakes;
+use crate::wait::{Reason, Waiter, wait_for};
+
+/// An operation of a select that could not be completed as promised: its partner has gone. It begins again.
+pub(super) struct Missed;
+
+/// There must be a block first; nothing has changed.
+struct NeedsBlock;
+
+impl<T> Core<T> {
+    fn send_is_ready(&self, capacity: usize, myself: *const Claim) -> bool {
+        !self.connected || self.has_room(capacity) || (capacity == 0 && has_free(&self.receivers, myself))
+    }
+
+    fn receive_is_ready(&self, capacity: usize, myself: *const Claim) -> bool {
+        !self.connected || self.has_item() || (capacity == 0 && has_free(&self.senders, myself))
+    }
+
+    /// Chooses to send, if that does not block; the message comes later.
+    fn promise_send(&mut self, capacity: usize, wakes: &mut Wakes) -> Option<Outcome> {
+        if !self.connected {
+            return Some(Outcome::Closed);
+        }
+        if capacity > 0 {
+            if !self.has_room(capacity) {
+                return None;
+            }
+            self.promised_room += 1;
+            return Some(Outcome::Room);
+        }
+        let receiver = win_first(&self.receivers)?;
+        if receiver.data().cell::<T>().is_null() {
+            finish(receiver, Outcome::Meets, wakes);
+        } else {
+            receiver.data().set_outcome(Outcome::Meets);
+            // SAFETY: under the lock; it is in no queue any more, and waits until it is served here.
+            unsafe { self.meeting.receivers.push_back(receiver, receiver.waiter()) };
+        }
+        Some(Outcome::Meets)
+    }
+
+    /// Chooses to receive, if that does not block; the room for the message comes later.
+    fn promise_receive(&mut self, capacity: usize, wakes: &mut Wakes) -> Result<Option<Outcome>, NeedsBlock> {
+        if self.has_item() {
+            self.promised_items += 1;
+            return Ok(Some(Outcome::Item));
+        }
+        if capacity == 0 {
+            if self.buffer.needs_block() && !self.senders.is_empty() {
+                return Err(NeedsBlock);
+            }
+            if let Some(sender) = win_first(&self.senders) {
+                let cell = sender.data().cell::<T>();
+                if cell.is_null() {
+                    finish(sender, Outcome::Meets, wakes);
+                    return Ok(Some(Outcome::Meets));
+                }
+                // SAFETY: its message is in its cell, and there is a block for it.
+                unsafe { self.buffer.push(cell) };
+                self.promised_items += 1;
+                finish(sender, Outcome::Done, wakes);
+                return Ok(Some(Outcome::Item));
+            }
+        }
+        Ok((!self.connected).then_some(Outcome::Closed))
+    }
+}
+
+impl<T> Channel<T> {
+    /// Chooses to send, if that does not block.
+    pub(super) fn promise_send(&self) -> Option<Outcome> {
+        let mut wakes = Wakes::new();
+        self.core.lock().promise_send(self.capacity, &mut wakes)
+    }
+
+    /// Chooses to receive, if that does not block.
+    pub(super) fn promise_receive(&self) -> Option<Outcome> {
+        loop {
+            let mut wakes = Wakes::new();
+            let promised = self.core.lock().promise_receive(self.capacity, &mut wakes);
+            match promised {
+                Ok(outcome) => return outcome,
+                Err(NeedsBlock) => self.supply_block(),
+            }
+        }
+    }
+
+    pub(super) fn send_is_ready(&self) -> bool {
+        self.core.lock().send_is_ready(self.capacity, std::ptr::null())
+    }
+
+    pub(super) fn receive_is_ready(&self) -> bool {
+        self.core.lock().receive_is_ready(self.capacity, std::ptr::null())
+    }
+
+    /// Queues an arm of a select that sends; false, and not queued, if the operation is ready.
+    ///
+    /// # Safety
+    /// The node is in no queue, is an arm of `select`, and stays where it is until [`leave_send`](Self::leave_send).
+    pub(super) unsafe fn join_send(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
+        let mut wakes = Wakes::new();
+        let core = self.core.lock();
+        if core.send_is_ready(self.capacity, select) {
+            return false;
+        }
+        node.data().set_outcome(Outcome::Waiting);
+        // SAFETY: the caller's promise, and the lock is held.
+        unsafe { if watch { &core.send_watchers } else { &core.senders }.push_back(node, waiter) };
+        if self.capacity == 0 && !watch {
+            finish_all(&core.receive_watchers, Outcome::Waiting, &mut wakes);
+        }
+        true
+    }
+
+    /// The same for an arm that receives.
+    ///
+    /// # Safety
+    /// As [`join_send`](Self::join_send), until [`leave_receive`](Self::leave_receive).
+    pub(super) unsafe fn join_receive(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
+        let mut wakes = Wakes::new();
+        let core = self.core.lock();
+        if core.receive_is_ready(self.capacity, select) {
+            return false;
+        }
+        node.data().set_outcome(Outcome::Waiting);
+        // SAFETY: the caller's promise, and the lock is held.
+        unsafe { if watch { &core.receive_watchers } else { &core.receivers }.push_back(node, waiter) };
+        if self.capacity == 0 && !watch {
+            finish_all(&core.send_watchers, Outcome::Waiting, &mut wakes);
+        }
+        true
+    }
+
+    /// Takes an arm out of the queue that it joined, if it is still there.
+    ///
+    /// # Safety
+    /// The node joined here to send, with the same `watch`.
+    pub(super) unsafe fn leave_send(&self, node: &Waiting, watch: bool) {
+        let core = self.core.lock();
+        // SAFETY: the caller's promise, and the lock is held.
+        unsafe { if watch { &core.send_watchers } else { &core.senders }.remove(node) };
+    }
+
+    /// # Safety
+    /// The node joined here to receive, with the same `watch`.
+    pub(super) unsafe fn leave_receive(&self, node: &Waiting, watch: bool) {
+        let core = self.core.lock();
+        // SAFETY: the caller's promise, and the lock is held. An arm in a meeting is not left: its select waits to be served.
+        unsafe { if watch { &core.receive_watchers } else { &core.receivers }.remove(node) };
+    }
+
+    /// Completes a send that was promised: moves the message out of `from`. False if nobody can receive it any more.
+    ///
+    /// # Safety
+    /// A message is at `from`; it is moved out if the answer is true. The promise was made to the caller, and is used up.
+    pub(super) unsafe fn complete_send(&self, promise: Outcome, from: *const T) -> Result<bool, Missed> {
+        let mut kept = false;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut core = self.core.lock();
+            // SAFETY (all below): the caller's promise; a block is there for whatever is pushed.
+            match promise {
+                Outcome::Room => {
+                    if !std::mem::replace(&mut kept, true) {
+                        core.promised_room -= 1;
+                    }
+                    // SAFETY: see above.
+                    match unsafe { core.offer(from, self.capacity, &mut wakes) } {
+                        Attempt::Done => return Ok(true),
+                        Attempt::Closed => return Ok(false),
+                        _ => {
+                            debug_assert!(core.buffer.needs_block(), "the promised place is free");
+                        }
+                    }
+                }
+                Outcome::Meets => {
+                    // SAFETY: under the lock.
+                    if let Some(receiver) = unsafe { core.meeting.receivers.pop_front() } {
+                        // SAFETY: see above; those who wait in a meeting have a cell.
+                        unsafe { core.serve_receiver(receiver, from, &mut wakes) };
+                        return Ok(true);
+                    }
+                    if core.meeting.missed_receivers > 0 {
+                        core.meeting.missed_receivers -= 1;
+                        return Err(Missed);
+                    }
+                    if !core.buffer.needs_block() {
+                        // SAFETY: see above.
+                        unsafe { core.buffer.push(from) };
+                        core.promised_items += 1;
+                        core.meeting.items += 1;
+                        return Ok(true);
+                    }
+                }
+                _ => return Ok(false),
+            }
+            drop(core);
+            self.supply_block();
+        }
+    }
+
+    /// Completes a receive that was promised: moves the message to `to`. False if there will be none.
+    ///
+    /// Waits for the message where the partner has been chosen too and is about to send it; nothing aborts that.
+    ///
+    /// # Safety
+    /// `to` is room for a message, which is there if the answer is true. The promise was made to the caller, and is used up.
+    pub(super) unsafe fn complete_receive(&self, promise: Outcome, to: *mut T) -> Result<bool, Missed> {
+        match promise {
+            Outcome::Done => Ok(true),
+            Outcome::Item => {
+                let mut wakes = Wakes::new();
+                let mut core = self.core.lock();
+                core.promised_items -= 1;
+                // SAFETY: the message was promised, so it is there.
+                unsafe { core.buffer.pop(to) };
+                core.settle(self.capacity, &mut wakes);
+                Ok(true)
+            }
+            Outcome::Meets => {
+                let node = Waiting::new(Arm::plain(to));
+                // Cancellation may unwind before the node is queued, never afterwards.
+                let promised = Promised { channel: self, kept: Cell::new(false) };
+                let publish = |waiter| {
+                    promised.kept.set(true);
+                    // SAFETY: the node is in no queue, and stays until it is served, which nothing aborts.
+                    unsafe { self.meet(&node, waiter) }
+                };
+                let _ = wait_for(Reason::Receive, None, publish, || false);
+                if node.data().outcome() == Outcome::Done { Ok(true) } else { Err(Missed) }
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Receives what a selected sender has left, or queues the node for it; whether it is queued.
+    ///
+    /// # Safety
+    /// The node is in no queue, has room for a message, and stays until it is served.
+    unsafe fn meet(&self, node: &Waiting, waiter: Waiter) -> bool {
+        let mut core = self.core.lock();
+        if core.meeting.items > 0 {
+            core.meeting.items -= 1;
+            core.promised_items -= 1;
+            // SAFETY: the message of a meeting is in the buffer.
+            unsafe { core.buffer.pop(node.data().cell::<T>()) };
+            node.data().set_outcome(Outcome::Done);
+        } else if core.meeting.missed_senders > 0 {
+            core.meeting.missed_senders -= 1;
+            node.data().set_outcome(Outcome::Missed);
+        } else {
+            node.data().set_outcome(Outcome::Meets);
+            // SAFETY: the caller's promise, and the lock is held.
+            unsafe { core.meeting.receivers.push_back(node, waiter) };
+            return true;
+        }
+        false
+    }
+
+    /// Gives a promise back: nothing is sent.
+    pub(super) fn release_send(&self, promise: Outcome) {
+        let mut wakes = Wakes::new();
+        let mut core = self.core.lock();
+        match promise {
+            Outcome::Room => {
+                core.promised_room -= 1;
+                core.settle(self.capacity, &mut wakes);
+            }
+            // SAFETY: under the lock.
+            Outcome::Meets => match unsafe { core.meeting.receivers.pop_front() } {
+                Some(receiver) => finish(receiver, Outcome::Missed, &mut wakes),
+                None => core.meeting.missed_senders += 1,
+            },
+            _ => {}
+        }
+    }
+
+    /// Gives a promise back: nothing is received.
+    pub(super) fn release_receive(&self, promise: Outcome) {
+        let mut wakes = Wakes::new();
+        let mut core = self.core.lock();
+        match promise {
+            Outcome::Item => core.promised_items -= 1,
+            Outcome::Meets if core.meeting.items > 0 => {
+                core.meeting.items -= 1;
+                core.promised_items -= 1;
+            }
+            Outcome::Meets => core.meeting.missed_receivers += 1,
+            _ => return,
+        }
+        core.settle(self.capacity, &mut wakes);
+    }
+}
+
+/// A receiver that has not come to its meeting yet: if it never does, its partner is told.
+struct Promised<'c, T> {
+    channel: &'c Channel<T>,
+    kept: Cell<bool>,
+}
+
+impl<T> Drop for Promised<'_, T> {
+    fn drop(&mut self) {
+        if !self.kept.get() {
+            self.channel.release_receive(Outcome::Meets);
+        }
+    }
+}
