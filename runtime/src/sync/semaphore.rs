@@ -24,6 +24,9 @@ const CLOSED: usize = 1;
 const WAITERS: usize = 1 << 1;
 const PERMIT: usize = 1 << 2;
 
+/// Waiters that are served under one holding of the queue's lock: as many as [`Wakes`] keeps, which are woken after it.
+const AT_ONCE: usize = 32;
+
 /// Permits that are given out in the order in which they are asked for: [tokio's shape], but blocking.
 ///
 /// Whoever asks for many is served before those who came later and ask for few. Permits may also be added and taken away, so that
@@ -292,7 +295,7 @@ impl Semaphore {
         loop {
             let mut wakes = Wakes::new();
             let queue = self.queue.lock();
-            while !wakes.is_full() {
+            for _ in 0..AT_ONCE {
                 // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
                 let Some(oldest) = (unsafe { queue.front() }) else { return };
                 let claim = oldest.data();
