@@ -158,3 +158,30 @@ fn values_of_a_cancelled_task_are_dropped() {
         assert_eq!(Arc::strong_count(&value), 1);
     });
 }
+
+/// A result that uses a task-local when it is dropped.
+struct Counts(Arc<AtomicUsize>);
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        COUNT.set(COUNT.get() + 1);
+        self.0.fetch_add(COUNT.get() as usize, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_result_of_a_detached_task_is_dropped_before_its_values() {
+    run_on(1, || {
+        let seen = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            let before = seen.load(Ordering::Relaxed);
+            let counts = Counts(seen.clone());
+            drop(spawn(move || {
+                COUNT.set(COUNT.get() + 10);
+                counts
+            }));
+            common::yield_until(|| seen.load(Ordering::Relaxed) > before);
+            assert_eq!(seen.load(Ordering::Relaxed), before + 11, "of this task alone, and still there");
+        }
+    });
+}

@@ -320,12 +320,6 @@ impl TaskPtr {
         // SAFETY: the caller's promise.
         unsafe {
             (self.header().vtable.run)(self);
-            // A model may run a task without a stack.
-            if let Some(record) = self.record().as_ref()
-                && !record.locals().is_null()
-            {
-                local_key::drop_task_values(record);
-            }
             self.finish(cells);
         }
     }
@@ -351,6 +345,7 @@ impl TaskPtr {
             catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
             dropped = true;
         }
+        self.end_locals();
         loop {
             match self.state().complete(dropped) {
                 TransitionToComplete::Done => return,
@@ -367,9 +362,23 @@ impl TaskPtr {
                 TransitionToComplete::DropResult => {
                     // SAFETY: as above; the handle went in the meantime.
                     catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
+                    // Its destructor may have used some.
+                    self.end_locals();
                     dropped = true;
                 }
             }
+        }
+    }
+
+    /// Drops the values that the task has by `task_local!`. By the running task, at its end, or for one that never ran.
+    #[inline]
+    fn end_locals(self) {
+        // SAFETY: rule 2: written before the task started, which runs here, or null.
+        let record = unsafe { self.record().as_ref() };
+        if let Some(record) = record
+            && !record.locals().is_null()
+        {
+            local_key::drop_task_values(record);
         }
     }
 

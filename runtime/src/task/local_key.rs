@@ -25,7 +25,8 @@ use crate::task::header::catch_and_forget;
 /// Unlike a `thread_local!`, which all tasks of a thread share, it may be relied on across a suspension. Tasks do not inherit values.
 /// They need not be `Send`: a task stays on its thread.
 ///
-/// Values are dropped at the end of their task, on its stack and before [`join`](crate::JoinHandle::join) returns, the newest first.
+/// Values are dropped at the end of their task, on its stack and before [`join`](crate::JoinHandle::join) returns, the newest first; in
+/// a detached task, after its result.
 /// A destructor that panics is reported by the panic hook, and harms nothing else.
 ///
 /// ```
