@@ -193,6 +193,37 @@ fn a_cancelled_writer_lets_the_readers_in() {
     });
 }
 
+/// The last reader comes late to the queues: the writer that waited is gone, and others have the lock.
+#[test]
+fn a_late_reader_gives_nothing_away_that_is_taken() {
+    model(1, || {
+        let runtime = runtime();
+        let lock = Arc::new(RwLock::new(0));
+        let guard = lock.read().unwrap();
+        let writer = runtime.spawn({
+            let lock = lock.clone();
+            move || drop(lock.write().unwrap())
+        });
+        // Lets the writer wait.
+        thread::yield_now();
+        let other = {
+            let lock = lock.clone();
+            thread::spawn(move || {
+                writer.cancel();
+                let _ = writer.join();
+                let mut guard = lock.write().unwrap();
+                *guard += 1;
+                thread::yield_now();
+                *guard += 1;
+            })
+        };
+        drop(guard);
+        *lock.write().unwrap() += 1;
+        other.join().unwrap();
+        assert_eq!(*lock.try_write().unwrap(), 3);
+    });
+}
+
 #[test]
 fn a_condvar_notifies_who_waits() {
     model(3, || {
