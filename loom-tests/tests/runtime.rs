@@ -87,6 +87,68 @@ fn a_parked_task_unwinds_when_its_runtime_ends() {
     });
 }
 
+/// Runs a closure when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn a_cancelled_joiner_does_not_take_an_end_for_another() {
+    model(2, || {
+        let runtime = runtime(1);
+        let (task, first) = runtime.run(|| {
+            let first = spawn(park);
+            let first_task = first.task();
+            let task = spawn(move || {
+                let mut second = Some(spawn(|| {
+                    park();
+                    yield_now();
+                    yield_now();
+                }));
+                // A wake of the first join that is still under way must not end this one.
+                let _last = OnDrop(move || {
+                    let second = second.take().unwrap();
+                    second.task().unpark();
+                    second.join().unwrap();
+                });
+                first.join().unwrap();
+                yield_now();
+            });
+            (task, first_task)
+        });
+        first.unpark();
+        task.cancel();
+        // It may have ended before; or not have started.
+        assert!(task.join().map_or_else(|e| e.is_cancelled(), |()| true));
+    });
+}
+
+#[test]
+fn a_task_that_waits_in_a_destructor_and_one_that_is_cancelled_meanwhile_both_unwind() {
+    model(1, || {
+        let runtime = runtime(1);
+        let (first, second) = runtime.run(|| {
+            let second = spawn(park);
+            let first = spawn(|| {
+                let _waits = OnDrop(park);
+                park();
+            });
+            yield_now();
+            first.cancel();
+            (first, second)
+        });
+        second.cancel();
+        // The destructor waits for this.
+        first.task().unpark();
+        assert!(first.join().unwrap_err().is_cancelled());
+        assert!(second.join().unwrap_err().is_cancelled());
+    });
+}
+
 #[test]
 fn two_machines_run_a_task() {
     model(1, || assert_eq!(runtime(2).run(|| 42), 42));

@@ -114,3 +114,8 @@ pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task, current, no_suspend
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// What the two ends of a channel cannot do.
+#[cfg(doctest)]
+#[doc = include_str!("../tests/directions.md")]
+struct Directions;

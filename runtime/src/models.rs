@@ -7,6 +7,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use crate::prim::Parker;
+use crate::prim::deque::Injector;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::inbox::{Inbox, Posted};
 use crate::scheduler::processor::{NextSlot, Ready};
@@ -94,6 +95,82 @@ pub fn announced_work_finds_a_sleeper_or_is_seen() {
     }
     assert_eq!(shared.3.load(Ordering::Relaxed), 1, "awake for nothing");
     announcer.join().unwrap();
+}
+
+/// Two announce work for a sleeper that a third has just won for something else: one may leave its work to the other's claim,
+/// which finds no sleeper. Somebody sees the work all the same.
+pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
+    struct Machine {
+        idle: Idle,
+        inbox: Inbox,
+        parker: Parker,
+        injector: Injector<()>,
+        /// Read by the machine after its token, as in the runtime.
+        granted: std::sync::atomic::AtomicBool,
+    }
+    impl Machine {
+        fn win(&self, search: bool) -> bool {
+            let won = self.inbox.win_sleeper();
+            // Either may be interrupted here for long; said so, it costs the model no forced switch.
+            thread::yield_now();
+            if won {
+                self.granted.store(search, Ordering::Relaxed);
+                self.idle.woke(false);
+                self.parker.unpark();
+            }
+            won
+        }
+
+        fn announce(&self) {
+            self.injector.push(());
+            if self.idle.announce().wants_searcher() {
+                self.idle.wake_searcher(|| self.win(true), || !self.injector.is_empty());
+            }
+        }
+
+        fn fall_asleep(&self) {
+            assert!(self.inbox.fall_asleep(), "there is no mail");
+            self.idle.fell_asleep(false, false);
+        }
+
+        /// What the machine does from its sleep on, until it has had both pieces of work.
+        fn run(&self) {
+            let mut work = 0;
+            loop {
+                if !self.injector.is_empty() && self.inbox.win_sleeper() {
+                    self.idle.woke(false);
+                } else {
+                    self.parker.park();
+                }
+                let searching = self.granted.swap(false, Ordering::Relaxed);
+                while self.injector.steal().success().is_some() {
+                    work += 1;
+                }
+                if searching {
+                    self.idle.end_search();
+                }
+                if work == 2 {
+                    return;
+                }
+                self.fall_asleep();
+            }
+        }
+    }
+    let machine = Arc::new(Machine {
+        idle: Idle::new(1),
+        inbox: Inbox::new(),
+        parker: Parker::new(),
+        injector: Injector::new(),
+        granted: false.into(),
+    });
+    machine.fall_asleep();
+    let others: [fn(&Machine); 3] = [|m| _ = m.win(false), Machine::announce, Machine::announce];
+    let others = others.map(|act| {
+        let machine = machine.clone();
+        thread::spawn(move || act(&machine))
+    });
+    machine.run();
+    others.into_iter().for_each(|other| other.join().unwrap());
 }
 
 /// A fresh task in the next slot goes to its owner or to the monitor, once.

@@ -5,9 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{in_child, within_a_minute};
-use greenloom::task::Builder;
-use greenloom::{Runtime, StackGuard, spawn, yield_now};
+use common::{Counter, in_child, runtime, within_a_minute, yield_until};
+use greenloom::task::{Builder, Placement};
+use greenloom::{Runtime, StackGuard, park, spawn, yield_now};
 
 fn refused(builder: greenloom::RuntimeBuilder) -> String {
     builder.build().expect_err("the setting is out of range").to_string()
@@ -53,28 +53,209 @@ fn dig_for_ever(depth: u64) -> u64 {
     std::hint::black_box([depth; 64])[0] + dig_for_ever(depth + 1)
 }
 
-fn overflow(name: &str, guard: StackGuard) {
+/// Calls itself, filling its frames, until they reach so many bytes below `top`; does `there` at that depth.
+#[inline(never)]
+fn dig_below(top: usize, bytes: usize, there: fn()) -> u64 {
+    let frame = std::hint::black_box([1u64; 64]);
+    if top - frame.as_ptr().addr() < bytes {
+        return dig_below(top, bytes, there) + frame[0];
+    }
+    there();
+    frame[1]
+}
+
+/// Overflows a stack of the default size by a few KiB, which is less than its guard, and does `there` at that depth.
+fn dig_into_the_guard(there: fn()) -> u64 {
+    let top = std::hint::black_box([0u8]);
+    dig_below(std::hint::black_box(&top).as_ptr().addr(), 116 << 10, there)
+}
+
+/// A task overflows its stack by `dig`, beside another one: the process says whose stack it was and what helps, and aborts.
+fn overflow(name: &str, guard: StackGuard, dig: fn() -> u64) {
+    const SPAWNED_AT: u32 = line!() + 6;
     let child = in_child(name, move || {
         let runtime = Runtime::builder().processors(1).stack_guard(guard).build().unwrap();
-        runtime.run(|| {
-            let task = Builder::new().name("digger").spawn(|| dig_for_ever(0)).unwrap();
+        runtime.run(move || {
+            let bystander = spawn(park);
+            yield_now();
+            let task = Builder::new().name("digger").spawn(dig).unwrap();
             drop(task.join());
+            drop(bystander);
         });
     });
     child.assert_said("greenloom: task 'digger' (id ");
-    child.assert_said("spawned at runtime/tests/limits.rs:");
-    child.assert_said("overflowed its stack of 110 KiB");
-    child.assert_said("stack_size");
+    child.assert_said(&format!("spawned at {}:{SPAWNED_AT}:", file!()));
+    child.assert_said("overflowed its stack");
+    child.assert_said("give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size");
+    child.assert_aborted();
 }
 
 #[test]
 fn an_overflow_names_the_task_and_what_to_raise() {
-    overflow("an_overflow_names_the_task_and_what_to_raise", StackGuard::Auto);
+    overflow("an_overflow_names_the_task_and_what_to_raise", StackGuard::Auto, || dig_for_ever(0));
 }
 
 #[test]
 fn an_overflow_into_a_protected_page_is_named_too() {
-    overflow("an_overflow_into_a_protected_page_is_named_too", StackGuard::Mprotect);
+    overflow("an_overflow_into_a_protected_page_is_named_too", StackGuard::Mprotect, || dig_for_ever(0));
+}
+
+#[test]
+fn an_overflow_over_a_canary_is_named_when_its_task_suspends() {
+    overflow("an_overflow_over_a_canary_is_named_when_its_task_suspends", StackGuard::Canary, || {
+        dig_into_the_guard(yield_now);
+        unreachable!("the overflow is noticed where the task suspends")
+    });
+}
+
+#[test]
+fn an_overflow_over_a_canary_is_named_when_its_task_ends() {
+    overflow("an_overflow_over_a_canary_is_named_when_its_task_ends", StackGuard::Canary, || dig_into_the_guard(|| ()));
+}
+
+#[test]
+fn an_overflow_over_a_canary_that_ends_in_a_fault_is_no_bare_fault() {
+    /// What lies below a slab, at best.
+    fn touch_what_is_not_there() {
+        // SAFETY: a mapping of its own, which cannot be accessed; the fault is the point.
+        unsafe {
+            let nothing = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+            assert_ne!(nothing, libc::MAP_FAILED);
+            nothing.cast::<u8>().read_volatile();
+        }
+    }
+    overflow("an_overflow_over_a_canary_that_ends_in_a_fault_is_no_bare_fault", StackGuard::Canary, || {
+        dig_into_the_guard(touch_what_is_not_there)
+    });
+}
+
+/// Lets this process have so many bytes of addresses more than it has now.
+fn limit_addresses(more: u64) {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    // SAFETY: asks for a number; then sets a valid limit, for this process alone.
+    unsafe {
+        let limit = pages * libc::sysconf(libc::_SC_PAGESIZE) as u64 + more;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: limit }), 0);
+    }
+}
+
+/// Each machine has run a task, and so its thread has what memory it takes at first.
+fn warm_up(processors: usize) {
+    for i in 0..processors {
+        Builder::new().placement(Placement::On(i)).spawn(|| drop(vec![0u8; 1000])).unwrap().join().unwrap();
+    }
+}
+
+/// Tasks are started until there are no stacks left, and none of the system's addresses to make more.
+fn stacks_run_out(name: &str, processors: usize) {
+    // The first slab, which is there when the limit is set, has room for some 500.
+    const TASKS: usize = 1000;
+    let child = in_child(name, move || {
+        runtime(processors).run(move || {
+            warm_up(processors);
+            limit_addresses(8 << 20);
+            let (started, turns) = (Counter::default(), Counter::default());
+            let released = Arc::new(AtomicBool::new(false));
+            let tasks: Vec<_> = (0..TASKS)
+                .map(|_| {
+                    let (started, turns, released) = (started.clone(), turns.clone(), released.clone());
+                    let task = spawn(move || {
+                        started.add();
+                        park();
+                        turns.add();
+                        while !released.load(SeqCst) {
+                            park();
+                        }
+                    });
+                    yield_now();
+                    task
+                })
+                .collect();
+            yield_until(|| started.get() + tasks.iter().filter(|task| task.is_finished()).count() == TASKS);
+            let parked = started.get();
+            assert!((100..TASKS - 100).contains(&parked), "{parked} of {TASKS} tasks have started");
+
+            let told = |error: greenloom::JoinError| {
+                let message = error.to_string();
+                assert!(error.is_panic() && message.contains("there is no stack for it"), "{message}");
+                assert!(message.contains("cannot map") && message.contains("RLIMIT_AS"), "{message}");
+            };
+            let large = Builder::new().stack_size(512 << 20).spawn(|| ()).unwrap();
+            told(large.join().unwrap_err());
+
+            // All that have started go on while there is nothing left for others.
+            tasks.iter().for_each(|task| task.task().unpark());
+            yield_until(|| turns.get() == parked);
+
+            released.store(true, SeqCst);
+            let mut ended = 0;
+            for task in tasks {
+                task.task().unpark();
+                match task.join() {
+                    Ok(()) => ended += 1,
+                    Err(error) => told(error),
+                }
+            }
+            assert_eq!(ended, parked);
+            // Their stacks serve others.
+            assert_eq!(spawn(|| 7).join().unwrap(), 7);
+        });
+    });
+    child.assert_success();
+}
+
+#[test]
+fn stacks_that_run_out_are_told_to_who_joins_and_others_go_on() {
+    stacks_run_out("stacks_that_run_out_are_told_to_who_joins_and_others_go_on", 1);
+}
+
+#[test]
+fn stacks_that_run_out_on_two_processors_are_told_to_who_joins_and_others_go_on() {
+    stacks_run_out("stacks_that_run_out_on_two_processors_are_told_to_who_joins_and_others_go_on", 2);
+}
+
+#[test]
+fn memory_that_runs_out_is_told_to_who_spawns_and_others_go_on() {
+    const CLOSURE: usize = 128 << 10;
+    let child = in_child("memory_that_runs_out_is_told_to_who_spawns_and_others_go_on", || {
+        // Every task has room on its stack for some such closures.
+        Runtime::builder().processors(1).stack_size(2 << 20).build().unwrap().run(|| {
+            warm_up(1);
+            let bystander = spawn(|| {
+                park();
+                1
+            });
+            yield_now();
+            limit_addresses(16 << 20);
+            let large = || {
+                let closure = std::hint::black_box([1u8; CLOSURE]);
+                move || usize::from(std::hint::black_box(&closure)[0])
+            };
+            // Each keeps its memory until it is joined, whether it has run or not.
+            let mut tasks = Vec::new();
+            let error = loop {
+                match Builder::new().spawn(large()) {
+                    Ok(task) => tasks.push(task),
+                    Err(error) => break error,
+                }
+                assert!(tasks.len() < 10_000, "there is memory without end");
+            };
+            assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
+            let panic = std::panic::catch_unwind(|| drop(spawn(large()))).unwrap_err();
+            let message = panic.downcast_ref::<String>().map_or("", String::as_str);
+            assert!(message.contains("cannot spawn a task"), "{message:?}");
+
+            bystander.task().unpark();
+            assert_eq!(bystander.join().unwrap(), 1);
+            assert!(tasks.len() > 10);
+            for task in tasks {
+                assert_eq!(task.join().unwrap(), 1);
+            }
+            assert_eq!(spawn(large()).join().unwrap(), 1);
+        });
+    });
+    child.assert_success();
 }
 
 #[test]

@@ -29,6 +29,7 @@ use std::ptr::null;
 use crate::channel::buffer::{Buffer, Spare};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::prim::untracked::{AtomicBool, Ordering as untracked};
 use crate::wait::Waiter;
 use crate::wait::list::{List, Node, Wakes};
 
@@ -194,10 +195,33 @@ pub(super) struct Meeting {
     pub(super) missed_receivers: usize,
 }
 
-pub(super) struct Channel<T> {
-    pub(super) core: Lock<Core<T>>,
+/// What may be read without the lock.
+pub(super) struct Open {
     /// `usize::MAX` for a channel without a limit.
     pub(super) capacity: usize,
+    /// False only if there is nothing to receive: set under the lock where something is left, and cleared, also under the lock, by
+    /// whoever finds nothing. A select looks here before it takes the lock; one that is going to wait looks again under it.
+    may_receive: AtomicBool,
+}
+
+impl Open {
+    #[inline(always)]
+    pub(super) fn may_receive(&self) -> bool {
+        // Acquire: pairs with the Release below, so that whoever finds nothing here sees what was done before it became so; to another
+        // channel of the same select, say. In a model the lock is always taken, since loom does not see this access.
+        cfg!(greenloom_loom) || self.may_receive.load(untracked::Acquire)
+    }
+
+    /// Under the lock.
+    #[inline(always)]
+    pub(super) fn note_receivable(&self, something: bool) {
+        self.may_receive.store(something, untracked::Release);
+    }
+}
+
+pub(super) struct Channel<T> {
+    pub(super) core: Lock<Core<T>>,
+    pub(super) open: Open,
     sender_handles: AtomicUsize,
     receiver_handles: AtomicUsize,
 }
@@ -222,7 +246,7 @@ pub(super) fn win_first<'a>(queue: &List<Arm>) -> Option<&'a Waiting> {
 /// Whether somebody could be won by another than the select `myself`. Under the lock.
 pub(super) fn has_free(queue: &List<Arm>, myself: *const Claim) -> bool {
     // SAFETY: as above.
-    unsafe { queue.iter() }.any(|node| node.data().is_free(myself))
+    !queue.is_empty() && unsafe { queue.iter() }.any(|node| node.data().is_free(myself))
 }
 
 #[inline(always)]
@@ -244,8 +268,8 @@ impl<T> Core<T> {
         self.buffer.len() > self.promised_items
     }
 
-    pub(super) fn has_room(&self, capacity: usize) -> bool {
-        self.buffer.len() + self.promised_room < capacity
+    pub(super) fn has_room(&self, open: &Open) -> bool {
+        self.buffer.len() + self.promised_room < open.capacity
     }
 
     /// Sends the message at `from`, if that does not block.
@@ -253,15 +277,15 @@ impl<T> Core<T> {
     /// # Safety
     /// A message is at `from`; it is moved out if the answer is done.
     #[inline(always)]
-    pub(super) unsafe fn offer(&mut self, from: *const T, capacity: usize, wakes: &mut Wakes) -> Attempt {
+    pub(super) unsafe fn offer(&mut self, from: *const T, open: &Open, wakes: &mut Wakes) -> Attempt {
         if !self.connected {
             return Attempt::Closed;
         }
-        if capacity > 0 {
+        if open.capacity > 0 {
             if self.buffer.needs_block() {
                 return Attempt::NeedsBlock;
             }
-            if !self.has_room(capacity) {
+            if !self.has_room(open) {
                 return Attempt::Blocked;
             }
         }
@@ -278,12 +302,12 @@ impl<T> Core<T> {
                 return Attempt::Done;
             }
         }
-        if capacity == 0 {
+        if open.capacity == 0 {
             return Attempt::Blocked;
         }
         // SAFETY: there is room.
         unsafe { self.buffer.push(from) };
-        self.note_item(wakes);
+        self.note_item(open, wakes);
         Attempt::Done
     }
 
@@ -316,14 +340,14 @@ impl<T> Core<T> {
     /// # Safety
     /// `to` is room for a message, which is there if the answer is done.
     #[inline(always)]
-    pub(super) unsafe fn take(&mut self, to: *mut T, capacity: usize, wakes: &mut Wakes) -> Attempt {
+    pub(super) unsafe fn take(&mut self, to: *mut T, open: &Open, wakes: &mut Wakes) -> Attempt {
         if self.has_item() {
             // SAFETY: there is a message.
             unsafe { self.buffer.pop(to) };
-            self.refill(capacity, wakes);
+            self.refill(open, wakes);
             return Attempt::Done;
         }
-        if capacity == 0
+        if open.capacity == 0
             && let Some(sender) = win_first(&self.senders)
         {
             let cell = sender.data().cell::<T>();
@@ -336,13 +360,17 @@ impl<T> Core<T> {
             finish(sender, Outcome::Done, wakes);
             return Attempt::Done;
         }
-        if self.connected { Attempt::Blocked } else { Attempt::Closed }
+        if !self.connected {
+            return Attempt::Closed;
+        }
+        open.note_receivable(false);
+        Attempt::Blocked
     }
 
     /// A place in the buffer has become free: serves the sender that waits for one.
     #[inline(always)]
-    fn refill(&mut self, capacity: usize, wakes: &mut Wakes) {
-        if capacity == 0 {
+    fn refill(&mut self, open: &Open, wakes: &mut Wakes) {
+        if open.capacity == 0 {
             return;
         }
         let Some(sender) = win_first(&self.senders) else {
@@ -361,12 +389,22 @@ impl<T> Core<T> {
 
     /// There is a message that is not promised and that no receiver waited for.
     #[inline(always)]
-    pub(super) fn note_item(&mut self, wakes: &mut Wakes) {
+    pub(super) fn note_item(&mut self, open: &Open, wakes: &mut Wakes) {
+        open.note_receivable(true);
         finish_all(&self.receive_watchers, Outcome::Waiting, wakes);
     }
 
     /// Promises have been kept or released: serves whoever waited because of them, in either queue.
-    pub(super) fn settle(&mut self, capacity: usize, wakes: &mut Wakes) {
+    #[inline(always)]
+    pub(super) fn settle(&mut self, open: &Open, wakes: &mut Wakes) {
+        let idle = self.receivers.is_empty() && self.receive_watchers.is_empty() && !self.has_item();
+        if !idle || (self.has_room(open) && !(self.senders.is_empty() && self.send_watchers.is_empty())) {
+            self.settle_slowly(open, wakes);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_slowly(&mut self, open: &Open, wakes: &mut Wakes) {
         loop {
             if self.has_item() {
                 let Some(receiver) = win_first(&self.receivers) else { break };
@@ -379,16 +417,16 @@ impl<T> Core<T> {
                     unsafe { self.buffer.pop(cell) };
                     finish(receiver, Outcome::Done, wakes);
                 }
-            } else if self.has_room(capacity) && !self.senders.is_empty() {
-                self.refill(capacity, wakes);
+            } else if self.has_room(open) && !self.senders.is_empty() {
+                self.refill(open, wakes);
             } else {
                 break;
             }
         }
         if self.has_item() {
-            self.note_item(wakes);
+            self.note_item(open, wakes);
         }
-        if self.has_room(capacity) {
+        if self.has_room(open) {
             finish_all(&self.send_watchers, Outcome::Waiting, wakes);
         }
     }
@@ -409,19 +447,19 @@ impl<T> Channel<T> {
                 meeting: Meeting { receivers: List::new(), items: 0, missed_senders: 0, missed_receivers: 0 },
                 connected: true,
             }),
-            capacity: capacity.unwrap_or(usize::MAX),
+            open: Open { capacity: capacity.unwrap_or(usize::MAX), may_receive: AtomicBool::new(false) },
             sender_handles: AtomicUsize::new(1),
             receiver_handles: AtomicUsize::new(1),
         }
     }
 
     pub(super) fn capacity(&self) -> Option<usize> {
-        (self.capacity != usize::MAX).then_some(self.capacity)
+        (self.open.capacity != usize::MAX).then_some(self.open.capacity)
     }
 
     /// Messages that anyone may receive.
     pub(super) fn len(&self) -> usize {
-        if self.capacity == 0 {
+        if self.open.capacity == 0 {
             return 0;
         }
         let core = self.core.lock();
@@ -429,7 +467,7 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.capacity == 0 || !self.core.lock().has_room(self.capacity)
+        self.open.capacity == 0 || !self.core.lock().has_room(&self.open)
     }
 
     pub(super) fn supply_block(&self) {
@@ -446,7 +484,7 @@ impl<T> Channel<T> {
         loop {
             let mut wakes = Wakes::new();
             // SAFETY: the caller's promise.
-            match unsafe { self.core.lock().offer(from, self.capacity, &mut wakes) } {
+            match unsafe { self.core.lock().offer(from, &self.open, &mut wakes) } {
                 Attempt::NeedsBlock => self.supply_block(),
                 attempt => return attempt,
             }
@@ -461,7 +499,7 @@ impl<T> Channel<T> {
     pub(super) unsafe fn try_receive(&self, to: *mut T) -> Attempt {
         let mut wakes = Wakes::new();
         // SAFETY: the caller's promise.
-        unsafe { self.core.lock().take(to, self.capacity, &mut wakes) }
+        unsafe { self.core.lock().take(to, &self.open, &mut wakes) }
     }
 
     /// Sends the message in the node's cell, or queues the node; whether it is queued.
@@ -474,7 +512,7 @@ impl<T> Channel<T> {
             let mut wakes = Wakes::new();
             let mut core = self.core.lock();
             // SAFETY: the caller's promise.
-            match unsafe { core.offer(node.data().cell::<T>(), self.capacity, &mut wakes) } {
+            match unsafe { core.offer(node.data().cell::<T>(), &self.open, &mut wakes) } {
                 Attempt::Done => node.data().set_outcome(Outcome::Done),
                 Attempt::Closed => node.data().set_outcome(Outcome::Closed),
                 Attempt::NeedsBlock => {
@@ -486,8 +524,8 @@ impl<T> Channel<T> {
                     node.data().set_outcome(Outcome::Waiting);
                     // SAFETY: the caller's promise, and the lock is held.
                     unsafe { core.senders.push_back(node, waiter) };
-                    if self.capacity == 0 {
-                        core.note_item(&mut wakes);
+                    if self.open.capacity == 0 {
+                        core.note_item(&self.open, &mut wakes);
                     }
                     return true;
                 }
@@ -505,7 +543,7 @@ impl<T> Channel<T> {
         let mut wakes = Wakes::new();
         let mut core = self.core.lock();
         // SAFETY: the caller's promise.
-        match unsafe { core.take(node.data().cell::<T>(), self.capacity, &mut wakes) } {
+        match unsafe { core.take(node.data().cell::<T>(), &self.open, &mut wakes) } {
             Attempt::Done => node.data().set_outcome(Outcome::Done),
             Attempt::Closed => node.data().set_outcome(Outcome::Closed),
             Attempt::Meets => {
@@ -518,7 +556,7 @@ impl<T> Channel<T> {
                 node.data().set_outcome(Outcome::Waiting);
                 // SAFETY: as above.
                 unsafe { core.receivers.push_back(node, waiter) };
-                if self.capacity == 0 {
+                if self.open.capacity == 0 {
                     finish_all(&core.send_watchers, Outcome::Waiting, &mut wakes);
                 }
                 return true;
@@ -564,6 +602,7 @@ impl<T> Channel<T> {
         let mut wakes = Wakes::new();
         let mut core = self.core.lock();
         core.connected = false;
+        self.open.note_receivable(true);
         finish_all(&core.receivers, Outcome::Closed, &mut wakes);
         finish_all(&core.receive_watchers, Outcome::Closed, &mut wakes);
     }

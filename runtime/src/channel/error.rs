@@ -109,7 +109,8 @@ macro_rules! debug_without_message {
     ($($error:ident { $($variant:pat => $text:expr,)* })*) => {$(
         impl<T> fmt::Debug for $error<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self { $($variant => $text,)* })
+                // With the quotes of a str: so it is known from `unwrap`.
+                fmt::Debug::fmt(match self { $($variant => $text,)* }, f)
             }
         }
     )*};

@@ -94,7 +94,7 @@ use timer::Timer;
 /// What the macros expand to; nothing for anybody else.
 #[doc(hidden)]
 pub mod internal {
-    pub use super::select::{Handle, Limit, Operation, Selected};
+    pub use super::select::{Chosen, Handle, Limit, Operation, Selected};
     use super::{Receiver, Sender};
 
     pub fn sender<T>(sender: &Sender<T>) -> &Sender<T> {
@@ -198,7 +198,7 @@ fn timer(timer: Timer) -> Receiver<Instant> {
 ///     default => {}
 /// }
 /// ```
-pub fn never<T>() -> Receiver<T> {
+pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
 
@@ -682,12 +682,21 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Receiver<T> {
+    /// Whether it becomes ready by itself.
+    pub(crate) fn is_timed(&self) -> bool {
+        matches!(self.flavor, Flavor::Timer(..))
+    }
+
     /// Completes what a select was promised.
     ///
     /// # Safety
-    /// The promise was made to the caller by this channel, for a receive, and is used up.
-    pub(crate) unsafe fn complete(&self, promise: Promise) -> Result<T, RecvError> {
+    /// The promise was made to the caller by this channel, for a receive, and is used up. If it is done, the message is at `handed`.
+    #[inline]
+    #[track_caller]
+    pub(crate) unsafe fn complete(&self, promise: Promise, handed: *const T) -> Result<T, RecvError> {
         match (&self.flavor, promise) {
+            // SAFETY: the caller's promise.
+            (_, Promise::Channel(Outcome::Done)) => Ok(unsafe { handed.read() }),
             (Flavor::Channel(channel), Promise::Channel(outcome)) => {
                 let mut room = MaybeUninit::uninit();
                 // SAFETY: the caller's promise; there is room for a message.
@@ -705,7 +714,7 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Side for Sender<T> {
-    fn promise(&self) -> Option<Promise> {
+    unsafe fn promise(&self, _room: *mut ()) -> Option<Promise> {
         self.channel.promise_send().map(Promise::Channel)
     }
 
@@ -727,7 +736,7 @@ impl<T> Side for Sender<T> {
         unsafe { self.channel.leave_send(node, watch) }
     }
 
-    fn release(&self, promise: Promise) {
+    unsafe fn release(&self, promise: Promise, _room: *mut ()) {
         if let Promise::Channel(outcome) = promise {
             self.channel.release_send(outcome);
         }
@@ -739,9 +748,10 @@ impl<T> Side for Sender<T> {
 }
 
 impl<T> Side for Receiver<T> {
-    fn promise(&self) -> Option<Promise> {
+    unsafe fn promise(&self, room: *mut ()) -> Option<Promise> {
         match &self.flavor {
-            Flavor::Channel(channel) => channel.promise_receive().map(Promise::Channel),
+            // SAFETY: the caller's promise.
+            Flavor::Channel(channel) => unsafe { channel.promise_receive(room.cast()) }.map(Promise::Channel),
             Flavor::Timer(timer, _) => timer.try_receive().map(Promise::Moment),
             Flavor::Never => None,
         }
@@ -779,9 +789,12 @@ impl<T> Side for Receiver<T> {
         }
     }
 
-    fn release(&self, promise: Promise) {
-        if let (Flavor::Channel(channel), Promise::Channel(outcome)) = (&self.flavor, promise) {
-            channel.release_receive(outcome);
+    unsafe fn release(&self, promise: Promise, room: *mut ()) {
+        match (&self.flavor, promise) {
+            // SAFETY: the message has been handed over there, and nobody else has it.
+            (_, Promise::Channel(Outcome::Done)) => unsafe { room.cast::<T>().drop_in_place() },
+            (Flavor::Channel(channel), Promise::Channel(outcome)) => channel.release_receive(outcome),
+            _ => {}
         }
     }
 

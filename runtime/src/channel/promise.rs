@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use crate::channel::core::{Arm, Attempt, Channel, Claim, Core, Outcome, Waiting, finish, finish_all, has_free, win_first};
+use crate::channel::core::{Arm, Attempt, Channel, Claim, Core, Open, Outcome, Waiting, finish, finish_all, has_free, win_first};
 use crate::wait::list::Wakes;
 use crate::wait::{Reason, Waiter, wait_for};
 
@@ -14,21 +14,21 @@ pub(super) struct Missed;
 struct NeedsBlock;
 
 impl<T> Core<T> {
-    fn send_is_ready(&self, capacity: usize, myself: *const Claim) -> bool {
-        !self.connected || self.has_room(capacity) || (capacity == 0 && has_free(&self.receivers, myself))
+    fn send_is_ready(&self, open: &Open, myself: *const Claim) -> bool {
+        !self.connected || self.has_room(open) || (open.capacity == 0 && has_free(&self.receivers, myself))
     }
 
-    fn receive_is_ready(&self, capacity: usize, myself: *const Claim) -> bool {
-        !self.connected || self.has_item() || (capacity == 0 && has_free(&self.senders, myself))
+    fn receive_is_ready(&self, open: &Open, myself: *const Claim) -> bool {
+        !self.connected || self.has_item() || (open.capacity == 0 && has_free(&self.senders, myself))
     }
 
     /// Chooses to send, if that does not block; the message comes later.
-    fn promise_send(&mut self, capacity: usize, wakes: &mut Wakes) -> Option<Outcome> {
+    fn promise_send(&mut self, open: &Open, wakes: &mut Wakes) -> Option<Outcome> {
         if !self.connected {
             return Some(Outcome::Closed);
         }
-        if capacity > 0 {
-            if !self.has_room(capacity) {
+        if open.capacity > 0 {
+            if !self.has_room(open) {
                 return None;
             }
             self.promised_room += 1;
@@ -46,12 +46,12 @@ impl<T> Core<T> {
     }
 
     /// Chooses to receive, if that does not block; the room for the message comes later.
-    fn promise_receive(&mut self, capacity: usize, wakes: &mut Wakes) -> Result<Option<Outcome>, NeedsBlock> {
+    fn promise_receive(&mut self, open: &Open, wakes: &mut Wakes) -> Result<Option<Outcome>, NeedsBlock> {
         if self.has_item() {
             self.promised_items += 1;
             return Ok(Some(Outcome::Item));
         }
-        if capacity == 0 {
+        if open.capacity == 0 {
             if self.buffer.needs_block() && !self.senders.is_empty() {
                 return Err(NeedsBlock);
             }
@@ -68,7 +68,11 @@ impl<T> Core<T> {
                 return Ok(Some(Outcome::Item));
             }
         }
-        Ok((!self.connected).then_some(Outcome::Closed))
+        if !self.connected {
+            return Ok(Some(Outcome::Closed));
+        }
+        open.note_receivable(false);
+        Ok(None)
     }
 }
 
@@ -76,14 +80,30 @@ impl<T> Channel<T> {
     /// Chooses to send, if that does not block.
     pub(super) fn promise_send(&self) -> Option<Outcome> {
         let mut wakes = Wakes::new();
-        self.core.lock().promise_send(self.capacity, &mut wakes)
+        self.core.lock().promise_send(&self.open, &mut wakes)
     }
 
-    /// Chooses to receive, if that does not block.
-    pub(super) fn promise_receive(&self) -> Option<Outcome> {
+    /// Chooses to receive, if that does not block; at once, if there is room for the message.
+    ///
+    /// # Safety
+    /// `to` is null or room for a message, which is there if the outcome is done.
+    #[inline]
+    pub(super) unsafe fn promise_receive(&self, to: *mut T) -> Option<Outcome> {
+        if !self.open.may_receive() {
+            return None;
+        }
+        if !to.is_null() {
+            // SAFETY: the caller's promise.
+            return match unsafe { self.try_receive(to) } {
+                Attempt::Done => Some(Outcome::Done),
+                Attempt::Meets => Some(Outcome::Meets),
+                Attempt::Closed => Some(Outcome::Closed),
+                Attempt::Blocked | Attempt::NeedsBlock => None,
+            };
+        }
         loop {
             let mut wakes = Wakes::new();
-            let promised = self.core.lock().promise_receive(self.capacity, &mut wakes);
+            let promised = self.core.lock().promise_receive(&self.open, &mut wakes);
             match promised {
                 Ok(outcome) => return outcome,
                 Err(NeedsBlock) => self.supply_block(),
@@ -92,11 +112,11 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn send_is_ready(&self) -> bool {
-        self.core.lock().send_is_ready(self.capacity, std::ptr::null())
+        self.core.lock().send_is_ready(&self.open, std::ptr::null())
     }
 
     pub(super) fn receive_is_ready(&self) -> bool {
-        self.core.lock().receive_is_ready(self.capacity, std::ptr::null())
+        self.open.may_receive() && self.core.lock().receive_is_ready(&self.open, std::ptr::null())
     }
 
     /// Queues an arm of a select that sends; false, and not queued, if the operation is ready.
@@ -105,15 +125,15 @@ impl<T> Channel<T> {
     /// The node is in no queue, is an arm of `select`, and stays where it is until [`leave_send`](Self::leave_send).
     pub(super) unsafe fn join_send(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
-        let core = self.core.lock();
-        if core.send_is_ready(self.capacity, select) {
+        let mut core = self.core.lock();
+        if core.send_is_ready(&self.open, select) {
             return false;
         }
         node.data().set_outcome(Outcome::Waiting);
         // SAFETY: the caller's promise, and the lock is held.
         unsafe { if watch { &core.send_watchers } else { &core.senders }.push_back(node, waiter) };
-        if self.capacity == 0 && !watch {
-            finish_all(&core.receive_watchers, Outcome::Waiting, &mut wakes);
+        if self.open.capacity == 0 && !watch {
+            core.note_item(&self.open, &mut wakes);
         }
         true
     }
@@ -125,13 +145,13 @@ impl<T> Channel<T> {
     pub(super) unsafe fn join_receive(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
         let core = self.core.lock();
-        if core.receive_is_ready(self.capacity, select) {
+        if core.receive_is_ready(&self.open, select) {
             return false;
         }
         node.data().set_outcome(Outcome::Waiting);
         // SAFETY: the caller's promise, and the lock is held.
         unsafe { if watch { &core.receive_watchers } else { &core.receivers }.push_back(node, waiter) };
-        if self.capacity == 0 && !watch {
+        if self.open.capacity == 0 && !watch {
             finish_all(&core.send_watchers, Outcome::Waiting, &mut wakes);
         }
         true
@@ -140,7 +160,7 @@ impl<T> Channel<T> {
     /// Takes an arm out of the queue that it joined, if it is still there.
     ///
     /// # Safety
-    /// The node joined here to send, with the same `watch`.
+    /// The node joined here to send, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_send(&self, node: &Waiting, watch: bool) {
         let core = self.core.lock();
         // SAFETY: the caller's promise, and the lock is held.
@@ -148,7 +168,7 @@ impl<T> Channel<T> {
     }
 
     /// # Safety
-    /// The node joined here to receive, with the same `watch`.
+    /// The node joined here to receive, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_receive(&self, node: &Waiting, watch: bool) {
         let core = self.core.lock();
         // SAFETY: the caller's promise, and the lock is held. An arm in a meeting is not left: its select waits to be served.
@@ -171,7 +191,7 @@ impl<T> Channel<T> {
                         core.promised_room -= 1;
                     }
                     // SAFETY: see above.
-                    match unsafe { core.offer(from, self.capacity, &mut wakes) } {
+                    match unsafe { core.offer(from, &self.open, &mut wakes) } {
                         Attempt::Done => return Ok(true),
                         Attempt::Closed => return Ok(false),
                         _ => {
@@ -220,7 +240,7 @@ impl<T> Channel<T> {
                 core.promised_items -= 1;
                 // SAFETY: the message was promised, so it is there.
                 unsafe { core.buffer.pop(to) };
-                core.settle(self.capacity, &mut wakes);
+                core.settle(&self.open, &mut wakes);
                 Ok(true)
             }
             Outcome::Meets => {
@@ -270,7 +290,7 @@ impl<T> Channel<T> {
         match promise {
             Outcome::Room => {
                 core.promised_room -= 1;
-                core.settle(self.capacity, &mut wakes);
+                core.settle(&self.open, &mut wakes);
             }
             // SAFETY: under the lock.
             Outcome::Meets => match unsafe { core.meeting.receivers.pop_front() } {
@@ -294,7 +314,7 @@ impl<T> Channel<T> {
             Outcome::Meets => core.meeting.missed_receivers += 1,
             _ => return,
         }
-        core.settle(self.capacity, &mut wakes);
+        core.settle(&self.open, &mut wakes);
     }
 }
 

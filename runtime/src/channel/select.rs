@@ -5,18 +5,23 @@
 //! wins it (by the claim: only one does), or until its time is up. crossbeam-channel's select is built the same way. That no wake is
 //! lost rests on one thing: whether an operation is ready is looked at under the lock under which its arm is queued.
 //!
+//! The message of a receive is handed over in a [`Room`] in the select's frame, one for all arms, since one is won. Where it is too
+//! large for that it stays in the channel, promised, until the operation is completed.
+//!
 //! A select never meets itself, even with arms on both sides of one channel: it is queued only while it sleeps.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
 use crate::channel::core::{Arm, Claim, Outcome, Waiting};
 use crate::channel::{
     ReadyTimeoutError, Receiver, RecvError, SelectTimeoutError, SendError, Sender, TryReadyError, TrySelectError,
 };
+use crate::prim::next_random;
 use crate::scheduler::local;
 use crate::wait::{Reason, Waiter, wait_for};
 
@@ -30,8 +35,11 @@ pub(crate) enum Promise {
 
 /// One side of a channel, as a select uses it, whatever its messages are.
 pub(crate) trait Side {
-    /// Chooses the operation, if it does not block.
-    fn promise(&self) -> Option<Promise>;
+    /// Chooses the operation, if it does not block. A message that is received goes to `room`, unless that is null.
+    ///
+    /// # Safety
+    /// `room` is null, or there is room for a message.
+    unsafe fn promise(&self, room: *mut ()) -> Option<Promise>;
     /// Whether it would not block.
     fn is_ready(&self) -> bool;
     /// When it will be ready by itself.
@@ -44,24 +52,57 @@ pub(crate) trait Side {
     /// Takes the arm out of the queue, if it is still there.
     ///
     /// # Safety
-    /// It joined here, with the same `watch`.
+    /// It joined here, with the same `watch`, or it is in no queue.
     unsafe fn leave(&self, node: &Waiting, watch: bool);
-    /// Gives a promise back.
-    fn release(&self, promise: Promise);
+    /// Gives a promise back; drops a message that has been handed over to `room`.
+    ///
+    /// # Safety
+    /// The promise was made by this side to the caller, with this room.
+    unsafe fn release(&self, promise: Promise, room: *mut ());
     /// Tells channels apart, and their sides.
     fn identity(&self) -> (*const (), bool);
+}
+
+/// Where a message is handed over, if it fits in.
+#[repr(align(16))]
+pub(crate) struct Room(UnsafeCell<MaybeUninit<[u8; 32]>>);
+
+impl Room {
+    fn new() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    fn fits<T>() -> bool {
+        size_of::<T>() <= size_of::<Self>() && align_of::<T>() <= align_of::<Self>()
+    }
+
+    fn as_ptr(&self) -> *mut () {
+        self.0.get().cast()
+    }
 }
 
 /// An operation that a select may choose.
 #[derive(Clone, Copy)]
 pub struct Operation<'a> {
     side: &'a dyn Side,
-    index: usize,
+    index: u32,
+    /// Whether a message fits into a `Room`.
+    fits: bool,
+    /// Whether it may become ready by itself.
+    timed: bool,
 }
 
 impl<'a> Operation<'a> {
-    fn new(side: &'a dyn Side, index: usize) -> Self {
-        Self { side, index }
+    fn send<T>(sender: &'a Sender<T>, index: usize) -> Self {
+        Self { side: sender, index: index as u32, fits: false, timed: false }
+    }
+
+    fn receive<T>(receiver: &'a Receiver<T>, index: usize) -> Self {
+        Self { side: receiver, index: index as u32, fits: Room::fits::<T>(), timed: receiver.is_timed() }
+    }
+
+    fn room(&self, room: &Room) -> *mut () {
+        if self.fits { room.as_ptr() } else { null_mut() }
     }
 }
 
@@ -72,13 +113,13 @@ pub trait Handle {
 
 impl<T> Handle for Sender<T> {
     fn operation(&self, index: usize) -> Operation<'_> {
-        Operation::new(self, index)
+        Operation::send(self, index)
     }
 }
 
 impl<T> Handle for Receiver<T> {
     fn operation(&self, index: usize) -> Operation<'_> {
-        Operation::new(self, index)
+        Operation::receive(self, index)
     }
 }
 
@@ -113,31 +154,42 @@ struct Queued<'s> {
     nodes: &'s [Waiting],
     claim: &'s Claim,
     watch: bool,
-    joined: Cell<usize>,
+    /// Whether any may be queued.
+    joined: Cell<bool>,
 }
 
 impl Queued<'_> {
     /// Queues all arms; false if one is ready, and none was won.
     #[inline(never)]
-    fn join(&self, waiter: Waiter) -> bool {
+    fn join(&self, order: &Order, waiter: Waiter) -> bool {
         self.leave();
+        self.joined.set(true);
         self.claim.open();
-        for (node, operation) in self.nodes.iter().zip(self.operations) {
+        let count = self.operations.len();
+        for step in 0..count {
+            let place = order.place(step, count);
+            let (node, operation) = (&self.nodes[place], &self.operations[place]);
             // SAFETY: the node is in no queue; it outlives `self`, whose drop takes it out.
             if !unsafe { operation.side.join(node, waiter, self.claim, self.watch) } {
                 // If it was won meanwhile, the winner's wake comes.
                 return !self.claim.abort();
             }
-            self.joined.set(self.joined.get() + 1);
         }
         true
     }
 
     #[inline(never)]
     fn leave(&self) {
-        for (node, operation) in self.nodes.iter().zip(self.operations).take(self.joined.replace(0)) {
-            // SAFETY: it joined there.
-            unsafe { operation.side.leave(node, self.watch) };
+        if !self.joined.replace(false) {
+            return;
+        }
+        // Whoever won an arm has taken it out.
+        let won = self.claim.won();
+        for (place, (node, operation)) in self.nodes.iter().zip(self.operations).enumerate() {
+            if won != Some(place) {
+                // SAFETY: it joined there, or is in no queue.
+                unsafe { operation.side.leave(node, self.watch) };
+            }
         }
     }
 }
@@ -148,14 +200,73 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// The first operation that can be chosen without waiting.
+/// The order in which a select looks at its arms, and queues them: by chance, or as they were added.
+struct Order {
+    places: [u8; Order::MOST],
+    /// Of more arms than there are places: where it begins, to go round from there.
+    first: usize,
+    random: Cell<u64>,
+}
+
+impl Order {
+    const MOST: usize = 64;
+
+    const IN_TURN: [u8; Order::MOST] = {
+        let mut places = [0; Order::MOST];
+        let mut place = 0;
+        while place < Order::MOST {
+            places[place] = place as u8;
+            place += 1;
+        }
+        places
+    };
+
+    #[inline]
+    fn new(biased: bool) -> Self {
+        Self { places: Self::IN_TURN, first: 0, random: Cell::new(if biased { 0 } else { local::random() }) }
+    }
+
+    /// Draws another order as it goes (Fisher and Yates), and finds the first place for which there is an answer.
+    #[inline(always)]
+    fn draw<R>(&mut self, count: usize, mut look: impl FnMut(usize) -> Option<R>) -> Option<R> {
+        let by_chance = self.random.get() != 0;
+        if by_chance && count > Self::MOST {
+            self.first = self.below(count);
+        }
+        for step in 0..count {
+            if by_chance && count <= Self::MOST {
+                let other = step + self.below(count - step);
+                self.places.swap(step, other);
+            }
+            if let Some(answer) = look(self.place(step, count)) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// A number below `limit`: the upper half of the generator's, scaled, without a division.
+    #[inline(always)]
+    fn below(&self, limit: usize) -> usize {
+        (((next_random(&self.random) >> 32) * limit as u64) >> 32) as usize
+    }
+
+    #[inline(always)]
+    fn place(&self, step: usize, count: usize) -> usize {
+        if count <= Self::MOST { usize::from(self.places[step]) } else { (self.first + step) % count }
+    }
+}
+
+/// An operation that can be chosen without waiting.
 #[inline(never)]
-fn poll(operations: &[Operation<'_>], watch: bool) -> Option<(usize, Promise)> {
-    operations.iter().enumerate().find_map(|(place, operation)| {
+fn poll(operations: &[Operation<'_>], order: &mut Order, watch: bool, room: &Room) -> Option<(usize, Promise)> {
+    order.draw(operations.len(), |place| {
+        let operation = &operations[place];
         let promise = if watch {
             operation.side.is_ready().then_some(Promise::Channel(Outcome::Waiting))
         } else {
-            operation.side.promise()
+            // SAFETY: null, or large enough for a message.
+            unsafe { operation.side.promise(operation.room(room)) }
         };
         promise.map(|promise| (place, promise))
     })
@@ -164,46 +275,43 @@ fn poll(operations: &[Operation<'_>], watch: bool) -> Option<(usize, Promise)> {
 /// Chooses an operation (or, with `watch`, finds a ready one) and tells its place; `None` if the time is up before.
 #[inline(always)]
 #[track_caller]
-fn run(operations: &mut [Operation<'_>], limit: Limit, biased: bool, watch: bool) -> Option<(usize, Promise)> {
-    if !biased {
-        shuffle(operations);
-    }
-    let operations = &*operations;
-    if let Some(found) = poll(operations, watch) {
-        return Some(found);
+fn run(operations: &[Operation<'_>], limit: Limit, biased: bool, watch: bool, room: &Room) -> Option<(usize, Promise)> {
+    let mut order = Order::new(biased);
+    let found = poll(operations, &mut order, watch, room);
+    if found.is_some() {
+        return found;
     }
     if let Limit::Now = limit {
-        return None;
+        // A second look: a message may have come to one channel behind this look's back, and gone from another before it got there.
+        // That none is ready is then true of the moment between the two.
+        return poll(operations, &mut order, watch, room);
     }
     let claim = Claim::new();
     let mut nodes = Nodes::new();
-    let nodes = nodes.make(&claim, operations.len());
-    let queued = Queued { operations, nodes, claim: &claim, watch, joined: Cell::new(0) };
+    let nodes = nodes.make(&claim, operations, room);
+    let queued = Queued { operations, nodes, claim: &claim, watch, joined: Cell::new(false) };
     loop {
         let deadline = earliest(operations, limit);
-        let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(waiter), || claim.abort());
+        let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(&order, waiter), || claim.abort());
         if let Some(found) = queued.outcome() {
             return Some(found);
         }
-        if limit.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-            return None;
+        let found = poll(operations, &mut order, watch, room);
+        if found.is_some() || limit.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            return found;
         }
     }
 }
 
 impl Queued<'_> {
-    /// After a wait: what was won, or can be had now.
+    /// After a wait: what was won.
     #[inline(never)]
     fn outcome(&self) -> Option<(usize, Promise)> {
         self.leave();
-        if let Some(place) = self.claim.won() {
-            let outcome = self.nodes[place].data().outcome();
-            // A watcher was only told to look; it reports what it was told of, as the promise that a wait for it implies.
-            if self.watch || outcome != Outcome::Missed {
-                return Some((place, Promise::Channel(outcome)));
-            }
-        }
-        poll(self.operations, self.watch)
+        let place = self.claim.won()?;
+        let outcome = self.nodes[place].data().outcome();
+        // Whoever missed its partner begins again.
+        (self.watch || outcome != Outcome::Missed).then_some((place, Promise::Channel(outcome)))
     }
 }
 
@@ -221,10 +329,11 @@ impl Nodes {
         Self { few: [const { MaybeUninit::uninit() }; FEW], count: 0, many: Vec::new() }
     }
 
-    /// Makes one for each of so many arms. Once.
+    /// Makes one for each operation. Once.
     #[inline(never)]
-    fn make(&mut self, claim: *const Claim, arms: usize) -> &[Waiting] {
-        let node = |place| Waiting::new(Arm::of_select(claim, place, std::ptr::null_mut()));
+    fn make(&mut self, claim: *const Claim, operations: &[Operation<'_>], room: &Room) -> &[Waiting] {
+        let arms = operations.len();
+        let node = |place: usize| Waiting::new(Arm::of_select(claim, place, operations[place].room(room)));
         if arms > FEW {
             self.many.extend((0..arms).map(node));
             return &self.many;
@@ -248,64 +357,71 @@ impl Drop for Nodes {
 }
 
 /// When to stop waiting, if ever: when the time is up, or a timer channel has a message.
-#[inline(never)]
+#[inline]
 fn earliest(operations: &[Operation<'_>], limit: Limit) -> Option<Instant> {
-    operations.iter().filter_map(|operation| operation.side.due()).chain(limit.deadline()).min()
+    let timed = operations.iter().filter(|operation| operation.timed);
+    timed.filter_map(|operation| operation.side.due()).chain(limit.deadline()).min()
 }
 
-/// Fisher and Yates.
-#[inline(never)]
-fn shuffle(operations: &mut [Operation<'_>]) {
-    for last in (1..operations.len()).rev() {
-        operations.swap(last, local::random_below(last + 1));
-    }
-}
-
-/// An operation that was selected: to be completed, or released when this is dropped.
-pub struct Selected<'a> {
+/// What a select has chosen, and owes somebody. It has no destructor: `select!` holds it while it looks for the arm, and what has one
+/// would keep the handles borrowed up to the end of the arm, which may assign to them or move them.
+#[must_use = "a promise that is neither kept nor released is owed for ever"]
+pub struct Chosen<'a> {
     operation: Operation<'a>,
     promise: Promise,
+    room: Room,
 }
 
-impl<'a> Selected<'a> {
+impl<'a> Chosen<'a> {
     #[inline(always)]
     #[track_caller]
-    pub fn among(operations: &mut [Operation<'a>], limit: Limit, biased: bool) -> Option<Self> {
-        let (place, promise) = run(operations, limit, biased, false)?;
-        Some(Self { operation: operations[place], promise })
+    pub fn among(operations: &[Operation<'a>], limit: Limit, biased: bool) -> Option<Self> {
+        let room = Room::new();
+        let (place, promise) = run(operations, limit, biased, false, &room)?;
+        Some(Self { operation: operations[place], promise, room })
     }
 
     pub fn index(&self) -> usize {
-        self.operation.index
+        self.operation.index as usize
     }
 
+    /// To be completed; before the message of a send is evaluated, which may panic.
+    pub fn hold(self) -> Selected<'a> {
+        Selected(self)
+    }
+}
+
+/// A chosen operation that is completed, or released when this is dropped.
+pub struct Selected<'a>(Chosen<'a>);
+
+impl Selected<'_> {
     #[inline]
+    #[track_caller]
     pub fn send<T>(self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
-        assert!(self.operation.side.identity() == sender.identity(), "passed a sender that wasn't selected");
+        assert!(self.0.operation.side.identity() == sender.identity(), "passed a sender that wasn't selected");
+        let selected = ManuallyDrop::new(self);
         // SAFETY: the promise was made for this channel, and is used up.
-        unsafe { sender.complete(self.into_promise(), message) }
+        unsafe { sender.complete(selected.0.promise, message) }
     }
 
     #[inline]
+    #[track_caller]
     pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
-        assert!(self.operation.side.identity() == receiver.identity(), "passed a receiver that wasn't selected");
-        // SAFETY: as above.
-        unsafe { receiver.complete(self.into_promise()) }
-    }
-
-    fn into_promise(self) -> Promise {
-        let promise = self.promise;
-        std::mem::forget(self);
-        promise
+        assert!(self.0.operation.side.identity() == receiver.identity(), "passed a receiver that wasn't selected");
+        let selected = ManuallyDrop::new(self);
+        // SAFETY: as above. A message in the room is of this channel's type.
+        unsafe { receiver.complete(selected.0.promise, selected.0.room.as_ptr().cast()) }
     }
 }
 
 impl Drop for Selected<'_> {
     fn drop(&mut self) {
-        self.operation.side.release(self.promise);
+        // SAFETY: it was not completed.
+        unsafe { self.0.operation.side.release(self.0.promise, self.0.room.as_ptr()) };
     }
 }
 
+const COMPLETED_ONCE: &str = "it is completed by value, once";
 const NO_OPERATIONS: &str = "no operations have been added to `Select`";
 
 /// Selects from a set of channel operations that is made at run time; [`select!`](crate::select!) is for one that is written down.
@@ -355,21 +471,23 @@ impl<'a> Select<'a> {
         Self { biased: true, ..Self::new() }
     }
 
-    fn add(&mut self, side: &'a dyn Side) -> usize {
-        let index = self.next_index;
-        self.operations.push(Operation::new(side, index));
+    fn take_index(&mut self) -> usize {
         self.next_index += 1;
-        index
+        self.next_index - 1
     }
 
     /// Adds a send operation, and returns its index: zero for the first, one for the second.
     pub fn send<T>(&mut self, s: &'a Sender<T>) -> usize {
-        self.add(s)
+        let index = self.take_index();
+        self.operations.push(Operation::send(s, index));
+        index
     }
 
     /// Adds a receive operation, and returns its index: zero for the first, one for the second.
     pub fn recv<T>(&mut self, r: &'a Receiver<T>) -> usize {
-        self.add(r)
+        let index = self.take_index();
+        self.operations.push(Operation::receive(r, index));
+        index
     }
 
     /// Removes an operation, because its channel is disconnected, say. The others keep their indices.
@@ -378,7 +496,7 @@ impl<'a> Select<'a> {
     /// If there is no operation with this index, or it was removed before.
     pub fn remove(&mut self, index: usize) {
         assert!(index < self.next_index, "index out of bounds; {index} >= {}", self.next_index);
-        let place = self.operations.iter().position(|operation| operation.index == index);
+        let place = self.operations.iter().position(|operation| operation.index as usize == index);
         self.operations.remove(place.expect("no operation with this index"));
     }
 
@@ -393,17 +511,8 @@ impl<'a> Select<'a> {
     #[inline(always)]
     #[track_caller]
     fn selected(&mut self, limit: Limit) -> Option<SelectedOperation<'a>> {
-        let biased = self.biased;
-        Selected::among(self.working_copy(), limit, biased)
-            .map(|inner| SelectedOperation { inner: Some(inner), _marker: PhantomData })
-    }
-
-    /// The operations, in the order in which they were added: a shuffle leaves another one behind.
-    fn working_copy(&mut self) -> &mut [Operation<'a>] {
-        if self.biased && !self.operations.is_sorted_by_key(|operation| operation.index) {
-            self.operations.sort_by_key(|operation| operation.index);
-        }
-        &mut self.operations
+        let inner = Chosen::among(&self.operations, limit, self.biased)?.hold();
+        Some(SelectedOperation { inner: Some(inner), _marker: PhantomData })
     }
 
     /// Selects an operation that is ready now. Never waits.
@@ -456,9 +565,8 @@ impl<'a> Select<'a> {
     #[inline(always)]
     #[track_caller]
     fn found_ready(&mut self, limit: Limit) -> Option<usize> {
-        let biased = self.biased;
-        let operations = self.working_copy();
-        run(operations, limit, biased, true).map(|(place, _)| operations[place].index)
+        let (place, _) = run(&self.operations, limit, self.biased, true, &Room::new())?;
+        Some(self.operations[place].index as usize)
     }
 
     /// Finds an operation that is ready now, and returns its index. Never waits.
@@ -536,7 +644,7 @@ pub struct SelectedOperation<'a> {
 impl SelectedOperation<'_> {
     /// The index of the operation.
     pub fn index(&self) -> usize {
-        self.inner.as_ref().map_or(usize::MAX, Selected::index)
+        self.inner.as_ref().map_or(usize::MAX, |selected| selected.0.index())
     }
 
     /// Completes a send operation. It may wait for a partner that was selected too and has not completed its operation yet.
@@ -548,7 +656,7 @@ impl SelectedOperation<'_> {
     /// If another operation was selected than that of this sender.
     #[track_caller]
     pub fn send<T>(mut self, s: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
-        self.take().send(s, msg)
+        self.inner.take().expect(COMPLETED_ONCE).send(s, msg)
     }
 
     /// Completes a receive operation. It may wait for a partner that was selected too and has not completed its operation yet.
@@ -560,14 +668,7 @@ impl SelectedOperation<'_> {
     /// If another operation was selected than that of this receiver.
     #[track_caller]
     pub fn recv<T>(mut self, r: &Receiver<T>) -> Result<T, RecvError> {
-        self.take().recv(r)
-    }
-
-    fn take(&mut self) -> Selected<'_> {
-        let Some(Selected { operation, promise }) = self.inner.as_ref() else { unreachable!("completed by value, once") };
-        let selected = Selected { operation: *operation, promise: *promise };
-        std::mem::forget(self.inner.take());
-        selected
+        self.inner.take().expect(COMPLETED_ONCE).recv(r)
     }
 }
 

@@ -120,28 +120,28 @@ macro_rules! __greenloom_select {
     // An operation.
     (@arms $biased:tt [$($arms:tt)*] $default:tt $kind:ident ($($args:tt)*) -> $result:pat => { $($body:tt)* }, $($rest:tt)*) => {
         match $crate::__greenloom_select!(@handle $kind $($args)*) {
-            handle => $crate::__greenloom_select!(
+            ref handle => $crate::__greenloom_select!(
                 @arms $biased [$($arms)* ($kind handle ($($args)*) ($result) { $($body)* })] $default $($rest)*
             ),
         }
     };
     (@arms $biased:tt [$($arms:tt)*] $default:tt $kind:ident ($($args:tt)*) -> $result:pat => $body:expr, $($rest:tt)*) => {
         match $crate::__greenloom_select!(@handle $kind $($args)*) {
-            handle => $crate::__greenloom_select!(
+            ref handle => $crate::__greenloom_select!(
                 @arms $biased [$($arms)* ($kind handle ($($args)*) ($result) { $body })] $default $($rest)*
             ),
         }
     };
     (@arms $biased:tt [$($arms:tt)*] $default:tt $kind:ident ($($args:tt)*) -> $result:pat => { $($body:tt)* } $($rest:tt)*) => {
         match $crate::__greenloom_select!(@handle $kind $($args)*) {
-            handle => $crate::__greenloom_select!(
+            ref handle => $crate::__greenloom_select!(
                 @arms $biased [$($arms)* ($kind handle ($($args)*) ($result) { $($body)* })] $default $($rest)*
             ),
         }
     };
     (@arms $biased:tt [$($arms:tt)*] $default:tt $kind:ident ($($args:tt)*) -> $result:pat => $body:expr) => {
         match $crate::__greenloom_select!(@handle $kind $($args)*) {
-            handle => $crate::__greenloom_select!(
+            ref handle => $crate::__greenloom_select!(
                 @arms $biased [$($arms)* ($kind handle ($($args)*) ($result) { $body })] $default
             ),
         }
@@ -167,13 +167,16 @@ macro_rules! __greenloom_select {
     };
 
     (@run $biased:tt [$(($kind:ident $handle:ident $args:tt ($result:pat) $body:tt))*] $limit:expr, $otherwise:expr) => {{
-        let mut operations = {
+        let operations = {
             let mut index = 0..;
-            [$($crate::channel::internal::Handle::operation($handle, index.next().unwrap_or(0)),)*]
+            [$($crate::channel::internal::Handle::operation(
+                $crate::__greenloom_select!(@typed $kind $handle),
+                index.next().unwrap_or(0),
+            ),)*]
         };
-        match $crate::channel::internal::Selected::among(&mut operations, $limit, $biased) {
+        match $crate::channel::internal::Chosen::among(&operations, $limit, $biased) {
             #[allow(unused_mut, unused_assignments, unused_variables, clippy::redundant_pattern_matching)]
-            Some(selected) => {
+            ::core::option::Option::Some(selected) => {
                 let chosen = selected.index();
                 let mut arm = 0;
                 $(if { arm += 1; arm == chosen + 1 } {
@@ -183,15 +186,17 @@ macro_rules! __greenloom_select {
                     unreachable!("a select chooses one of its arms")
                 }
             }
-            None => $otherwise,
+            ::core::option::Option::None => $otherwise,
         }
     }};
 
+    // The place as it is: a reference to it here would tell the compiler what type to expect, and `if` or `match` would not give a
+    // reference then.
     (@handle recv $receiver:expr $(,)?) => {
-        $crate::channel::internal::receiver(&$receiver)
+        $receiver
     };
     (@handle send $sender:expr, $message:expr $(,)?) => {
-        $crate::channel::internal::sender(&$sender)
+        $sender
     };
     (@handle recv $($args:tt)*) => {
         compile_error!(concat!("expected one argument, a receiver, in `recv(", stringify!($($args)*), ")`"))
@@ -203,10 +208,17 @@ macro_rules! __greenloom_select {
         compile_error!(concat!("expected one of `recv`, `send`, or `default`, found `", stringify!($kind), "`"))
     };
 
+    (@typed recv $handle:ident) => {
+        $crate::channel::internal::receiver($handle)
+    };
+    (@typed send $handle:ident) => {
+        $crate::channel::internal::sender($handle)
+    };
+
     (@complete recv $selected:ident $handle:ident $args:tt) => {
-        $selected.recv($handle)
+        $selected.hold().recv($crate::channel::internal::receiver($handle))
     };
     (@complete send $selected:ident $handle:ident ($sender:expr, $message:expr $(,)?)) => {
-        $selected.send($handle, $message)
+        $selected.hold().send($crate::channel::internal::sender($handle), $message)
     };
 }

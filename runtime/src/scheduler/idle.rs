@@ -118,6 +118,23 @@ impl Idle {
         self.shift_if(SEARCHING, 0, Snapshot::wants_searcher).is_ok()
     }
 
+    /// Wakes a sleeper to search, unless somebody searches already: `win` wakes one with the search that is counted here, if it
+    /// can win one.
+    pub(crate) fn wake_searcher(&self, win: impl Fn() -> bool, has_work: impl Fn() -> bool) {
+        while self.claim_wake() {
+            if win() {
+                return;
+            }
+            // All sleepers were won by others in the meantime. An announcer may have left its work to the search that was
+            // claimed here, so this must look once more.
+            if !self.end_search() || !has_work() {
+                return;
+            }
+            // A winner has not counted its sleeper awake yet, and may be preempted just there.
+            crate::prim::back_off();
+        }
+    }
+
     /// A search, or a claim that found no sleeper, ends. True if it was the last: then the caller must look for work once more,
     /// and wake the next if there is some.
     pub(crate) fn end_search(&self) -> bool {

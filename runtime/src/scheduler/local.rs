@@ -97,11 +97,11 @@ pub(crate) fn running<'a>() -> Option<(&'a Local, &'a Record)> {
     Some((local, record))
 }
 
-/// A random number below `limit`, from the processor's generator or the plain thread's.
-pub(crate) fn random_below(limit: usize) -> usize {
+/// A random number other than zero, from the processor's generator or the plain thread's.
+pub(crate) fn random() -> u64 {
     match machine() {
-        Some(local) => local.random_below(limit),
-        None => (crate::prim::thread::random() % limit as u64) as usize,
+        Some(local) => next_random(&local.random),
+        None => crate::prim::thread::random(),
     }
 }
 

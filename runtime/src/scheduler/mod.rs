@@ -178,21 +178,11 @@ impl Shared {
 
     /// Wakes a sleeping machine to search, unless somebody searches already.
     pub(crate) fn wake_searcher(&self) {
-        while self.idle.claim_wake() {
-            for processor in &self.processors[..self.regular] {
-                if processor.inbox.win_sleeper() {
-                    self.wake_won(processor, true);
-                    return;
-                }
-            }
-            // All sleepers were won by others in the meantime. An announcer may have left its work to the search that was
-            // claimed here, so this must look once more.
-            if !self.idle.end_search() || self.injector.is_empty() {
-                return;
-            }
-            // A winner has not counted its sleeper awake yet, and may be preempted just there.
-            crate::prim::back_off();
-        }
+        let win = || {
+            let won = self.processors[..self.regular].iter().find(|processor| processor.inbox.win_sleeper());
+            won.inspect(|processor| self.wake_won(processor, true)).is_some()
+        };
+        self.idle.wake_searcher(win, || !self.injector.is_empty());
     }
 
     /// Wakes a machine that the caller has won; with `search`, for work that anyone may do, the search being counted already.

@@ -170,10 +170,9 @@ impl Record {
         }
         match self.label() {
             Some(label) => say(format_args!("greenloom: {label}, overflowed its stack; memory below it may be damaged")),
-            None => {
-                say(format_args!("greenloom: a task that has just ended overflowed its stack; memory below it may be damaged"))
-            }
+            None => say(format_args!("greenloom: a task overflowed its stack; memory below it may be damaged")),
         }
+        say(format_args!("  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less"));
         std::process::abort();
     }
 
@@ -377,6 +376,10 @@ fn body(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
         // SAFETY: the machine bound a fresh task to this stack and resumed it. A task stays on its thread, so the machine, and
         // its cache, outlive the call.
         unsafe { task.run(local::machine().map(|m| m.cells())) };
+        if record.slot().canary {
+            // While its labels are still there.
+            record.check_canary();
+        }
         record.unbind();
         yielder.suspend(Suspend::Done);
     }

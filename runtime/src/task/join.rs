@@ -161,6 +161,7 @@ fn wait_until_complete(task: TaskPtr) {
         task.state().register_joiner()
     };
     let _ = wait::wait_for(Reason::Join, None, publish, || task.state().withdraw_joiner());
+    debug_assert!(task.state().is_complete(), "a joiner had a wake that was not meant for it");
 }
 
 impl<T> Drop for Raw<T> {

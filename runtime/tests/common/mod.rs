@@ -1,14 +1,19 @@
 //! What the tests share: watchdogs, waiting without clocks, counters of drops, children.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub mod everywhere;
+pub mod flavour;
+
 use std::io::Read;
 use std::panic::resume_unwind;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// The channels that the `channel_*` tests are about.
+pub use greenloom::channel;
 use greenloom::{Runtime, Task};
 
 /// Far more than any test here takes: it only ever ends a test that hangs.
@@ -21,7 +26,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (done, wait) = channel();
+    let (done, wait) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let result = body();
         // Nobody listens any more if the watchdog has barked.
@@ -195,7 +200,7 @@ pub fn in_child(test: &str, body: impl FnOnce()) -> Child {
     let stdout = read(Box::new(child.stdout.take().unwrap()));
     let stderr = read(Box::new(child.stderr.take().unwrap()));
     // The pipes end when the child does; so the watchdog waits for them.
-    let (done, wait) = channel();
+    let (done, wait) = mpsc::channel();
     let texts = std::thread::spawn(move || {
         let texts = (stdout.join().unwrap().unwrap(), stderr.join().unwrap().unwrap());
         let _ = done.send(());
