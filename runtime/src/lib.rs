@@ -26,6 +26,7 @@
 //! | `wg.Wait()` | [`JoinHandle::join`] on each |
 //! | `runtime.Gosched()` | [`yield_now`] |
 //! | `GOMAXPROCS` | [`RuntimeBuilder::processors`] |
+//! | `sync.Mutex`, `Cond`, `Once`, `WaitGroup` | those of [`sync`] |
 //! | G, M, P | task, machine, processor |
 //!
 //! | tokio | here |
@@ -36,12 +37,16 @@
 //! | `handle.abort()` | [`JoinHandle::cancel`], and destructors may suspend |
 //! | `LocalSet::spawn_local` | [`spawn_local`], on any thread |
 //! | `task::yield_now().await` | [`yield_now`] |
+//! | `sync::{Mutex, Semaphore, Notify}` | [`sync::Mutex`], [`sync::Semaphore`], [`sync::Notify`] |
+//! | `task_local!` | [`task_local!`] |
 //!
 //! | std | here |
 //! |---|---|
 //! | `thread::spawn`, `JoinHandle` | [`spawn`], [`JoinHandle`] |
 //! | `thread::Builder` | [`task::Builder`] |
 //! | `thread::current`, `park`, `Thread::unpark` | [`current`], [`park`], [`Task::unpark`] |
+//! | `std::sync` | [`sync`], in the same shapes |
+//! | `thread_local!` | [`task_local!`] |
 //!
 //! # The life of a task
 //!
@@ -69,7 +74,8 @@
 //! - a `RefCell` in a thread-local that stays borrowed across a suspension (another task's borrow panics);
 //! - scoped thread-locals, `enter()` guards, reentrant locks such as `stdout().lock()` (another task is let in);
 //! - a `thread_local!` whose initialiser suspends;
-//! - a std lock held across a suspension: another task that wants it blocks the thread, and with it the holder.
+//! - a std lock held across a suspension: another task that wants it blocks the thread, and with it the holder. The locks of [`sync`]
+//!   may be held.
 //!
 //! [`no_suspend`] guards such a section: a suspension inside panics.
 //!
@@ -95,6 +101,7 @@ mod prim;
 mod runtime;
 mod scheduler;
 mod stack;
+pub mod sync;
 pub mod task;
 mod wait;
 

@@ -13,6 +13,7 @@ mod lock;
 mod parker;
 
 pub(crate) use lock::Lock;
+pub(crate) use loom::thread_local;
 pub(crate) use parker::Parker;
 
 pub(crate) mod atomic {

@@ -114,6 +114,8 @@ pub(crate) mod local {
     }
 }
 
+pub(crate) use std::thread_local;
+
 mod futex;
 mod lock;
 pub(crate) use futex::Parker;

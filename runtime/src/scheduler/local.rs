@@ -51,8 +51,12 @@ pub(crate) struct Local {
     end_id: Cell<u64>,
     cells: CellCache,
     pub(crate) stacks: StackCache,
+    /// A task was switched away from while this thread was unwinding; [`Local::settle`] sees to what that means.
+    pub(crate) unsettled: Cell<bool>,
     /// A cancelled task was suspended instead of unwound.
     pub(crate) deferred_cancel: Cell<bool>,
+    /// The stack of the task that is suspended in the middle of an unwinding: the first, if there are more.
+    pub(crate) unwinding: Cell<*const Record>,
     /// Its tasks have been told that the runtime shuts down.
     pub(crate) draining: Cell<bool>,
     /// Rounds that a search may spin: halved by each that finds nothing.
@@ -137,7 +141,9 @@ impl Local {
             next_id: Cell::new(0),
             end_id: Cell::new(0),
             cells: CellCache::new(),
+            unsettled: Cell::new(false),
             deferred_cancel: Cell::new(false),
+            unwinding: Cell::new(std::ptr::null()),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),
             random: Cell::new(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(index as u64 + 1)),
@@ -365,6 +371,7 @@ impl Local {
     /// A cancelled task could not unwind because of another unwinding on this thread.
     pub(crate) fn note_deferred_cancel(&self) {
         self.deferred_cancel.set(true);
+        self.unsettled.set(true);
     }
 
     /// Calls `f` with every started task of this processor that has not ended.

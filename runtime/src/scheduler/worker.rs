@@ -85,8 +85,8 @@ impl Local {
                 Suspend::Yield | Suspend::Done => unreachable!(),
             }
         }
-        if self.deferred_cancel.get() && !thread::panicking() {
-            self.cancel_deferred();
+        if self.unsettled.get() || thread::panicking() {
+            self.settle(record, how);
         }
     }
 
@@ -135,7 +135,28 @@ impl Local {
         }
     }
 
+    /// After a switch away from a task, of a thread that unwinds or did: notes whose unwinding it is, for the sake of poisoning
+    /// (see `task::cancel::unwinding`), and cancels those that had to wait for its end.
     #[cold]
+    fn settle(&self, record: &Record, how: Suspend) {
+        if thread::panicking() {
+            // Before this task's turn either nobody was unwinding, and then it is this task; or the first is known. If the
+            // first has ended while others unwind still, nobody knows whose turn is whose: an address that is no stack's.
+            if self.unwinding.get().is_null() {
+                self.unwinding.set(record);
+            } else if how == Suspend::Done && std::ptr::eq(self.unwinding.get(), record) {
+                self.unwinding.set(std::ptr::dangling());
+            }
+            self.unsettled.set(true);
+            return;
+        }
+        self.unwinding.set(std::ptr::null());
+        self.unsettled.set(false);
+        if self.deferred_cancel.get() {
+            self.cancel_deferred();
+        }
+    }
+
     fn cancel_deferred(&self) {
         self.deferred_cancel.set(false);
         self.for_each_own(|task| {

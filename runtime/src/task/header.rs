@@ -10,11 +10,13 @@ use std::sync::Arc;
 use crate::prim::cell::UnsafeCell;
 use crate::prim::prefetch;
 use crate::prim::thread::Unwinding;
+use crate::scheduler::local;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
 use crate::stack::record::Record;
 use crate::task::cells::CellCache;
 use crate::task::error::JoinError;
+use crate::task::local_key;
 use crate::task::state::{State, TransitionByDrop, TransitionToComplete};
 use crate::wait::Waiter;
 
@@ -309,7 +311,7 @@ impl TaskPtr {
         self.header().joiner.with_mut(|p| unsafe { *p = waiter });
     }
 
-    /// Runs the task to its end: closure, result, completion, the joiner's wake, the scheduler's reference.
+    /// Runs the task to its end: closure, result, its task-locals, completion, the joiner's wake, the scheduler's reference.
     ///
     /// # Safety
     /// On the task's own stack, once, by whoever took the fresh task from its queue. The task may be gone afterwards.
@@ -343,6 +345,7 @@ impl TaskPtr {
             catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
             dropped = true;
         }
+        self.end_locals();
         loop {
             match self.state().complete(dropped) {
                 TransitionToComplete::Done => return,
@@ -359,9 +362,23 @@ impl TaskPtr {
                 TransitionToComplete::DropResult => {
                     // SAFETY: as above; the handle went in the meantime.
                     catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
+                    // Its destructor may have used some.
+                    self.end_locals();
                     dropped = true;
                 }
             }
+        }
+    }
+
+    /// Drops the values that the task has by `task_local!`. By the running task, at its end, or for one that never ran.
+    #[inline]
+    fn end_locals(self) {
+        // SAFETY: rule 2: written before the task started, which runs here, or null.
+        let record = unsafe { self.record().as_ref() };
+        if let Some(record) = record
+            && !record.locals().is_null()
+        {
+            local_key::drop_task_values(record);
         }
     }
 
@@ -407,7 +424,7 @@ impl TaskPtr {
 
 /// Runs a destructor that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is dropped is
 /// leaked.
-fn catch_and_forget(f: impl FnOnce()) {
+pub(crate) fn catch_and_forget(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f))
         && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
     {
@@ -417,12 +434,26 @@ fn catch_and_forget(f: impl FnOnce()) {
 
 /// The payload of a cancellation's unwinding: private, so that nobody else can raise or recognise it.
 pub(crate) struct Cancelled {
+    /// The cancelled task's number.
+    id: u64,
     _unwinding: Unwinding,
 }
 
 impl Cancelled {
-    pub(crate) fn new() -> Self {
-        Self { _unwinding: Unwinding::begin() }
+    pub(crate) fn new(id: u64) -> Self {
+        Self { id, _unwinding: Unwinding::begin() }
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        // Whoever caught it may have taken it anywhere; where it does not end in its own task, that is taken to unwind by
+        // cancellation until it ends.
+        if let Some((_, record)) = local::running()
+            && record.task().id() == self.id
+        {
+            record.set_cancelling(false);
+        }
     }
 }
 

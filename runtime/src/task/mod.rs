@@ -8,6 +8,7 @@ pub(crate) mod cells;
 pub(crate) mod error;
 pub(crate) mod header;
 mod join;
+pub(crate) mod local_key;
 mod spawn;
 pub(crate) mod state;
 
@@ -18,6 +19,7 @@ pub use crate::scheduler::placement::Placement;
 pub use error::JoinError;
 pub(crate) use header::TaskPtr;
 pub use join::{JoinHandle, LocalJoinHandle};
+pub use local_key::{AccessError, LocalKey, ValueKey};
 pub(crate) use spawn::spawn_on;
 pub use spawn::{Builder, spawn, spawn_local};
 

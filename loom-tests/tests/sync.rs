@@ -1,0 +1,420 @@
+//! The primitives of `sync` under every schedule: plain threads of the model as waiters, and tasks of a runtime with one machine.
+
+mod common;
+
+use common::model;
+use greenloom::sync::{Barrier, Condvar, Mutex, Notify, Once, OnceLock, RwLock, Semaphore, WaitGroup};
+use greenloom::{Runtime, yield_now};
+use loom::sync::Arc;
+use loom::thread;
+
+fn runtime() -> Runtime {
+    Runtime::builder().processors(1).build().unwrap()
+}
+
+#[test]
+fn a_mutex_excludes_and_wakes() {
+    model(3, || {
+        let mutex = Arc::new(Mutex::new(0));
+        let add = {
+            let mutex = mutex.clone();
+            move || *mutex.lock().unwrap() += 1
+        };
+        let other = thread::spawn(add.clone());
+        add();
+        other.join().unwrap();
+        assert_eq!(*mutex.try_lock().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_mutex_with_three_contenders_and_a_barger_hands_over() {
+    model(2, || {
+        let mutex = Arc::new(Mutex::new(0));
+        let add = {
+            let mutex = mutex.clone();
+            move || *mutex.lock().unwrap() += 1
+        };
+        let others = [thread::spawn(add.clone()), thread::spawn(add.clone())];
+        // Whoever was woken by the first unlock may lose to one of these.
+        add();
+        add();
+        add();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(*mutex.try_lock().unwrap(), 5);
+    });
+}
+
+/// An unlock that comes late to the queue: others have taken the lock meanwhile, and asked for it to be handed over.
+#[test]
+fn a_late_unlock_gives_nothing_away_that_is_taken() {
+    model(3, || {
+        let mutex = Arc::new(Mutex::new(0));
+        let guard = mutex.lock().unwrap();
+        let waiter = {
+            let mutex = mutex.clone();
+            thread::spawn(move || *mutex.lock().unwrap() += 1)
+        };
+        // Lets the waiter wait.
+        thread::yield_now();
+        let barger = {
+            let mutex = mutex.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let mut guard = mutex.lock().unwrap();
+                    *guard += 1;
+                    thread::yield_now();
+                    *guard += 1;
+                }
+            })
+        };
+        drop(guard);
+        waiter.join().unwrap();
+        barger.join().unwrap();
+        assert_eq!(*mutex.try_lock().unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_mutex_between_a_task_and_a_thread() {
+    model(2, || {
+        let runtime = runtime();
+        let mutex = Arc::new(Mutex::new(0));
+        let task = runtime.spawn({
+            let mutex = mutex.clone();
+            move || {
+                let mut guard = mutex.lock().unwrap();
+                yield_now();
+                *guard += 1;
+            }
+        });
+        *mutex.lock().unwrap() += 1;
+        task.join().unwrap();
+        assert_eq!(*mutex.try_lock().unwrap(), 2);
+    });
+}
+
+#[test]
+fn an_unlock_against_the_cancellation_of_the_waiter() {
+    model(2, || {
+        let runtime = runtime();
+        let mutex = Arc::new(Mutex::new(0));
+        let guard = mutex.lock().unwrap();
+        let task = runtime.spawn({
+            let mutex = mutex.clone();
+            move || *mutex.lock().unwrap() += 1
+        });
+        let unlocks_and_locks_again = {
+            drop(guard);
+            let mutex = mutex.clone();
+            thread::spawn(move || *mutex.lock().unwrap() += 1)
+        };
+        task.cancel();
+        unlocks_and_locks_again.join().unwrap();
+        let ran = task.join().is_ok();
+        assert_eq!(*mutex.try_lock().expect("free again"), 1 + usize::from(ran));
+        assert!(!mutex.is_poisoned());
+    });
+}
+
+/// A waiter that has been woken, loses to a barger, and is cancelled before it tries again; another waits behind it.
+#[test]
+fn a_cancelled_waiter_passes_its_wake_on() {
+    model(1, || {
+        let runtime = runtime();
+        let mutex = Arc::new(Mutex::new(0));
+        let guard = mutex.lock().unwrap();
+        let task = runtime.spawn({
+            let mutex = mutex.clone();
+            move || *mutex.lock().unwrap() += 1
+        });
+        let waiter = thread::spawn({
+            let mutex = mutex.clone();
+            move || *mutex.lock().unwrap() += 1
+        });
+        // Lets both wait.
+        thread::yield_now();
+        drop(guard);
+        let guard = mutex.lock().unwrap();
+        task.cancel();
+        drop(guard);
+        waiter.join().unwrap();
+        let ran = task.join().is_ok();
+        assert_eq!(*mutex.try_lock().expect("free again"), 1 + usize::from(ran));
+    });
+}
+
+#[test]
+fn a_rwlock_with_readers_and_a_writer() {
+    model(2, || {
+        let lock = Arc::new(RwLock::new(0));
+        let writer = {
+            let lock = lock.clone();
+            thread::spawn(move || *lock.write().unwrap() += 1)
+        };
+        let reader = {
+            let lock = lock.clone();
+            thread::spawn(move || assert!(*lock.read().unwrap() <= 2))
+        };
+        *lock.write().unwrap() += 1;
+        assert!(*lock.read().unwrap() >= 1);
+        writer.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(*lock.try_write().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_cancelled_writer_lets_the_readers_in() {
+    model(1, || {
+        let runtime = runtime();
+        let lock = Arc::new(RwLock::new(0));
+        let guard = lock.read().unwrap();
+        let writer = runtime.spawn({
+            let lock = lock.clone();
+            move || *lock.write().unwrap() += 1
+        });
+        let reader = {
+            let lock = lock.clone();
+            thread::spawn(move || *lock.read().unwrap())
+        };
+        writer.cancel();
+        // The writer may be gone or not; the reader must not need this guard to go if it is.
+        let gone = writer.is_finished();
+        if gone {
+            reader.join().unwrap();
+            drop(guard);
+        } else {
+            drop(guard);
+            reader.join().unwrap();
+        }
+        let ran = writer.join().is_ok();
+        assert_eq!(*lock.try_write().expect("free again"), usize::from(ran));
+    });
+}
+
+/// The last reader comes late to the queues: the writer that waited is gone, and others have the lock.
+#[test]
+fn a_late_reader_gives_nothing_away_that_is_taken() {
+    model(1, || {
+        let runtime = runtime();
+        let lock = Arc::new(RwLock::new(0));
+        let guard = lock.read().unwrap();
+        let writer = runtime.spawn({
+            let lock = lock.clone();
+            move || drop(lock.write().unwrap())
+        });
+        // Lets the writer wait.
+        thread::yield_now();
+        let other = {
+            let lock = lock.clone();
+            thread::spawn(move || {
+                writer.cancel();
+                let _ = writer.join();
+                let mut guard = lock.write().unwrap();
+                *guard += 1;
+                thread::yield_now();
+                *guard += 1;
+            })
+        };
+        drop(guard);
+        *lock.write().unwrap() += 1;
+        other.join().unwrap();
+        assert_eq!(*lock.try_write().unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_condvar_notifies_who_waits() {
+    model(3, || {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let setter = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                *shared.0.lock().unwrap() = true;
+                shared.1.notify_one();
+            })
+        };
+        drop(shared.1.wait_while(shared.0.lock().unwrap(), |ready| !*ready).unwrap());
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_condvar_notifies_all() {
+    model(2, || {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let wait = {
+            let shared = shared.clone();
+            move || drop(shared.1.wait_while(shared.0.lock().unwrap(), |ready| !*ready).unwrap())
+        };
+        let waiter = thread::spawn(wait.clone());
+        let setter = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                *shared.0.lock().unwrap() = true;
+                shared.1.notify_all();
+            })
+        };
+        wait();
+        waiter.join().unwrap();
+        setter.join().unwrap();
+    });
+}
+
+/// A task and a thread wait for a token each; the task is cancelled. One token is enough for the thread.
+#[test]
+fn a_notification_is_not_lost_to_a_cancelled_task() {
+    model(1, || {
+        let runtime = runtime();
+        let shared = Arc::new((Mutex::new(0), Condvar::new()));
+        let take = {
+            let shared = shared.clone();
+            move || {
+                let mut tokens = shared.1.wait_while(shared.0.lock().unwrap(), |tokens| *tokens == 0).unwrap();
+                *tokens -= 1;
+            }
+        };
+        let task = runtime.spawn(take.clone());
+        let thread = thread::spawn(take);
+        // Lets both wait, and then, where the task has been notified, lets it wait for the mutex.
+        thread::yield_now();
+        let mut tokens = shared.0.lock().unwrap();
+        *tokens += 1;
+        shared.1.notify_one();
+        thread::yield_now();
+        task.cancel();
+        drop(tokens);
+        if task.join().is_ok() {
+            *shared.0.lock().unwrap() += 1;
+            shared.1.notify_one();
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_semaphore_between_threads() {
+    model(2, || {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let enter = {
+            let semaphore = semaphore.clone();
+            move || drop(semaphore.acquire().unwrap())
+        };
+        let others = [thread::spawn(enter.clone()), thread::spawn(enter.clone())];
+        enter();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(semaphore.available_permits(), 1);
+    });
+}
+
+#[test]
+fn a_permit_is_not_lost_to_a_cancelled_task() {
+    model(1, || {
+        let runtime = runtime();
+        let semaphore = Arc::new(Semaphore::new(0));
+        let task = runtime.spawn({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire().unwrap().forget()
+        });
+        let adder = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || semaphore.add_permits(1))
+        };
+        task.cancel();
+        adder.join().unwrap();
+        let taken = usize::from(task.join().is_ok());
+        assert_eq!(semaphore.available_permits(), 1 - taken);
+    });
+}
+
+#[test]
+fn a_closing_semaphore_refuses_who_waits() {
+    model(3, || {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let closer = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || semaphore.close())
+        };
+        assert!(semaphore.acquire().is_err());
+        closer.join().unwrap();
+    });
+}
+
+#[test]
+fn notify_one_against_who_is_about_to_wait() {
+    model(3, || {
+        let notify = Arc::new(Notify::new());
+        let notifier = {
+            let notify = notify.clone();
+            thread::spawn(move || notify.notify_one())
+        };
+        notify.notified();
+        notifier.join().unwrap();
+    });
+}
+
+#[test]
+fn notify_one_against_a_cancellation() {
+    model(2, || {
+        let runtime = runtime();
+        let notify = Arc::new(Notify::new());
+        let task = runtime.spawn({
+            let notify = notify.clone();
+            move || notify.notified()
+        });
+        let notifier = {
+            let notify = notify.clone();
+            thread::spawn(move || notify.notify_one())
+        };
+        task.cancel();
+        notifier.join().unwrap();
+        if task.join().is_err() {
+            // Kept for whoever comes next.
+            notify.notified();
+        }
+    });
+}
+
+#[test]
+fn once_with_two_callers() {
+    model(3, || {
+        let cell = Arc::new((Once::new(), OnceLock::new()));
+        let call = {
+            let cell = cell.clone();
+            move || {
+                cell.0.call_once(|| assert!(cell.1.set(1).is_ok(), "runs twice"));
+                assert_eq!(*cell.1.get().unwrap(), 1);
+            }
+        };
+        let other = thread::spawn(call.clone());
+        call();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_barrier_for_two() {
+    model(3, || {
+        let barrier = Arc::new(Barrier::new(2));
+        let other = {
+            let barrier = barrier.clone();
+            thread::spawn(move || barrier.wait().is_leader())
+        };
+        let leads = barrier.wait().is_leader();
+        assert_ne!(leads, other.join().unwrap());
+    });
+}
+
+#[test]
+fn a_wait_group_with_two_members() {
+    model(3, || {
+        let group = WaitGroup::new();
+        let others = [(); 2].map(|()| {
+            let member = group.clone();
+            thread::spawn(move || drop(member))
+        });
+        group.wait();
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}

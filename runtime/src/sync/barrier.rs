@@ -1,0 +1,137 @@
+//! The barrier.
+
+use std::fmt;
+
+use super::const_fn;
+use super::crowd::{Crowd, Member, Released};
+use crate::prim::Lock;
+use crate::wait::list::Node;
+use crate::wait::{self, Reason, Waiter};
+
+/// Lets several tasks wait for each other: [`std::sync::Barrier`]'s shape.
+///
+/// It may be used again, for the next round of as many.
+///
+/// ```
+/// use greenloom::sync::Barrier;
+/// use std::sync::Arc;
+///
+/// greenloom::run(|| {
+///     let barrier = Arc::new(Barrier::new(3));
+///     let tasks: Vec<_> = (0..3)
+///         .map(|_| {
+///             let barrier = barrier.clone();
+///             greenloom::spawn(move || barrier.wait().is_leader())
+///         })
+///         .collect();
+///     let leaders = tasks.into_iter().map(|task| task.join().unwrap());
+///     assert_eq!(leaders.filter(|leads| *leads).count(), 1);
+/// });
+/// ```
+pub struct Barrier {
+    size: usize,
+    /// Those who have arrived.
+    crowd: Lock<Crowd<()>>,
+}
+
+/// Says of one of those who met at a [`Barrier`] that it is the leader: the one that arrived last.
+///
+/// ```
+/// assert!(greenloom::sync::Barrier::new(1).wait().is_leader());
+/// ```
+pub struct BarrierWaitResult(bool);
+
+impl BarrierWaitResult {
+    /// Whether the caller arrived last.
+    ///
+    /// ```
+    /// assert!(greenloom::sync::Barrier::new(1).wait().is_leader());
+    /// ```
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.0
+    }
+}
+
+impl fmt::Debug for BarrierWaitResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BarrierWaitResult").field("is_leader", &self.is_leader()).finish()
+    }
+}
+
+impl Barrier {
+    const_fn! {
+        /// A barrier for so many; none counts as one.
+        ///
+        /// ```
+        /// let barrier = greenloom::sync::Barrier::new(1);
+        /// barrier.wait();
+        /// ```
+        pub const fn new(n: usize) -> Self {
+            Self { size: n, crowd: Lock::new(Crowd::new()) }
+        }
+    }
+
+    /// Waits until as many as the barrier is for have arrived.
+    ///
+    /// Suspends the task; blocks a plain thread.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait, and counts as not having arrived, unless all had.
+    ///
+    /// ```
+    /// let barrier = greenloom::sync::Barrier::new(2);
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| barrier.wait());
+    ///     barrier.wait();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn wait(&self) -> BarrierWaitResult {
+        let completed = self.complete(&mut self.crowd.lock());
+        if completed.is_some() {
+            return BarrierWaitResult(true);
+        }
+        let node = Member::node(());
+        let mut leads = false;
+        let publish = |waiter| {
+            leads = !self.arrive(&node, waiter);
+            !leads
+        };
+        let _ = wait::wait_for(Reason::Sync, None, publish, || self.withdraw(&node));
+        BarrierWaitResult(leads)
+    }
+
+    /// Releases those who wait, if the caller is the one that was missing.
+    fn complete(&self, crowd: &mut Crowd<()>) -> Option<Released<()>> {
+        (crowd.len() + 1 >= self.size).then(|| crowd.release_all())
+    }
+
+    /// Joins those who wait, or releases them.
+    fn arrive(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {
+        let mut crowd = self.crowd.lock();
+        if let Some(released) = self.complete(&mut crowd) {
+            drop(crowd);
+            drop(released);
+            return false;
+        }
+        // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        // it was taken out.
+        unsafe { crowd.push(node, waiter) };
+        true
+    }
+
+    fn withdraw(&self, node: &Node<Member<()>>) -> bool {
+        // SAFETY: under the crowd's lock; pushed before.
+        unsafe { self.crowd.lock().withdraw(node) }
+    }
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Barrier").finish_non_exhaustive()
+    }
+}

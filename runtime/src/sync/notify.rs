@@ -1,0 +1,252 @@
+//! The notification.
+//!
+//! # The word
+//!
+//! | value | | changes |
+//! |---|---|---|
+//! | `IDLE` | nobody waits, and no notification is kept | to `KEPT` by `notify_one`; to `WAITING` under the lock |
+//! | `KEPT` | the next `notified` returns at once | to `IDLE` by `notified` |
+//! | `WAITING` | the crowd is not empty | to `IDLE` under the lock |
+//!
+//! tokio's design (`sync/notify.rs`), without its count of calls.
+
+use std::fmt;
+
+use super::const_fn;
+use super::crowd::{Crowd, Member, Released};
+use crate::prim::Lock;
+use crate::prim::atomic::{AtomicU8, Ordering};
+use crate::wait::list::Node;
+use crate::wait::{self, Reason, Waiter};
+
+const IDLE: u8 = 0;
+const KEPT: u8 = 1;
+const WAITING: u8 = 2;
+
+/// Wakes one task, or all that wait, without a value: [tokio's `Notify`], but blocking.
+///
+/// A notification for one is kept if nobody waits, and the next who would wait takes it; two are kept as one.
+///
+/// [tokio's `Notify`]: https://docs.rs/tokio/latest/tokio/sync/struct.Notify.html
+///
+/// ```
+/// use greenloom::sync::Notify;
+/// use std::sync::Arc;
+///
+/// greenloom::run(|| {
+///     let notify = Arc::new(Notify::new());
+///     let waiter = greenloom::spawn({
+///         let notify = notify.clone();
+///         move || notify.notified()
+///     });
+///     notify.notify_one();
+///     waiter.join().unwrap();
+/// });
+/// ```
+pub struct Notify {
+    word: Word,
+    crowd: Lock<Crowd<()>>,
+}
+
+impl Notify {
+    const_fn! {
+        /// With no notification kept.
+        ///
+        /// ```
+        /// static WORK: greenloom::sync::Notify = greenloom::sync::Notify::new();
+        /// WORK.notify_one();
+        /// WORK.notified();
+        /// ```
+        pub const fn new() -> Self {
+            Self { word: Word::new(), crowd: Lock::new(Crowd::new()) }
+        }
+    }
+
+    /// Takes the notification that is kept, or waits for one, behind those who wait already.
+    ///
+    /// Suspends the task; blocks a plain thread.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait. No notification is lost with it.
+    ///
+    /// ```
+    /// let notify = greenloom::sync::Notify::new();
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| notify.notify_one());
+    ///     notify.notified();
+    /// });
+    /// ```
+    // Inlined for the sake of `Record::suspend`.
+    #[inline(always)]
+    #[track_caller]
+    pub fn notified(&self) {
+        if self.word.take() {
+            return;
+        }
+        let wait = Wait { notify: self, node: Member::node(()) };
+        let _ = wait::wait_for(Reason::Sync, None, |waiter| wait.publish(waiter), || wait.withdraw());
+    }
+
+    /// Wakes the oldest waiter; if nobody waits, keeps the notification for the next who would. Never waits itself.
+    ///
+    /// ```
+    /// let notify = greenloom::sync::Notify::new();
+    /// notify.notify_one();
+    /// notify.notified();
+    /// ```
+    #[inline]
+    pub fn notify_one(&self) {
+        if self.word.keep() == TransitionByNotify::Wake {
+            self.release_one();
+        }
+    }
+
+    /// Wakes all who wait now. Nothing is kept for others. Never waits itself.
+    ///
+    /// ```
+    /// greenloom::sync::Notify::new().notify_waiters();
+    /// ```
+    pub fn notify_waiters(&self) {
+        let mut crowd = self.crowd.lock();
+        let released = if self.word.release_all() { crowd.release_all() } else { Released::none() };
+        drop(crowd);
+        drop(released);
+    }
+
+    #[cold]
+    fn release_one(&self) {
+        let mut crowd = self.crowd.lock();
+        // Under the lock the word says what is so: whoever waited may have left in the meantime.
+        if self.word.keep() == TransitionByNotify::Kept {
+            return;
+        }
+        // SAFETY: under the crowd's lock, of which the waiter is all that is used afterwards.
+        let waiter = unsafe { crowd.release_one() }.map(Node::waiter);
+        if crowd.is_empty() {
+            self.word.forget_waiters();
+        }
+        drop(crowd);
+        if let Some(waiter) = waiter {
+            // SAFETY: taken out of the crowd just now.
+            unsafe { waiter.wake() };
+        }
+    }
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notify").finish_non_exhaustive()
+    }
+}
+
+/// What became of a notification.
+#[must_use]
+#[derive(PartialEq)]
+enum TransitionByNotify {
+    /// The word keeps it.
+    Kept,
+    /// Somebody waits for it.
+    Wake,
+}
+
+/// The word; see the module.
+struct Word(AtomicU8);
+
+impl Word {
+    const_fn! {
+        const fn new() -> Self {
+            Self(AtomicU8::new(IDLE))
+        }
+    }
+
+    /// Takes the notification that is kept, if there is one.
+    #[inline(always)]
+    fn take(&self) -> bool {
+        // Acquire: pairs with the Release of `keep`.
+        self.0.compare_exchange(KEPT, IDLE, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Keeps a notification, unless somebody waits.
+    #[inline(always)]
+    fn keep(&self) -> TransitionByNotify {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen != WAITING {
+            // Release: pairs with the Acquire of `take`, also where one is kept already: whoever takes it sees both notifiers.
+            match self.0.compare_exchange_weak(seen, KEPT, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return TransitionByNotify::Kept,
+                Err(now) => seen = now,
+            }
+        }
+        TransitionByNotify::Wake
+    }
+
+    /// Under the lock: takes the notification that is kept, or says that somebody waits; whether it was taken.
+    fn take_or_wait(&self) -> bool {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let (next, taken) = if seen == KEPT { (IDLE, true) } else { (WAITING, false) };
+            // AcqRel: as `take`.
+            match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return taken,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Under the lock, the crowd being empty now. While it says `WAITING`, nobody changes it without the lock.
+    fn forget_waiters(&self) {
+        // Release: keeps what earlier notifiers published.
+        self.0.store(IDLE, Ordering::Release);
+    }
+
+    /// Under the lock: whether anybody waits, who then does no more.
+    fn release_all(&self) -> bool {
+        // Relaxed: the lock orders it.
+        let waiting = self.0.load(Ordering::Relaxed) == WAITING;
+        if waiting {
+            self.forget_waiters();
+        }
+        waiting
+    }
+}
+
+/// One who waits.
+struct Wait<'a> {
+    notify: &'a Notify,
+    node: Node<Member<()>>,
+}
+
+impl Wait<'_> {
+    /// Takes the notification, or joins the crowd.
+    #[inline(never)]
+    fn publish(&self, waiter: Waiter) -> bool {
+        let mut crowd = self.notify.crowd.lock();
+        if self.notify.word.take_or_wait() {
+            return false;
+        }
+        // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        // it was taken out.
+        unsafe { crowd.push(&self.node, waiter) };
+        true
+    }
+
+    #[cold]
+    fn withdraw(&self) -> bool {
+        let mut crowd = self.notify.crowd.lock();
+        // SAFETY: under the crowd's lock; pushed before.
+        let withdrawn = unsafe { crowd.withdraw(&self.node) };
+        if withdrawn && crowd.is_empty() {
+            self.notify.word.forget_waiters();
+        }
+        withdrawn
+    }
+}

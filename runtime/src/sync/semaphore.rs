@@ -1,0 +1,529 @@
+//! The semaphore.
+//!
+//! # The word
+//!
+//! | field | changes | means |
+//! |---|---|---|
+//! | `CLOSED` | under the queue's lock, once | nobody gets a permit any more |
+//! | `WAITERS` | under the queue's lock | the queue is not empty: permits belong to the oldest waiter, and gather until they are enough for it |
+//! | permits | an acquisition takes some only without `WAITERS`; a release adds some with the queue's lock if it sees `WAITERS` | |
+//!
+//! A waiter queues itself if, under the queue's lock, the word has too few permits in the same step that sets `WAITERS`. So the release
+//! that follows sees `WAITERS`, takes the lock, and serves the queue from its front as far as the permits go.
+
+use std::cell::Cell;
+use std::fmt;
+
+use super::const_fn;
+use crate::prim::Lock;
+use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::wait::list::{List, Node, Wakes};
+use crate::wait::{self, Reason, Waiter};
+
+const CLOSED: usize = 1;
+const WAITERS: usize = 1 << 1;
+const PERMIT: usize = 1 << 2;
+
+/// Waiters that are served under one holding of the queue's lock: as many as [`Wakes`] keeps, which are woken after it.
+const AT_ONCE: usize = 32;
+
+/// Permits that are given out in the order in which they are asked for: [tokio's shape], but blocking.
+///
+/// Whoever asks for many is served before those who came later and ask for few. Permits may also be added and taken away, so that
+/// they stand for whatever can be counted.
+///
+/// [tokio's shape]: https://docs.rs/tokio/latest/tokio/sync/struct.Semaphore.html
+///
+/// ```
+/// use greenloom::sync::Semaphore;
+/// use std::sync::Arc;
+///
+/// greenloom::run(|| {
+///     let at_once = Arc::new(Semaphore::new(2));
+///     let tasks: Vec<_> = (0..10)
+///         .map(|_| {
+///             let at_once = at_once.clone();
+///             greenloom::spawn(move || {
+///                 let _permit = at_once.acquire().unwrap();
+///                 greenloom::yield_now();
+///             })
+///         })
+///         .collect();
+///     tasks.into_iter().for_each(|task| task.join().unwrap());
+///     assert_eq!(at_once.available_permits(), 2);
+/// });
+/// ```
+pub struct Semaphore {
+    word: Word,
+    queue: Lock<List<Claim>>,
+}
+
+/// Some permits of a [`Semaphore`], which has them back when this is dropped.
+///
+/// ```
+/// let semaphore = greenloom::sync::Semaphore::new(3);
+/// let permit = semaphore.acquire_many(2).unwrap();
+/// assert_eq!((permit.num_permits(), semaphore.available_permits()), (2, 1));
+/// ```
+#[must_use = "the permits go back at once if they are not kept"]
+#[clippy::has_significant_drop]
+#[derive(Debug)]
+pub struct SemaphorePermit<'a> {
+    semaphore: &'a Semaphore,
+    permits: u32,
+}
+
+/// The [`Semaphore`] has been closed.
+///
+/// ```
+/// let semaphore = greenloom::sync::Semaphore::new(1);
+/// semaphore.close();
+/// assert_eq!(semaphore.acquire().unwrap_err().to_string(), "the semaphore is closed");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcquireError(());
+
+impl fmt::Display for AcquireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the semaphore is closed")
+    }
+}
+
+impl std::error::Error for AcquireError {}
+
+/// Why a [`Semaphore`] gives no permit at once.
+///
+/// ```
+/// use greenloom::sync::{Semaphore, TryAcquireError};
+///
+/// assert_eq!(Semaphore::new(0).try_acquire().unwrap_err(), TryAcquireError::NoPermits);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryAcquireError {
+    /// The semaphore has been closed.
+    Closed,
+    /// There are not enough permits, or others wait for them.
+    NoPermits,
+}
+
+impl fmt::Display for TryAcquireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the semaphore is closed",
+            Self::NoPermits => "the semaphore has no permits to spare",
+        })
+    }
+}
+
+impl std::error::Error for TryAcquireError {}
+
+impl Semaphore {
+    /// The most permits that a semaphore can have.
+    pub const MAX_PERMITS: usize = usize::MAX >> 3;
+
+    const_fn! {
+        /// A semaphore with so many permits.
+        ///
+        /// # Panics
+        /// If there are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+        ///
+        /// ```
+        /// static CONNECTIONS: greenloom::sync::Semaphore = greenloom::sync::Semaphore::new(100);
+        /// assert_eq!(CONNECTIONS.available_permits(), 100);
+        /// ```
+        #[track_caller]
+        pub const fn new(permits: usize) -> Self {
+            assert!(permits <= Self::MAX_PERMITS, "a semaphore cannot have so many permits");
+            Self { word: Word::new(permits), queue: Lock::new(List::new()) }
+        }
+    }
+
+    /// Takes a permit, when it is the caller's turn and there is one.
+    ///
+    /// Suspends the task until then; blocks a plain thread.
+    ///
+    /// # Errors
+    /// If the semaphore is closed, or is while the caller waits.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(1);
+    /// let permit = semaphore.acquire().unwrap();
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// # drop(permit);
+    /// ```
+    // Inlined for the sake of `Record::suspend`.
+    #[inline(always)]
+    #[track_caller]
+    pub fn acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.acquire_many(1)
+    }
+
+    /// Takes so many permits together, when it is the caller's turn and there are as many.
+    ///
+    /// Suspends the task until then; blocks a plain thread. Permits gather for the oldest waiter: nobody overtakes it.
+    ///
+    /// # Errors
+    /// If the semaphore is closed, or is while the caller waits.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(3);
+    /// let permits = semaphore.acquire_many(3).unwrap();
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// # drop(permits);
+    /// ```
+    #[inline(always)]
+    #[track_caller]
+    pub fn acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+        match self.word.take(permits) {
+            TransitionByTake::Taken => {}
+            TransitionByTake::Closed => return Err(AcquireError(())),
+            TransitionByTake::TooFew => {
+                std::hint::cold_path();
+                let request = Request::new(self, permits);
+                let _ = wait::wait_for(Reason::Sync, None, |waiter| request.publish(waiter), || request.withdraw());
+                if request.refused() {
+                    return Err(AcquireError(()));
+                }
+            }
+        }
+        Ok(SemaphorePermit { semaphore: self, permits })
+    }
+
+    /// Takes a permit if there is one and nobody waits. Never waits.
+    ///
+    /// # Errors
+    /// Which of the two it is, or that the semaphore is closed.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(1);
+    /// let permit = semaphore.try_acquire().unwrap();
+    /// assert!(semaphore.try_acquire().is_err());
+    /// # drop(permit);
+    /// ```
+    #[inline]
+    pub fn try_acquire(&self) -> Result<SemaphorePermit<'_>, TryAcquireError> {
+        self.try_acquire_many(1)
+    }
+
+    /// Takes so many permits together if they are there and nobody waits. Never waits.
+    ///
+    /// # Errors
+    /// Which of the two it is, or that the semaphore is closed.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(1);
+    /// assert!(semaphore.try_acquire_many(2).is_err());
+    /// ```
+    #[inline]
+    pub fn try_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, TryAcquireError> {
+        match self.word.take(permits) {
+            TransitionByTake::Taken => Ok(SemaphorePermit { semaphore: self, permits }),
+            TransitionByTake::Closed => Err(TryAcquireError::Closed),
+            TransitionByTake::TooFew => Err(TryAcquireError::NoPermits),
+        }
+    }
+
+    /// Adds so many permits, first of all for those who wait. Never waits.
+    ///
+    /// # Panics
+    /// If the semaphore would have more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(0);
+    /// semaphore.add_permits(2);
+    /// assert_eq!(semaphore.available_permits(), 2);
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn add_permits(&self, permits: usize) {
+        match self.word.add(permits) {
+            TransitionByAdd::Added => {}
+            TransitionByAdd::Serve => self.serve(),
+            TransitionByAdd::TooMany => panic!("a semaphore cannot have so many permits"),
+        }
+    }
+
+    /// How many permits may be taken at once; none, while somebody waits. Never waits.
+    ///
+    /// ```
+    /// assert_eq!(greenloom::sync::Semaphore::new(2).available_permits(), 2);
+    /// ```
+    pub fn available_permits(&self) -> usize {
+        self.word.available()
+    }
+
+    /// Gives no more permits: those who wait, and all who come later, get an error. Permits that are out may still be given back.
+    /// Never waits.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(1);
+    /// semaphore.close();
+    /// assert!(semaphore.acquire().is_err());
+    /// ```
+    pub fn close(&self) {
+        // Under the lock, so that who looked before is in the queue now.
+        let queue = self.queue.lock();
+        self.word.close();
+        drop(queue);
+        self.serve();
+    }
+
+    /// Whether it has been closed. Never waits.
+    ///
+    /// ```
+    /// assert!(!greenloom::sync::Semaphore::new(1).is_closed());
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.word.is_closed()
+    }
+
+    /// Gives permits to those who wait, oldest first, as long as there are enough for the next; or refuses them all.
+    #[cold]
+    fn serve(&self) {
+        loop {
+            let mut wakes = Wakes::new();
+            let queue = self.queue.lock();
+            for _ in 0..AT_ONCE {
+                // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
+                let Some(oldest) = (unsafe { queue.front() }) else { return };
+                let claim = oldest.data();
+                // SAFETY: under the queue's lock.
+                let last = unsafe { queue.iter() }.nth(1).is_none();
+                match self.word.serve(claim.permits, last) {
+                    TransitionByTake::Taken => {}
+                    TransitionByTake::Closed => claim.refused.set(true),
+                    TransitionByTake::TooFew => return,
+                }
+                // SAFETY: under the queue's lock, in this list.
+                unsafe { queue.remove(oldest) };
+                wakes.add(oldest.waiter());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore").field("available_permits", &self.available_permits()).finish_non_exhaustive()
+    }
+}
+
+impl SemaphorePermit<'_> {
+    /// Keeps the permits from going back: the semaphore has so many less, until some are [added](Semaphore::add_permits).
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(1);
+    /// semaphore.acquire().unwrap().forget();
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// ```
+    pub fn forget(mut self) {
+        self.permits = 0;
+    }
+
+    /// How many permits these are.
+    ///
+    /// ```
+    /// assert_eq!(greenloom::sync::Semaphore::new(1).acquire().unwrap().num_permits(), 1);
+    /// ```
+    pub fn num_permits(&self) -> usize {
+        self.permits as usize
+    }
+}
+
+impl Drop for SemaphorePermit<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.permits > 0 {
+            self.semaphore.add_permits(self.permits as usize);
+        }
+    }
+}
+
+/// What came of asking for permits.
+#[must_use]
+#[derive(Clone, Copy, PartialEq)]
+enum TransitionByTake {
+    Taken,
+    Closed,
+    /// Fewer than asked for, or others were first.
+    TooFew,
+}
+
+/// What came of adding permits.
+#[must_use]
+enum TransitionByAdd {
+    Added,
+    /// Added, and somebody waits: serve the queue.
+    Serve,
+    TooMany,
+}
+
+/// The word; see the module.
+struct Word(AtomicUsize);
+
+impl Word {
+    const_fn! {
+        const fn new(permits: usize) -> Self {
+            Self(AtomicUsize::new(permits * PERMIT))
+        }
+    }
+
+    /// Applies `step` until it sticks.
+    ///
+    /// AcqRel: who takes a permit sees what was done by those who gave permits back before; `add` pairs with `take` and `serve`.
+    #[inline(always)]
+    fn change<R>(&self, mut step: impl FnMut(usize) -> (usize, R)) -> R {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let (next, answer) = step(seen);
+            if next == seen {
+                return answer;
+            }
+            match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return answer,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Takes permits if there are enough and nobody waits.
+    #[inline(always)]
+    fn take(&self, permits: u32) -> TransitionByTake {
+        self.change(|s| Self::without(s, permits, s & WAITERS != 0))
+    }
+
+    /// Under the queue's lock: takes permits, or says that somebody waits.
+    fn take_or_wait(&self, permits: u32) -> TransitionByTake {
+        self.change(|s| match Self::without(s, permits, s & WAITERS != 0) {
+            (_, TransitionByTake::TooFew) => (s | WAITERS, TransitionByTake::TooFew),
+            other => other,
+        })
+    }
+
+    /// Under the queue's lock: takes permits for the oldest waiter; `last` if there is no other.
+    fn serve(&self, permits: u32, last: bool) -> TransitionByTake {
+        self.change(|s| match Self::without(s, permits, false) {
+            (_, TransitionByTake::TooFew) => (s, TransitionByTake::TooFew),
+            (next, answer) => (if last { next & !WAITERS } else { next }, answer),
+        })
+    }
+
+    #[inline(always)]
+    fn without(s: usize, permits: u32, others_first: bool) -> (usize, TransitionByTake) {
+        // No overflow: 34 bits at most; where a word has 32, it cannot hold so many, and the product saturates.
+        let asked = (permits as usize).saturating_mul(PERMIT);
+        if s & CLOSED != 0 {
+            (s, TransitionByTake::Closed)
+        } else if others_first || s < asked {
+            (s, TransitionByTake::TooFew)
+        } else {
+            (s - asked, TransitionByTake::Taken)
+        }
+    }
+
+    #[inline(always)]
+    fn add(&self, permits: usize) -> TransitionByAdd {
+        self.change(|s| {
+            if permits > Semaphore::MAX_PERMITS || s / PERMIT + permits > Semaphore::MAX_PERMITS {
+                (s, TransitionByAdd::TooMany)
+            } else {
+                let answer = if s & WAITERS != 0 { TransitionByAdd::Serve } else { TransitionByAdd::Added };
+                (s + permits * PERMIT, answer)
+            }
+        })
+    }
+
+    /// Under the queue's lock: nobody waits any more.
+    fn forget_waiters(&self) {
+        self.change(|s| (s & !WAITERS, ()));
+    }
+
+    fn close(&self) {
+        self.change(|s| (s | CLOSED, ()));
+    }
+
+    fn is_closed(&self) -> bool {
+        // Acquire: pairs with `close`.
+        self.0.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    fn available(&self) -> usize {
+        // Relaxed: a number that may be old when it arrives.
+        let s = self.0.load(Ordering::Relaxed);
+        if s & WAITERS != 0 { 0 } else { s / PERMIT }
+    }
+}
+
+/// What the queue keeps for a waiter.
+struct Claim {
+    permits: u32,
+    /// The semaphore was closed. Written under the queue's lock, read by the owner after its wait.
+    refused: Cell<bool>,
+}
+
+/// One who waits for permits.
+struct Request<'a> {
+    semaphore: &'a Semaphore,
+    node: Node<Claim>,
+}
+
+impl<'a> Request<'a> {
+    #[inline(always)]
+    fn new(semaphore: &'a Semaphore, permits: u32) -> Self {
+        Self { semaphore, node: Node::new(Claim { permits, refused: Cell::new(false) }) }
+    }
+
+    #[inline(always)]
+    fn refused(&self) -> bool {
+        self.node.data().refused.get()
+    }
+
+    /// Takes the permits, is refused, or joins the queue.
+    #[inline(never)]
+    fn publish(&self, waiter: Waiter) -> bool {
+        let queue = self.semaphore.queue.lock();
+        let claim = self.node.data();
+        match self.semaphore.word.take_or_wait(claim.permits) {
+            TransitionByTake::Taken => false,
+            TransitionByTake::Closed => {
+                claim.refused.set(true);
+                false
+            }
+            TransitionByTake::TooFew => {
+                // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait
+                // ends when it was taken out.
+                unsafe { queue.push_back(&self.node, waiter) };
+                true
+            }
+        }
+    }
+
+    #[cold]
+    fn withdraw(&self) -> bool {
+        let queue = self.semaphore.queue.lock();
+        // SAFETY: under the queue's lock; in this list or in none.
+        if !unsafe { queue.remove(&self.node) } {
+            return false;
+        }
+        if queue.is_empty() {
+            self.semaphore.word.forget_waiters();
+            return true;
+        }
+        drop(queue);
+        // What was too little for this one may be enough for the next.
+        self.semaphore.serve();
+        true
+    }
+}

@@ -1,0 +1,134 @@
+//! The wait group.
+
+use std::fmt;
+
+use super::crowd::{Crowd, Member};
+use crate::prim::Lock;
+use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::prim::sync::Arc;
+use crate::wait::list::Node;
+use crate::wait::{self, Reason, Waiter};
+
+/// Waits until all of a group have dropped their handle: `crossbeam_utils::sync::WaitGroup`.
+///
+/// As Go's, except that a handle is what is counted, so that nobody forgets.
+///
+/// ```
+/// use greenloom::sync::WaitGroup;
+///
+/// greenloom::run(|| {
+///     let group = WaitGroup::new();
+///     for _ in 0..4 {
+///         let member = group.clone();
+///         greenloom::spawn(move || {
+///             // Work, and then:
+///             drop(member);
+///         });
+///     }
+///     group.wait();
+/// });
+/// ```
+pub struct WaitGroup {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Handles. Whoever drops the last one releases the crowd under the lock; whoever joins the crowd looks at the count under the
+    /// lock. So either the one sees the other in the crowd, or that one sees zero.
+    handles: AtomicUsize,
+    crowd: Lock<Crowd<()>>,
+}
+
+impl WaitGroup {
+    /// A group of one: the handle that is returned.
+    ///
+    /// ```
+    /// greenloom::sync::WaitGroup::new().wait();
+    /// ```
+    pub fn new() -> Self {
+        Self { inner: Arc::new(Inner { handles: AtomicUsize::new(1), crowd: Lock::new(Crowd::new()) }) }
+    }
+
+    /// Drops this handle and waits until all others have been dropped, or wait as well.
+    ///
+    /// Suspends the task; blocks a plain thread.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait. Its handle has been dropped by then.
+    ///
+    /// ```
+    /// let group = greenloom::sync::WaitGroup::new();
+    /// drop(group.clone());
+    /// group.wait();
+    /// ```
+    #[track_caller]
+    pub fn wait(self) {
+        let inner = self.inner.clone();
+        drop(self);
+        if inner.is_done() {
+            return;
+        }
+        let node = Member::node(());
+        let _ = wait::wait_for(Reason::Sync, None, |waiter| inner.publish(&node, waiter), || inner.withdraw(&node));
+    }
+}
+
+impl Inner {
+    fn is_done(&self) -> bool {
+        // Acquire: pairs with the AcqRel of the drop; what members did before is seen.
+        self.handles.load(Ordering::Acquire) == 0
+    }
+
+    fn publish(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {
+        let mut crowd = self.crowd.lock();
+        if self.is_done() {
+            return false;
+        }
+        // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        // it was taken out.
+        unsafe { crowd.push(node, waiter) };
+        true
+    }
+
+    fn withdraw(&self, node: &Node<Member<()>>) -> bool {
+        // SAFETY: under the crowd's lock; pushed before.
+        unsafe { self.crowd.lock().withdraw(node) }
+    }
+}
+
+impl Clone for WaitGroup {
+    fn clone(&self) -> Self {
+        // Relaxed: made from an existing handle.
+        let before = self.inner.handles.fetch_add(1, Ordering::Relaxed);
+        if before > usize::MAX / 2 {
+            std::process::abort();
+        }
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl Drop for WaitGroup {
+    fn drop(&mut self) {
+        // AcqRel: the last one sees what all others did, and with the lock passes it to those who wait.
+        if self.inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let released = self.inner.crowd.lock().release_all();
+            drop(released);
+        }
+    }
+}
+
+impl Default for WaitGroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for WaitGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Relaxed: a number that may be old when it is read.
+        f.debug_struct("WaitGroup").field("handles", &self.inner.handles.load(Ordering::Relaxed)).finish()
+    }
+}

@@ -1,0 +1,570 @@
+//! Task-locals: values that each task has for itself.
+//!
+//! They hang off the stack's record, as long as the task lives: a list of values, each with the address of its key. A task that uses
+//! none pays one look at a null pointer when it ends. On a plain thread the same list is a thread-local.
+//!
+//! A value is counted, not borrowed: whoever is inside `with` keeps it alive, also while it is replaced, or its scope ends, elsewhere on
+//! the same stack or on a stack of the user's own that was switched away from in the middle.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::null;
+use std::rc::Rc;
+
+use crate::scheduler::local;
+use crate::stack::record::Record;
+use crate::task::header::catch_and_forget;
+
+/// Declares values that each task has for itself, in the manner of [`std::thread_local!`]; each becomes a static [`LocalKey`].
+///
+/// With an initialiser, a task's value is made when it first uses it. Without, it has one only inside [`LocalKey::scope`], or once
+/// it has been [set](ValueKey::set). A plain thread has values of its own, as a task has.
+///
+/// Unlike a `thread_local!`, which all tasks of a thread share, it may be relied on across a suspension. Tasks do not inherit values.
+/// They need not be `Send`: a task stays on its thread.
+///
+/// Values are dropped at the end of their task, on its stack and before [`join`](crate::JoinHandle::join) returns, the newest first; in
+/// a detached task, after its result.
+/// A destructor that panics is reported by the panic hook, and harms nothing else.
+///
+/// ```
+/// use std::cell::Cell;
+///
+/// greenloom::task_local! {
+///     /// How deep this task is.
+///     static DEPTH: Cell<u32> = Cell::new(0);
+///     static USER: String;
+/// }
+///
+/// greenloom::run(|| {
+///     DEPTH.set(DEPTH.get() + 1);
+///     let other = greenloom::spawn(|| DEPTH.get());
+///     assert_eq!((DEPTH.get(), other.join().unwrap()), (1, 0));
+///
+///     USER.scope("ada".into(), || USER.with(|name| assert_eq!(name, "ada")));
+///     assert!(USER.try_with(|_| ()).is_err());
+/// });
+/// ```
+#[macro_export]
+macro_rules! task_local {
+    () => {};
+    ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $init:expr $(; $($rest:tt)*)?) => {
+        $(#[$attribute])*
+        $visibility static $name: $crate::task::LocalKey<$type> = {
+            fn init() -> $type {
+                $init
+            }
+            $crate::task::LocalKey::__new(::core::stringify!($name), ::core::option::Option::Some(init))
+        };
+        $($crate::task_local! { $($rest)* })?
+    };
+    ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty $(; $($rest:tt)*)?) => {
+        $(#[$attribute])*
+        $visibility static $name: $crate::task::LocalKey<$type> =
+            $crate::task::LocalKey::__new(::core::stringify!($name), ::core::option::Option::None);
+        $($crate::task_local! { $($rest)* })?
+    };
+}
+
+/// A value that each task has for itself; see [`task_local!`](crate::task_local).
+///
+/// It offers what std's and tokio's keys do. Those for `Cell` and `RefCell` speak of what is in the cell; [`get`](ValueKey::get) and
+/// [`set`](ValueKey::set) of other types are those of [`ValueKey`], to which it dereferences.
+///
+/// ```
+/// greenloom::task_local! { static LIMIT: u32 = 10; }
+/// LIMIT.scope(20, || assert_eq!(LIMIT.get(), 20));
+/// assert_eq!(LIMIT.get(), 10);
+/// ```
+pub struct LocalKey<T: 'static>(ValueKey<T>);
+
+/// What a [`LocalKey`] offers for values that are no cell.
+///
+/// ```
+/// greenloom::task_local! { static LIMIT: u32 = 10; }
+/// LIMIT.set(20);
+/// assert_eq!(LIMIT.get(), 20);
+/// ```
+pub struct ValueKey<T: 'static> {
+    name: &'static str,
+    init: Option<fn() -> T>,
+}
+
+/// Why a task-local has no value.
+///
+/// ```
+/// greenloom::task_local! { static USER: String; }
+/// let error = USER.try_with(|_| ()).unwrap_err();
+/// assert_eq!(error.to_string(), "a task-local without an initialiser has no value outside of `scope`");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessError {
+    dropped: bool,
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.dropped {
+            "the task-local has been dropped, since its task or thread is ending"
+        } else {
+            "a task-local without an initialiser has no value outside of `scope`"
+        })
+    }
+}
+
+impl std::error::Error for AccessError {}
+
+impl<T: 'static> Deref for LocalKey<T> {
+    type Target = ValueKey<T>;
+
+    fn deref(&self) -> &ValueKey<T> {
+        &self.0
+    }
+}
+
+impl<T: 'static> LocalKey<T> {
+    #[doc(hidden)]
+    pub const fn __new(name: &'static str, init: Option<fn() -> T>) -> Self {
+        Self(ValueKey { name, init })
+    }
+
+    /// Calls `f` with the value of this task, or on a plain thread, of this thread. It is made first if it has an initialiser and has
+    /// not been used. Never waits by itself; `f` and the initialiser may suspend.
+    ///
+    /// # Panics
+    /// If there is no value: without an initialiser outside of [`scope`](Self::scope), or when it has been dropped at the end of
+    /// its task. If `f` or the initialiser does.
+    ///
+    /// ```
+    /// greenloom::task_local! { static LIMIT: u32 = 10; }
+    /// LIMIT.with(|limit| assert_eq!(*limit, 10));
+    /// ```
+    #[track_caller]
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.0.expect_value())
+    }
+
+    /// As [`with`](Self::with), but says so if there is no value.
+    ///
+    /// # Errors
+    /// Where `with` panics for lack of a value.
+    ///
+    /// # Panics
+    /// If `f` or the initialiser does.
+    ///
+    /// ```
+    /// greenloom::task_local! { static USER: String; }
+    /// assert!(USER.try_with(|_| ()).is_err());
+    /// ```
+    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+        Ok(f(&*self.0.value()?))
+    }
+
+    /// Calls `f`, in which the task has this value; afterwards, also after an unwinding, it has the one it had before. Never waits
+    /// by itself; `f` may suspend, and other tasks do not see the value.
+    ///
+    /// # Panics
+    /// If `f` does. In the destructors of a plain thread that is ending.
+    ///
+    /// ```
+    /// greenloom::task_local! { static USER: String; }
+    /// USER.scope("ada".into(), || USER.with(|name| assert_eq!(name, "ada")));
+    /// ```
+    #[track_caller]
+    pub fn scope<R>(&'static self, value: T, f: impl FnOnce() -> R) -> R {
+        struct Restore(*const (), Slot);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                let before = std::mem::replace(&mut self.1, Slot::Empty);
+                // The value of the scope goes here, outside of the list.
+                drop(with_locals(|locals| locals.replace(self.0, before)));
+            }
+        }
+        let value = Slot::Value(Rc::new(value));
+        let before = with_locals(|locals| locals.replace(self.0.key(), value));
+        let _restore = match before {
+            Ok(before) => Restore(self.0.key(), before),
+            Err(error) => self.0.refuse(error),
+        };
+        f()
+    }
+}
+
+impl<T: 'static> ValueKey<T> {
+    /// What tells it from other keys: they are statics, and none is of size zero.
+    fn key(&'static self) -> *const () {
+        std::ptr::from_ref(self).cast()
+    }
+
+    #[track_caller]
+    fn expect_value(&'static self) -> Rc<T> {
+        match self.value() {
+            Ok(value) => value,
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn refuse(&self, error: AccessError) -> ! {
+        panic!("cannot use `{}`: {error}", self.name)
+    }
+
+    fn value(&'static self) -> Result<Rc<T>, AccessError> {
+        if let Some(value) = self.existing()? {
+            return Ok(value);
+        }
+        let init = self.init.ok_or(AccessError { dropped: false })?;
+        // No list is borrowed meanwhile: it may use other task-locals, and suspend.
+        let value = Rc::new(init());
+        self.put(value.clone())?;
+        Ok(value)
+    }
+
+    /// The value, if there is one by now.
+    fn existing(&'static self) -> Result<Option<Rc<T>>, AccessError> {
+        match with_locals(|locals| locals.get(self.key()))? {
+            Slot::Value(value) => {
+                debug_assert!(value.is::<T>());
+                // SAFETY: what is stored under a key has its type: `put` and `scope` alone store, through the key. So this is the
+                // pointer that `Rc::new` gave, of that type, and with its count.
+                Ok(Some(unsafe { Rc::from_raw(Rc::into_raw(value).cast::<T>()) }))
+            }
+            Slot::Empty => Ok(None),
+            Slot::Dropped => Err(AccessError { dropped: true }),
+        }
+    }
+
+    fn put(&'static self, value: Rc<T>) -> Result<(), AccessError> {
+        match with_locals(|locals| locals.get(self.key()))? {
+            Slot::Dropped => Err(AccessError { dropped: true }),
+            _ => {
+                // What was there before goes outside of the list.
+                drop(with_locals(|locals| locals.replace(self.key(), Slot::Value(value)))?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces the value of this task. Who is inside `with` keeps the old one until it returns. Never waits.
+    ///
+    /// # Panics
+    /// If the value has been dropped at the end of its task.
+    ///
+    /// ```
+    /// greenloom::task_local! { static USER: String; }
+    /// USER.set("ada".into());
+    /// USER.with(|name| assert_eq!(name, "ada"));
+    /// ```
+    #[track_caller]
+    pub fn set(&'static self, value: T) {
+        if let Err(error) = self.put(Rc::new(value)) {
+            self.refuse(error);
+        }
+    }
+
+    /// A clone of the value. Never waits by itself; the initialiser may suspend.
+    ///
+    /// # Panics
+    /// As [`LocalKey::with`].
+    ///
+    /// ```
+    /// greenloom::task_local! { static LIMIT: u32 = 10; }
+    /// assert_eq!(LIMIT.get(), 10);
+    /// ```
+    #[track_caller]
+    pub fn get(&'static self) -> T
+    where
+        T: Clone,
+    {
+        T::clone(&self.expect_value())
+    }
+}
+
+impl<T: 'static> LocalKey<Cell<T>> {
+    /// Sets what is in the cell; the initialiser, if there is one, need not run for that. Never waits.
+    ///
+    /// # Panics
+    /// If the value has been dropped at the end of its task.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// greenloom::task_local! { static DEPTH: Cell<u32> = Cell::new(0); }
+    /// DEPTH.set(1);
+    /// assert_eq!(DEPTH.get(), 1);
+    /// ```
+    #[track_caller]
+    pub fn set(&'static self, value: T) {
+        match self.0.existing() {
+            Ok(Some(cell)) => cell.set(value),
+            Ok(None) => self.0.set(Cell::new(value)),
+            Err(error) => self.0.refuse(error),
+        }
+    }
+
+    /// A copy of what is in the cell. Never waits by itself; the initialiser may suspend.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// greenloom::task_local! { static DEPTH: Cell<u32> = Cell::new(0); }
+    /// assert_eq!(DEPTH.get(), 0);
+    /// ```
+    #[track_caller]
+    pub fn get(&'static self) -> T
+    where
+        T: Copy,
+    {
+        self.with(Cell::get)
+    }
+
+    /// Takes what is in the cell, and leaves the default. Never waits by itself; the initialiser may suspend.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// greenloom::task_local! { static DEPTH: Cell<u32> = Cell::new(2); }
+    /// assert_eq!((DEPTH.take(), DEPTH.get()), (2, 0));
+    /// ```
+    #[track_caller]
+    pub fn take(&'static self) -> T
+    where
+        T: Default,
+    {
+        self.with(Cell::take)
+    }
+
+    /// Sets what is in the cell, and returns what was. Never waits by itself; the initialiser may suspend.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// greenloom::task_local! { static DEPTH: Cell<u32> = Cell::new(2); }
+    /// assert_eq!(DEPTH.replace(3), 2);
+    /// ```
+    #[track_caller]
+    pub fn replace(&'static self, value: T) -> T {
+        self.with(|cell| cell.replace(value))
+    }
+}
+
+impl<T: 'static> LocalKey<RefCell<T>> {
+    /// Calls `f` with what is in the cell, borrowed. Never waits by itself; `f` and the initialiser may suspend.
+    ///
+    /// # Panics
+    /// If it is borrowed mutably, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// greenloom::task_local! { static LINES: RefCell<Vec<u8>> = RefCell::default(); }
+    /// LINES.with_borrow(|lines| assert!(lines.is_empty()));
+    /// ```
+    #[track_caller]
+    pub fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        self.with(|cell| f(&cell.borrow()))
+    }
+
+    /// Calls `f` with what is in the cell, borrowed mutably. Never waits by itself; `f` and the initialiser may suspend.
+    ///
+    /// # Panics
+    /// If it is borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// greenloom::task_local! { static LINES: RefCell<Vec<u8>> = RefCell::default(); }
+    /// LINES.with_borrow_mut(|lines| lines.push(1));
+    /// ```
+    #[track_caller]
+    pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.with(|cell| f(&mut cell.borrow_mut()))
+    }
+
+    /// Sets what is in the cell; the initialiser, if there is one, need not run for that. Never waits.
+    ///
+    /// # Panics
+    /// If it is borrowed, or has been dropped at the end of its task.
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// greenloom::task_local! { static LINES: RefCell<Vec<u8>> = RefCell::default(); }
+    /// LINES.set(vec![1]);
+    /// ```
+    #[track_caller]
+    pub fn set(&'static self, value: T) {
+        match self.0.existing() {
+            Ok(Some(cell)) => drop(cell.replace(value)),
+            Ok(None) => self.0.set(RefCell::new(value)),
+            Err(error) => self.0.refuse(error),
+        }
+    }
+
+    /// Takes what is in the cell, and leaves the default. Never waits by itself; the initialiser may suspend.
+    ///
+    /// # Panics
+    /// If it is borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// greenloom::task_local! { static LINES: RefCell<Vec<u8>> = RefCell::new(vec![1]); }
+    /// assert_eq!(LINES.take(), [1]);
+    /// ```
+    #[track_caller]
+    pub fn take(&'static self) -> T
+    where
+        T: Default,
+    {
+        self.with(RefCell::take)
+    }
+
+    /// Sets what is in the cell, and returns what was. Never waits by itself; the initialiser may suspend.
+    ///
+    /// # Panics
+    /// If it is borrowed, and as [`with`](Self::with).
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// greenloom::task_local! { static LINES: RefCell<Vec<u8>> = RefCell::new(vec![1]); }
+    /// assert_eq!(LINES.replace(vec![]), [1]);
+    /// ```
+    #[track_caller]
+    pub fn replace(&'static self, value: T) -> T {
+        self.with(|cell| cell.replace(value))
+    }
+}
+
+impl<T: 'static> fmt::Debug for LocalKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalKey").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl<T: 'static> fmt::Debug for ValueKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValueKey").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a task has under a key.
+#[derive(Clone)]
+enum Slot {
+    Empty,
+    Value(Rc<dyn Any>),
+    /// Its task is ending.
+    Dropped,
+}
+
+/// The values of a task or thread, in the order in which it first used them. No code of a user runs while the list is borrowed.
+pub(crate) struct Locals(RefCell<Vec<(*const (), Slot)>>);
+
+impl Locals {
+    fn new() -> *const Locals {
+        Box::into_raw(Box::new(Locals(RefCell::new(Vec::new()))))
+    }
+
+    // A walk along the list: programs have few of these.
+    fn get(&self, key: *const ()) -> Slot {
+        self.0.borrow().iter().find(|(k, _)| *k == key).map_or(Slot::Empty, |(_, slot)| slot.clone())
+    }
+
+    fn replace(&self, key: *const (), new: Slot) -> Slot {
+        let mut list = self.0.borrow_mut();
+        match list.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, slot)) => std::mem::replace(slot, new),
+            None => {
+                list.push((key, new));
+                Slot::Empty
+            }
+        }
+    }
+
+    /// Takes the newest value, for good.
+    fn take_newest(&self) -> Option<Rc<dyn Any>> {
+        self.0.borrow_mut().iter_mut().rev().find_map(|(_, slot)| match std::mem::replace(slot, Slot::Dropped) {
+            Slot::Value(value) => Some(value),
+            other => {
+                *slot = other;
+                None
+            }
+        })
+    }
+
+    /// Drops all values, also those that the destructors of others make.
+    fn drop_values(&self) {
+        while let Some(value) = self.take_newest() {
+            catch_and_forget(|| drop(value));
+        }
+    }
+}
+
+/// Drops the values of a task that has run its closure, on its stack.
+#[cold]
+pub(crate) fn drop_task_values(record: &Record) {
+    let locals = record.locals();
+    // SAFETY: made by `with_locals` for this task, which is the one that runs here, and which frees it here.
+    unsafe {
+        (*locals).drop_values();
+        record.set_locals(null());
+        drop(Box::from_raw(locals.cast_mut()));
+    }
+}
+
+/// Calls `f`, which must not run code of a user, with the list of the running task, or else of this thread.
+fn with_locals<R>(f: impl FnOnce(&Locals) -> R) -> Result<R, AccessError> {
+    let locals = match local::running() {
+        Some((_, record)) => {
+            if record.locals().is_null() {
+                record.set_locals(Locals::new());
+            }
+            record.locals()
+        }
+        None => thread_locals().ok_or(AccessError { dropped: true })?,
+    };
+    // SAFETY: freed at the end of the task or thread, which does not come before `f` returns.
+    Ok(f(unsafe { &*locals }))
+}
+
+/// The list of this plain thread; `None` once the thread has dropped it.
+// Never inlined, as all accesses to thread-locals: see `prim::local`.
+#[inline(never)]
+#[allow(clippy::missing_const_for_thread_local, reason = "loom's macro knows no const")]
+fn thread_locals() -> Option<*const Locals> {
+    /// Ends the list with the thread.
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            let _ = LIST.try_with(|list| {
+                let locals = list.get();
+                if !locals.is_null() {
+                    // SAFETY: made below, and freed here alone. The pointer stays while the values are dropped, which may use each
+                    // other.
+                    unsafe {
+                        (*locals).drop_values();
+                        list.set(null());
+                        drop(Box::from_raw(locals.cast_mut()));
+                    }
+                }
+            });
+        }
+    }
+    crate::prim::thread_local! {
+        // Two, so that the list can be reached while its values are dropped.
+        static LIST: Cell<*const Locals> = Cell::new(null());
+        static END: End = End;
+    }
+    LIST.try_with(|list| {
+        if list.get().is_null() && END.try_with(|_| ()).is_ok() {
+            list.set(Locals::new());
+        }
+        (!list.get().is_null()).then_some(list.get())
+    })
+    .ok()
+    .flatten()
+}
