@@ -1,0 +1,420 @@
+//! `Semaphore`: tokio's promises, blocking, among tasks, threads and both.
+
+mod common;
+#[path = "common/waiting.rs"]
+mod waiting;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use common::everywhere::{breathe, everywhere, go, join_all};
+use common::{run_on, runtime, within_a_minute, yield_until};
+use greenloom::sync::{Semaphore, TryAcquireError};
+use greenloom::{park, spawn, yield_now};
+use waiting::{cancel_and_join, in_tasks, let_others_run, spawn_begun};
+
+// Permits.
+
+#[test]
+fn no_more_are_in_than_there_are_permits() {
+    everywhere(|| {
+        const LIMIT: usize = 3;
+        let semaphore = Arc::new(Semaphore::new(LIMIT));
+        let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let parties: Vec<_> = (0..12)
+            .map(|_| {
+                let (semaphore, inside, most) = (semaphore.clone(), inside.clone(), most.clone());
+                go(move || {
+                    for _ in 0..30 {
+                        let _permit = semaphore.acquire().unwrap();
+                        most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                        yield_now();
+                        inside.fetch_sub(1, SeqCst);
+                    }
+                })
+            })
+            .collect();
+        join_all(parties);
+        assert!((1..=LIMIT).contains(&most.load(SeqCst)), "{most:?} inside at once");
+        assert_eq!(semaphore.available_permits(), LIMIT);
+    });
+}
+
+#[test]
+fn as_many_are_in_as_there_are_permits() {
+    everywhere(|| {
+        let (semaphore, inside) = (Arc::new(Semaphore::new(4)), Arc::new(AtomicUsize::new(0)));
+        let parties: Vec<_> = (0..4)
+            .map(|_| {
+                let (semaphore, inside) = (semaphore.clone(), inside.clone());
+                go(move || {
+                    let _permit = semaphore.acquire().unwrap();
+                    inside.fetch_add(1, SeqCst);
+                    yield_until(|| inside.load(SeqCst) == 4);
+                })
+            })
+            .collect();
+        join_all(parties);
+    });
+}
+
+#[test]
+fn permits_come_back_when_they_are_dropped() {
+    everywhere(|| {
+        let semaphore = Semaphore::new(5);
+        let one = semaphore.acquire().unwrap();
+        let three = semaphore.acquire_many(3).unwrap();
+        assert_eq!(semaphore.available_permits(), 1);
+        drop(one);
+        assert_eq!(semaphore.available_permits(), 2);
+        drop(three);
+        assert_eq!(semaphore.available_permits(), 5);
+        drop(semaphore.acquire_many(0).unwrap());
+        assert_eq!(semaphore.available_permits(), 5);
+    });
+}
+
+#[test]
+fn a_forgotten_permit_does_not_come_back() {
+    everywhere(|| {
+        let semaphore = Semaphore::new(3);
+        semaphore.acquire().unwrap().forget();
+        assert_eq!(semaphore.available_permits(), 2);
+        semaphore.acquire_many(2).unwrap().forget();
+        assert!(semaphore.try_acquire().is_err());
+        semaphore.add_permits(1);
+        assert!(semaphore.try_acquire().is_ok());
+    });
+}
+
+#[test]
+fn try_acquire_takes_what_is_there_and_does_not_wait() {
+    everywhere(|| {
+        let semaphore = Semaphore::new(1);
+        let permit = semaphore.try_acquire().unwrap();
+        assert!(matches!(semaphore.try_acquire(), Err(TryAcquireError::NoPermits)));
+        drop(permit);
+        assert!(semaphore.try_acquire().is_ok());
+    });
+}
+
+#[test]
+fn a_waiter_gets_a_permit_that_comes_back() {
+    everywhere(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let permit = semaphore.acquire().unwrap();
+        let waiter = {
+            let semaphore = semaphore.clone();
+            go(move || drop(semaphore.acquire().unwrap()))
+        };
+        breathe();
+        assert!(!waiter.is_finished());
+        drop(permit);
+        waiter.join();
+    });
+}
+
+#[test]
+fn a_waiter_for_many_gets_them_as_they_come() {
+    everywhere(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let waiter = {
+            let semaphore = semaphore.clone();
+            go(move || semaphore.acquire_many(4).unwrap().forget())
+        };
+        for added in [1, 1] {
+            breathe();
+            assert!(!waiter.is_finished());
+            semaphore.add_permits(added);
+        }
+        breathe();
+        assert!(!waiter.is_finished());
+        semaphore.add_permits(3);
+        waiter.join();
+        assert_eq!(semaphore.available_permits(), 2);
+    });
+}
+
+#[test]
+fn added_permits_wake_as_many_as_they_serve() {
+    everywhere(|| {
+        let (semaphore, got) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let waiters: Vec<_> = (0..6)
+            .map(|_| {
+                let (semaphore, got) = (semaphore.clone(), got.clone());
+                go(move || {
+                    semaphore.acquire().unwrap().forget();
+                    got.fetch_add(1, SeqCst);
+                })
+            })
+            .collect();
+        breathe();
+        semaphore.add_permits(4);
+        yield_until(|| got.load(SeqCst) == 4);
+        breathe();
+        assert_eq!(got.load(SeqCst), 4);
+        semaphore.add_permits(2);
+        join_all(waiters);
+        assert_eq!(semaphore.available_permits(), 0);
+    });
+}
+
+#[test]
+fn tasks_and_threads_share_the_permits() {
+    run_on(2, || {
+        let (semaphore, inside) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicUsize::new(0)));
+        let body = |semaphore: Arc<Semaphore>, inside: Arc<AtomicUsize>| {
+            for _ in 0..50 {
+                let _permit = semaphore.acquire().unwrap();
+                assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                yield_now();
+                inside.fetch_sub(1, SeqCst);
+            }
+        };
+        let task = {
+            let (semaphore, inside) = (semaphore.clone(), inside.clone());
+            spawn(move || body(semaphore, inside))
+        };
+        let thread = {
+            let (semaphore, inside) = (semaphore.clone(), inside.clone());
+            std::thread::spawn(move || body(semaphore, inside))
+        };
+        body(semaphore, inside);
+        task.join().unwrap();
+        yield_until(|| thread.is_finished());
+        thread.join().unwrap();
+    });
+}
+
+// Fairness.
+
+#[test]
+fn waiters_are_served_in_the_order_they_came() {
+    run_on(1, || {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let waiters: Vec<_> = (0..8)
+            .map(|i| {
+                let (semaphore, order) = (semaphore.clone(), order.clone());
+                spawn_begun(move || {
+                    let permit = semaphore.acquire_many(1 + i % 3).unwrap();
+                    order.lock().unwrap().push(i);
+                    permit.forget();
+                })
+            })
+            .collect();
+        for _ in 0..(0..8).map(|i| 1 + i % 3).sum() {
+            semaphore.add_permits(1);
+            let_others_run();
+        }
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        assert_eq!(*order.lock().unwrap(), (0..8).collect::<Vec<_>>());
+        assert_eq!(semaphore.available_permits(), 0);
+    });
+}
+
+/// Who wants many stands in front; those behind would have enough, but wait their turn.
+#[test]
+fn who_wants_many_is_not_overtaken() {
+    run_on(1, || {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let many = spawn_begun({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire_many(3).unwrap().forget()
+        });
+        let one = spawn_begun({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire().unwrap().forget()
+        });
+        let_others_run();
+        assert!(!one.is_finished(), "overtook");
+        semaphore.add_permits(1);
+        many.join().unwrap();
+        let_others_run();
+        assert!(!one.is_finished(), "there is no permit for it");
+        semaphore.add_permits(1);
+        one.join().unwrap();
+    });
+}
+
+// Closing.
+
+#[test]
+fn closing_wakes_everyone_with_an_error() {
+    everywhere(|| {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let permit = semaphore.acquire().unwrap();
+        let waiters: Vec<_> = (1..5)
+            .map(|i| {
+                let semaphore = semaphore.clone();
+                go(move || semaphore.acquire_many(i).is_err())
+            })
+            .collect();
+        breathe();
+        assert!(!semaphore.is_closed());
+        semaphore.close();
+        assert!(semaphore.is_closed());
+        assert_eq!(join_all(waiters), [true; 4]);
+        drop(permit);
+        assert!(semaphore.acquire().is_err());
+        assert!(semaphore.acquire_many(1).is_err());
+        assert!(matches!(semaphore.try_acquire(), Err(TryAcquireError::Closed)));
+        semaphore.close();
+        assert!(semaphore.acquire().is_err(), "once closed it stays so");
+    });
+}
+
+#[test]
+fn the_errors_say_what_is_wrong() {
+    let semaphore = Semaphore::new(0);
+    let no_permits = semaphore.try_acquire().unwrap_err();
+    semaphore.close();
+    let closed = semaphore.try_acquire().unwrap_err();
+    assert_ne!(no_permits, closed);
+    assert!(no_permits.to_string().contains("permit"), "{no_permits}");
+    assert!(closed.to_string().contains("closed"), "{closed}");
+    let error: Box<dyn std::error::Error + Send + Sync> = Box::new(semaphore.acquire().unwrap_err());
+    assert!(error.to_string().contains("closed"), "{error}");
+}
+
+// Panics and cancellation.
+
+#[test]
+fn a_panic_with_a_permit_gives_it_back() {
+    everywhere(|| {
+        let semaphore = Semaphore::new(1);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let _permit = semaphore.acquire().unwrap();
+            panic!("with a permit");
+        }));
+        assert!(result.is_err());
+        assert!(semaphore.try_acquire().is_ok());
+    });
+}
+
+#[test]
+fn a_cancelled_holder_gives_its_permits_back() {
+    in_tasks(|| {
+        let (semaphore, holding) = (Arc::new(Semaphore::new(2)), Arc::new(AtomicUsize::new(0)));
+        let holder = spawn({
+            let (semaphore, holding) = (semaphore.clone(), holding.clone());
+            move || {
+                let _permits = semaphore.acquire_many(2).unwrap();
+                holding.fetch_add(1, SeqCst);
+                loop {
+                    park();
+                }
+            }
+        });
+        yield_until(|| holding.load(SeqCst) == 1);
+        let waiter = spawn_begun({
+            let semaphore = semaphore.clone();
+            move || drop(semaphore.acquire().unwrap())
+        });
+        cancel_and_join(holder);
+        waiter.join().unwrap();
+        assert_eq!(semaphore.available_permits(), 2);
+    });
+}
+
+#[test]
+fn a_cancelled_waiter_leaves_the_queue() {
+    in_tasks(|| {
+        for leaves in 0..3 {
+            let semaphore = Arc::new(Semaphore::new(0));
+            let mut waiters: Vec<_> = (0..3)
+                .map(|_| {
+                    let semaphore = semaphore.clone();
+                    spawn_begun(move || semaphore.acquire().unwrap().forget())
+                })
+                .collect();
+            cancel_and_join(waiters.remove(leaves));
+            semaphore.add_permits(2);
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+            assert_eq!(semaphore.available_permits(), 0);
+        }
+    });
+}
+
+/// What had been put aside for it is there for those behind it, with nobody's help.
+#[test]
+fn a_cancelled_waiter_for_many_lets_those_behind_it_in() {
+    in_tasks(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let many = spawn_begun({
+            let semaphore = semaphore.clone();
+            move || drop(semaphore.acquire_many(5).unwrap())
+        });
+        let_others_run();
+        let behind = [0, 1].map(|_| {
+            let semaphore = semaphore.clone();
+            spawn_begun(move || semaphore.acquire().unwrap().forget())
+        });
+        cancel_and_join(many);
+        behind.into_iter().for_each(|waiter| waiter.join().unwrap());
+        assert_eq!(semaphore.available_permits(), 0);
+    });
+}
+
+#[test]
+fn a_permit_given_to_a_cancelled_waiter_is_not_lost() {
+    in_tasks(|| {
+        for round in 0..200 {
+            let semaphore = Arc::new(Semaphore::new(0));
+            let [first, second] = [0, 1].map(|_| {
+                let semaphore = semaphore.clone();
+                spawn_begun(move || drop(semaphore.acquire().unwrap()))
+            });
+            if round % 2 == 0 {
+                semaphore.add_permits(1);
+                first.cancel();
+            } else {
+                first.cancel();
+                semaphore.add_permits(1);
+            }
+            let _ = first.join();
+            second.join().unwrap();
+            assert_eq!(semaphore.available_permits(), 1);
+        }
+    });
+}
+
+#[test]
+fn permits_come_back_from_a_runtime_that_ends() {
+    within_a_minute(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let inner = semaphore.clone();
+        runtime(2).run(move || {
+            for _ in 0..6 {
+                let semaphore = inner.clone();
+                drop(spawn_begun(move || {
+                    let _permit = semaphore.acquire().unwrap();
+                    park();
+                }));
+            }
+            let_others_run();
+        });
+        assert_eq!(semaphore.available_permits(), 2);
+        drop(semaphore.acquire_many(2).unwrap());
+    });
+}
+
+// The rest.
+
+static SLOTS: Semaphore = Semaphore::new(2);
+
+#[test]
+fn a_semaphore_can_be_a_static() {
+    everywhere(|| {
+        join_all((0..5).map(|_| go(|| drop(SLOTS.acquire().unwrap()))).collect::<Vec<_>>());
+        assert_eq!(SLOTS.available_permits(), 2);
+    });
+}
+
+#[test]
+fn it_can_be_shown() {
+    let semaphore = Semaphore::new(17);
+    assert!(format!("{semaphore:?}").contains("17"), "{semaphore:?}");
+    assert!(format!("{:?}", semaphore.acquire()).contains("Ok"));
+}
