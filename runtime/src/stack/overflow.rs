@@ -347,7 +347,7 @@ impl Drop for AltStack {
 
 /// Tests that end their process, or change it for good, run in one of their own.
 #[cfg(test)]
-pub(super) mod child {
+pub(crate) mod child {
     use std::process::{Command, Output};
 
     const TEST: &str = "GREENLOOM_TEST_IN_CHILD";
