@@ -236,7 +236,8 @@ impl Local {
             return Rest::Again;
         }
         if seen.is_closed() && processor.inbox.win_sleeper() {
-            // The runtime ended while the last mail of this processor was worked off.
+            // The runtime ended while the last mail of this processor was worked off. Counted: it may fall asleep once more.
+            shared.count_awake(processor);
             return self.end();
         }
         if seen.awake() == 0 && self.draining.get() {
