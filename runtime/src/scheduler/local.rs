@@ -371,7 +371,7 @@ impl Local {
     pub(crate) fn for_each_own(&self, mut f: impl FnMut(TaskPtr)) {
         let mut left = self.live.get();
         self.shared.stacks.for_each_bound(|record| {
-            if left > 0 && record.home() == self.processor().index {
+            if left > 0 && record.is_at_home_on(self.processor().index) {
                 left -= 1;
                 f(record.task());
             }

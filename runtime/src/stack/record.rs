@@ -82,7 +82,7 @@ pub(crate) struct Record {
     has_coroutine: Cell<bool>,
     /// Whether `name` has one.
     named: Cell<bool>,
-    /// The index of the processor that runs the stack's task.
+    /// The index of the processor that runs the stack's task, plus one: zero, as memory that was given back reads, is nobody.
     home: AtomicU32,
     reason: AtomicU8,
     /// The task's number; zero while the stack is free.
@@ -181,7 +181,7 @@ impl Record {
     #[inline]
     pub(crate) unsafe fn bind(&self, task: TaskPtr, home: u32) {
         self.task.set(task.as_ptr());
-        self.home.store(home, Ordering::Relaxed);
+        self.home.store(home + 1, Ordering::Relaxed);
         self.site.store(std::ptr::from_ref(task.site()).cast_mut(), Ordering::Relaxed);
         // Release: pairs with the readers' Acquire of the id; the labels above belong to it.
         self.id.store(task.id(), Ordering::Release);
@@ -295,9 +295,11 @@ impl Record {
         f(self.id.load(Ordering::Acquire), name, site)
     }
 
-    /// The processor whose machine runs the stack's task.
-    pub(crate) fn home(&self) -> u32 {
-        self.home.load(Ordering::Relaxed)
+    /// Whether the machine of processor `index`, which asks, runs the stack's task.
+    ///
+    /// The record may be another's, who ends its task and gives the stack back at this moment: then it reads as nobody's.
+    pub(crate) fn is_at_home_on(&self, index: u32) -> bool {
+        self.home.load(Ordering::Relaxed) == index + 1
     }
 }
 
