@@ -100,11 +100,6 @@ pub(crate) struct Shared {
     pub(crate) monitor: Parker,
 }
 
-// SAFETY: all fields are shared by design; raw pointers in them (tasks, running stacks) are used by the rules of their types.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
 impl Shared {
     /// Makes the processors and starts their machines.
     pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
