@@ -105,7 +105,7 @@ where
     /// Ends the task without running it.
     ///
     /// # Safety
-    /// By the machine that would have started the task, once, instead of `run`.
+    /// As [`TaskPtr::fail`], once, instead of `run`.
     unsafe fn fail(task: TaskPtr, error: JoinError) {
         // SAFETY: rule 5: a fresh task's closure belongs to whoever took the task from its queue.
         unsafe {
@@ -325,7 +325,9 @@ impl TaskPtr {
     /// Ends a task that cannot be started, or never will be.
     ///
     /// # Safety
-    /// By whoever took the fresh task from its queue, with no current task. The task may be gone afterwards.
+    /// By whoever took the fresh task from its queue, or did not get it into one: a machine between two tasks, the monitor, or
+    /// whoever spawned it, be that a task. The closure is dropped on the caller's stack, by code of the user's that may do anything;
+    /// so the caller holds no lock and has nothing half done. The task may be gone afterwards.
     pub(crate) unsafe fn fail(self, error: JoinError) {
         // SAFETY: the caller's promise.
         unsafe {
