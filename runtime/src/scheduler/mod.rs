@@ -202,9 +202,10 @@ impl Shared {
         self.regular > 1 && self.idle.start_search((self.regular as u64 / 2).max(1))
     }
 
-    /// A search ends without a find, and without sleep.
-    pub(crate) fn end_search(&self) {
-        if self.idle.end_search() && !self.injector.is_empty() {
+    /// The search of a machine that stays awake ends, whether it found something or was overtaken by other work. Announcers have
+    /// left their work to it: the last searcher looks once more, and wakes the next.
+    pub(crate) fn end_search(&self, searcher: &Processor) {
+        if self.idle.end_search() && self.has_work(searcher) {
             self.wake_searcher();
         }
     }
