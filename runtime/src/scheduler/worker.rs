@@ -101,8 +101,8 @@ impl Local {
         if self.live() >= self.look_around_at.get() && self.place_elsewhere(task) {
             return None;
         }
-        if self.draining.get() {
-            // It was queued when the runtime began to shut down: its closure is dropped, on a stack, without a run.
+        if self.shared.phase() != Phase::Running {
+            // The runtime shuts down, whether this machine has noticed or not: the closure is dropped, on a stack, without a run.
             let _ = task.state().cancel();
         }
         let class = task.class().unwrap_or(self.shared.class);
