@@ -193,10 +193,10 @@ impl Monitor {
             return;
         }
         shared.count_machine();
-        let started = start_machine(shared, seated);
-        if started.is_ok() {
-            shared.seated.store(seated + 1, Ordering::Relaxed);
-        } else {
+        // Before the start: a shutdown wins the sleepers among the seated ones. Relaxed: whoever sees the new machine asleep in the
+        // idle word sees this, which came before the start; whoever does not has announced the end before the machine slept.
+        shared.seated.store(seated + 1, Ordering::Relaxed);
+        if start_machine(shared, seated).is_err() {
             // No thread to be had; the next tick tries again.
             shared.idle.fell_asleep(false, true);
             shared.machine_ended();
@@ -209,6 +209,7 @@ impl Monitor {
             // SAFETY: taken from its queue, and fresh.
             unsafe { task.fail(JoinError::cancelled()) };
         };
+            shared.seated.store(seated, Ordering::Relaxed);
         processor.next.rescue().into_iter().for_each(cancel);
         loop {
             match processor.stealer.steal() {
