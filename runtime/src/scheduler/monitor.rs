@@ -250,12 +250,28 @@ impl Monitor {
         for processor in &shared.processors[..shared.seated.load(Ordering::Relaxed)] {
             self.cancel_unstarted(processor);
         }
-        shared.wake_everyone();
-        shared.cancel_injected();
-        shared.report_end();
     }
 }
 
+/// Moves the oldest fresh tasks of a stuck machine to the injector.
+fn lend(shared: &Shared, processor: &Processor) {
+    let mut left = LENT;
+    while left > 0 {
+        match processor.stealer.steal() {
+            Steal::Success(task) => {
+                shared.inject(task);
+                left -= 1;
+            }
+            Steal::Retry => {}
+            Steal::Empty => return,
+        }
+    }
+}
+
+        shared.wake_everyone();
+        // Whoever waits for the end goes on now: the closures that are dropped below run code of the user's, which may block.
+        shared.report_end();
+        shared.cancel_injected();
 /// A moment that does not come.
 fn far(now: Instant) -> Instant {
     now + Duration::from_secs(60 * 60 * 24 * 365 * 30)
