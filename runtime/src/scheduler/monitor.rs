@@ -223,9 +223,7 @@ impl Monitor {
             if unsafe { task.record().is_null() } {
                 cancel(task);
             } else {
-                // SAFETY: as above, so still ours to post. A machine with a started task has not ended.
-                let posted = unsafe { processor.inbox.post(task) };
-                debug_assert_ne!(posted, Posted::Refused);
+                post_back(&self.shared, processor, task);
             }
         }
     }
@@ -290,13 +288,19 @@ fn rescue(shared: &Shared, processor: &Processor) {
             unsafe { task.set_home(std::ptr::null()) };
             shared.inject(task);
         } else {
-            // SAFETY: as above, so still ours to post.
-            match unsafe { processor.inbox.post(task) } {
-                Posted::Queued => {}
-                Posted::WonSleeper => shared.wake_won(processor, false),
-                // SAFETY: still ours; and fresh, since a machine with a started task does not end.
-                Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
-            }
+            post_back(shared, processor, task);
         }
+    }
+}
+
+/// Leaves a task that was taken out of a processor's inbox there again: it is bound to that machine, which may have fallen asleep
+/// over the empty inbox.
+fn post_back(shared: &Shared, processor: &Processor, task: TaskPtr) {
+    // SAFETY: taken out of the inbox by the caller, who gives it up.
+    match unsafe { processor.inbox.post(task) } {
+        Posted::Queued => {}
+        Posted::WonSleeper => shared.wake_won(processor, false),
+        // SAFETY: still ours; and fresh, since a machine with a started task does not end.
+        Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
     }
 }
