@@ -7,7 +7,8 @@
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
 //! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine
-//!   is free for it, a spare one is started;
+//!   is free for it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one move to the
+//!   injector, [`LENT`] each tick, where every machine looks at every 61st pick at the latest;
 //! - memory of idle stacks goes back to the system every [`TRIM`].
 //!
 //! It sleeps when all machines do, and ends a runtime whose grace period is over.
@@ -34,6 +35,9 @@ const NAMED: Duration = Duration::from_secs(1);
 const TRIM: Duration = Duration::from_secs(1);
 /// How long all machines sleep before the monitor does: waking it costs a system call.
 const LINGER: Duration = Duration::from_millis(20);
+/// Fresh tasks that leave a stuck machine's deque each tick, where nobody is free to steal them. Not all at once: fork and join
+/// keeps the large parts of its work there, and a leaf of more than [`STUCK`] is nothing unusual.
+const LENT: usize = 64;
 /// The most tasks that a report lists.
 const LISTED: usize = 20;
 
@@ -144,6 +148,13 @@ impl Monitor {
             shared.wake_searcher();
         } else if stuck > 0 && stuck == idle.awake() {
             self.call_spare();
+        } else if stuck > 0 && idle.searching() == 0 {
+            // The others are busy and never steal; but each looks at the injector now and then.
+            for processor in &shared.processors[..seated] {
+                if self.now - self.watched[processor.index as usize].since >= STUCK {
+                    lend(&shared, processor);
+                }
+            }
         }
     }
 
@@ -198,6 +209,7 @@ impl Monitor {
         shared.seated.store(seated + 1, Ordering::Relaxed);
         if start_machine(shared, seated).is_err() {
             // No thread to be had; the next tick tries again.
+            shared.seated.store(seated, Ordering::Relaxed);
             shared.idle.fell_asleep(false, true);
             shared.machine_ended();
         }
@@ -209,7 +221,6 @@ impl Monitor {
             // SAFETY: taken from its queue, and fresh.
             unsafe { task.fail(JoinError::cancelled()) };
         };
-            shared.seated.store(seated, Ordering::Relaxed);
         processor.next.rescue().into_iter().for_each(cancel);
         loop {
             match processor.stealer.steal() {
@@ -245,6 +256,10 @@ impl Monitor {
         if left > LISTED {
             say(format_args!("greenloom: … and {} more", left - LISTED));
         }
+        shared.wake_everyone();
+        // Whoever waits for the end goes on now: the closures that are dropped below run code of the user's, which may block.
+        shared.report_end();
+        shared.cancel_injected();
         for processor in &shared.processors[..shared.seated.load(Ordering::Relaxed)] {
             self.cancel_unstarted(processor);
         }
@@ -266,10 +281,6 @@ fn lend(shared: &Shared, processor: &Processor) {
     }
 }
 
-        shared.wake_everyone();
-        // Whoever waits for the end goes on now: the closures that are dropped below run code of the user's, which may block.
-        shared.report_end();
-        shared.cancel_injected();
 /// A moment that does not come.
 fn far(now: Instant) -> Instant {
     now + Duration::from_secs(60 * 60 * 24 * 365 * 30)
