@@ -185,7 +185,7 @@ impl Local {
         F: FnOnce() -> T,
     {
         // SAFETY: the caller's promise.
-        let task = unsafe { TaskPtr::new(f, site, self.take_id(), extra, Some(&self.cells)) };
+        let task = unsafe { TaskPtr::new(f, site, self.take_id(), extra, |layout| self.cells.alloc(layout)) };
         task.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
     }
 

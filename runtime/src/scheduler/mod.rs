@@ -54,6 +54,7 @@ use crate::scheduler::shutdown::End;
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::task::TaskPtr;
+use crate::task::cells::SharedCells;
 use crate::task::error::JoinError;
 
 /// How far a runtime is in its life.
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
     /// Processors that have a machine: all regular ones and the first few spares.
     pub(crate) seated: untracked::AtomicUsize,
     pub(crate) next_spread: untracked::AtomicU32,
+    /// Memory for tasks that other threads than its machines spawn.
+    pub(crate) cells: SharedCells,
     pub(crate) config: Config,
     /// Machines that have not ended.
     machines: AtomicUsize,
@@ -116,6 +119,7 @@ impl Shared {
             slice: untracked::AtomicU32::new(0),
             seated: untracked::AtomicUsize::new(regular),
             next_spread: untracked::AtomicU32::new(0),
+            cells: SharedCells::new(),
             config,
             machines: AtomicUsize::new(regular),
             end: Mutex::new(End::default()),

@@ -156,7 +156,8 @@ pub(crate) struct TaskPtr(NonNull<Header>);
 unsafe impl Send for TaskPtr {}
 
 impl TaskPtr {
-    /// Makes a fresh task. `None` if there is no memory for it; `f` is dropped then.
+    /// Makes a fresh task in memory from `alloc`, which is [`CellCache::alloc`] of some cache. `None` if there is none; `f` is
+    /// dropped then.
     ///
     /// # Safety
     /// `F` and `T` go to whatever thread runs and joins the task: unless both are `Send`, the caller binds it to this thread.
@@ -165,12 +166,12 @@ impl TaskPtr {
         site: &'static Location<'static>,
         id: u64,
         extra: Option<Box<Extra>>,
-        cells: Option<&CellCache>,
+        alloc: impl FnOnce(Layout) -> *mut u8,
     ) -> Option<TaskPtr>
     where
         F: FnOnce() -> T,
     {
-        let cell = NonNull::new(CellCache::alloc(cells, Layout::new::<TaskCell<F, T>>()))?.cast::<TaskCell<F, T>>();
+        let cell = NonNull::new(alloc(Layout::new::<TaskCell<F, T>>()))?.cast::<TaskCell<F, T>>();
         // SAFETY: the room is new, and large and aligned enough.
         unsafe {
             (&raw mut (*cell.as_ptr()).header).write(Header {
