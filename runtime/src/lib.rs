@@ -53,7 +53,8 @@
 //!   one it waits in. Destructors run, and may suspend. Catching the unwinding delays it to the next suspension point. A value
 //!   that a partner had handed over before is returned, and cancellation comes at the next one. It poisons std locks that the task
 //!   holds, as any panic does, and aborts the process if it has to cross `extern "C"`. In a build with `panic = "abort"` there is no
-//!   unwinding, and so no cancellation: the process ends.
+//!   unwinding, and so no cancellation of tasks that have started: it is refused, with a sentence on stderr, and those that do not end
+//!   by themselves are left behind at the end of their runtime.
 //! - When [`run`] returns, or a [`Runtime`] is dropped, all its tasks are cancelled. Those that do not end within the grace period
 //!   are named on stderr.
 //!

@@ -79,7 +79,8 @@ macro_rules! handle_methods {
         /// one that has not started never will, and only drops its closure. `join` then tells so by an error that
         /// [`is_cancelled`](JoinError::is_cancelled).
         ///
-        /// Never waits. A task that has ended does not mind. One that never suspends is not stopped.
+        /// Never waits. A task that has ended does not mind. One that never suspends is not stopped. In a build with
+        /// `panic = "abort"`, which cannot unwind, one that has started goes on, and stderr says so once.
         pub fn cancel(&self) {
             if self.raw.task.state().cancel() {
                 local::make_runnable(self.raw.task);
