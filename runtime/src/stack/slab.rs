@@ -232,28 +232,20 @@ impl Slabs {
         }
     }
 
-    /// Gives the memory of `slot` back to the kernel, but for the `keep` bytes under its top; the
-    /// stack then reads as zero there. The slot stays carved and armed.
+    /// Gives the memory of `slot`, its head included, back to the kernel; it then reads as zero. The
+    /// slot stays carved and armed. A canary's page stays.
     ///
-    /// Works in whole pages: one that holds a kept byte stays. With `keep == 0` the top page goes
-    /// too. A canary's page stays in any case. Where the kernel refuses (memory locked by
-    /// `mlockall`), nothing happens.
+    /// Where the kernel refuses (memory locked by `mlockall`), nothing happens.
     ///
     /// # Safety
     ///
-    /// `slot` was carved from `self`, and nobody needs the bytes of its stack below `top - keep`,
-    /// or has a reference to them.
-    pub(crate) unsafe fn discard(&self, slot: Slot, keep: usize) {
+    /// `slot` was carved from `self`, and nobody needs its contents or has a reference to them.
+    pub(crate) unsafe fn discard(&self, slot: Slot) {
         let start = if slot.canary { slot.bottom + PAGE_BYTES } else { slot.bottom };
-        let end = match keep {
-            0 => slot.top.next_multiple_of(PAGE_BYTES),
-            _ => slot.top.saturating_sub(keep) / PAGE_BYTES * PAGE_BYTES,
-        };
-        if start < end {
-            // SAFETY: page-aligned, within the slot's usable part, and mapped while `self` is
-            // alive; nobody needs its contents (this function's contract).
-            unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
-        }
+        let end = slot.top.next_multiple_of(PAGE_BYTES);
+        // SAFETY: page-aligned, within the slot's usable part, and mapped while `self` is alive;
+        // nobody needs its contents (this function's contract).
+        unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
     }
 }
 
@@ -522,7 +514,7 @@ mod tests {
         check("when carved");
         touch_pages(usable_pages(slot));
         // SAFETY: carved from these slabs, and nobody uses it.
-        unsafe { slabs.discard(slot, 0) };
+        unsafe { slabs.discard(slot) };
         check("after its memory was given back");
         // SAFETY: the slabs are alive, and no task runs.
         let intact = unsafe { slot.canary_intact() };
@@ -555,7 +547,7 @@ mod tests {
             assert!(slot.canary_intact());
             touch_pages(slot.bottom + PAGE_BYTES..slot.top);
             assert!(slot.canary_intact());
-            slabs.discard(slot, 0);
+            slabs.discard(slot);
             assert!(slot.canary_intact(), "giving memory back keeps it");
             touch_pages(slot.bottom..slot.top);
             assert!(!slot.canary_intact());
@@ -611,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn discard_gives_back_all_but_what_is_kept() {
+    fn discard_gives_back_a_stack_and_leaves_its_neighbours() {
         for guard in [StackGuard::Auto, StackGuard::Mprotect, StackGuard::Canary] {
             let slabs = Slabs::new(guard);
             let slots = [(); 3].map(|()| slabs.carve(Class::DEFAULT).unwrap());
@@ -626,21 +618,9 @@ mod tests {
             let canary = usize::from(slot.canary);
             let pages = usable_pages(slot);
             assert_eq!(resident_pages(pages.clone()), pages.len() / PAGE_BYTES - 1 + canary);
-            let kept = ptr::with_exposed_provenance_mut::<u8>(slot.top - 3 * PAGE_BYTES);
             // SAFETY: the slots are ours, and nobody else uses them.
-            unsafe {
-                kept.write(9);
-                slabs.discard(slot, slot.class.slot_bytes());
-                assert_eq!(resident_pages(pages.clone()), pages.len() / PAGE_BYTES - 1 + canary, "all is kept");
-                slabs.discard(slot, 3 * PAGE_BYTES);
-                assert_eq!(kept.read(), 9);
-                let with_a_kept_byte = (pages.end - kept.addr()).div_ceil(PAGE_BYTES);
-                assert_eq!(resident_pages(pages.clone()), with_a_kept_byte + canary);
-                slabs.discard(slot, 1);
-                assert_eq!(resident_pages(pages.clone()), 1 + canary);
-                slabs.discard(slot, 0);
-                assert_eq!(resident_pages(pages.clone()), canary);
-            }
+            unsafe { slabs.discard(slot) };
+            assert_eq!(resident_pages(pages), canary);
             assert_eq!(neighbours(), before);
         }
     }
