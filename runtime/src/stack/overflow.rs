@@ -20,7 +20,6 @@
 use std::fmt;
 use std::panic::Location;
 // Not `crate::prim`: a signal handler needs real statics, and no model runs one.
-#[allow(clippy::disallowed_types, reason = "see above")]
 use std::sync::{Once, OnceLock};
 use std::{io, mem, ptr};
 
@@ -51,7 +50,6 @@ struct Installed {
 }
 
 /// The handler only calls `get`, which is one atomic load and never waits.
-#[allow(clippy::disallowed_types, reason = "see the import")]
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 
 /// Installs the handler for the whole process. Only the first call does anything; when any call
@@ -60,7 +58,6 @@ static INSTALLED: OnceLock<Installed> = OnceLock::new();
 /// It is never removed: whoever came later may have kept its address to chain to. For the same
 /// reason a later call does not install it again on top of theirs.
 pub(crate) fn install(lookup: Lookup) {
-    #[allow(clippy::disallowed_types, reason = "see the import")]
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // The previous actions are asked for first, not taken from the call that installs ours:

@@ -17,12 +17,11 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr::{NonNull, null};
-use std::sync::Arc;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
 use crate::prim::say;
-use crate::prim::untracked::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
 use crate::task::TaskPtr;

@@ -5,11 +5,11 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use crate::prim::cell::UnsafeCell;
 use crate::prim::prefetch;
 use crate::prim::thread::Unwinding;
+use crate::prim::untracked::Arc;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
 use crate::stack::record::Record;

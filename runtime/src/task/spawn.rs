@@ -2,9 +2,9 @@
 
 use std::io;
 use std::panic::Location;
-use std::sync::Arc;
 
 use crate::prim::take_ids;
+use crate::prim::untracked::Arc;
 use crate::scheduler::local::{self, Local};
 use crate::scheduler::processor::Ready;
 use crate::scheduler::{Shared, placement::Placement};
