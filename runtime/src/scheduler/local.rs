@@ -101,6 +101,11 @@ pub(crate) fn random() -> u64 {
     }
 }
 
+/// Whether no task runs on this thread that is inside `no_suspend`.
+pub(crate) fn may_suspend() -> bool {
+    running().is_none_or(|(_, record)| record.may_suspend())
+}
+
 /// Queues a started task that the caller has just won by a transition of its state word.
 pub(crate) fn make_runnable(task: TaskPtr) {
     // SAFETY: the caller cleared PARKED (rule 2 of the header).

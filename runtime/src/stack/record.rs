@@ -259,6 +259,10 @@ impl Record {
         }
     }
 
+    pub(crate) fn may_suspend(&self) -> bool {
+        self.no_suspend.get() == 0
+    }
+
     pub(crate) fn forbid_suspension(&self) {
         self.no_suspend.set(self.no_suspend.get() + 1);
     }

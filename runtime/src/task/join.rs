@@ -50,7 +50,8 @@ macro_rules! handle_methods {
     () => {
         /// Waits for the task to end, and gives its result.
         ///
-        /// Suspends the calling task; on a plain OS thread, blocks the thread.
+        /// Suspends the calling task; on a plain OS thread, blocks the thread. A task that was left behind when its
+        /// [`Runtime`](crate::Runtime) ended may never end; a join on it then never returns.
         ///
         /// # Errors
         /// If the task panicked or was cancelled: the [`JoinError`] says which.
