@@ -3,7 +3,9 @@
 mod common;
 
 use common::model;
+use greenloom::task::{Builder, Placement};
 use greenloom::{Runtime, park, spawn, yield_now};
+use loom::sync::mpsc;
 use loom::thread;
 
 fn runtime(processors: usize) -> Runtime {
@@ -163,5 +165,27 @@ fn two_machines_spawn_steal_and_join() {
             a.join().unwrap() + b.join().unwrap()
         });
         assert_eq!(sum, 3);
+    });
+}
+
+#[test]
+fn a_search_that_mail_overtakes_is_handed_on() {
+    model(0, || {
+        let runtime = runtime(2);
+        let (done, wait) = mpsc::channel();
+        // Once it is woken, it holds its thread until the other task has run.
+        let holder = runtime.run(|| {
+            let holder = move || {
+                park();
+                wait.recv().unwrap();
+            };
+            Builder::new().placement(Placement::On(0)).spawn(holder).unwrap()
+        });
+        // Both machines fall asleep.
+        thread::yield_now();
+        let other = runtime.spawn(move || done.send(()).unwrap());
+        holder.task().unpark();
+        other.join().unwrap();
+        holder.join().unwrap();
     });
 }

@@ -58,7 +58,8 @@
 //!   one it waits in. Destructors run, and may suspend. Catching the unwinding delays it to the next suspension point. A value
 //!   that a partner had handed over before is returned, and cancellation comes at the next one. It poisons std locks that the task
 //!   holds, as any panic does, and aborts the process if it has to cross `extern "C"`. In a build with `panic = "abort"` there is no
-//!   unwinding, and so no cancellation: the process ends.
+//!   unwinding, and so no cancellation of tasks that have started: it is refused, with a sentence on stderr, and those that do not end
+//!   by themselves are left behind at the end of their runtime.
 //! - When [`run`] returns, or a [`Runtime`] is dropped, all its tasks are cancelled. Those that do not end within the grace period
 //!   are named on stderr.
 //!
@@ -66,29 +67,46 @@
 //!
 //! Moving a running stack to another thread would break safe Rust: the task may hold a borrow of a thread-local, an `Rc` that came
 //! from one, a std `MutexGuard`. Hence the rule above: **a task is stolen only while it is fresh**, for which `FnOnce + Send` is
-//! enough. No function here is safe to call and unsafe in effect.
+//! enough. Nothing that a task holds crosses threads after its first run.
 //!
-//! What remains is code that assumes that the calls of one thread nest. Tasks on a thread interleave at suspension points, and
-//! such code sees that, as wrong values or panics though never as undefined behaviour:
+//! What remains is code that assumes that the calls of one thread nest. Tasks on a thread interleave at suspension points, and such
+//! code is not prepared for that. Most of it sees wrong values, or panics, or waits for ever:
 //!
 //! - a `RefCell` in a thread-local that stays borrowed across a suspension (another task's borrow panics);
-//! - scoped thread-locals, `enter()` guards, reentrant locks such as `stdout().lock()` (another task is let in);
-//! - a `thread_local!` whose initialiser suspends;
-//! - a std lock held across a suspension: another task that wants it blocks the thread, and with it the holder. The locks of [`sync`]
-//!   may be held.
+//! - `enter()` guards that are dropped in another order, and reentrant locks such as `stdout().lock()` (another task is let in);
+//! - a std lock held across a suspension: another task that wants it blocks the thread, and with it the holder. The locks of
+//!   [`sync`] may be held;
+//! - `std::thread::panicking()`, which counts per thread: it is true in every task of a thread on which one is suspended in a
+//!   destructor, in the middle of its unwinding. A std `MutexGuard` that another of them took before and drops then poisons its
+//!   mutex, though nothing has panicked there.
 //!
-//! [`no_suspend`] guards such a section: a suspension inside panics.
+//! Two patterns of safe code become **undefined behaviour**. Their `unsafe` parts rely on nesting, with every right on a plain thread,
+//! and no library of stackful tasks can keep that up:
+//!
+//! - **a `thread_local!` whose initialiser suspends.** Another task on the thread initialises the same variable meanwhile, and borrows
+//!   it; when the first goes on, std puts its own value in the place and drops the one that is borrowed;
+//! - **scoped thread-locals**, such as the crate `scoped-tls`, with a suspension inside `set`. Task A sets the variable, then B does; A's
+//!   scope ends; B's ends and restores what it found: a pointer into A's frame, which is gone.
+//!
+//! The same holds for every `unsafe` of your own or of a dependency that keeps a pointer in a thread-local and counts on scopes to end
+//! in the order in which they began. Guard such sections with [`no_suspend`]: a suspension inside panics. So does one in an
+//! initialiser, if the access is inside.
+//!
+//! A third hole is no pattern of code: where a stack has no guard but a **canary**, an overflow damages other memory before it is
+//! noticed. That is so only if `StackGuard::Canary` is chosen, or, on a kernel without guard markers (before Linux 6.13), for
+//! the stacks for which no mappings are left for `mprotect`; a warning on stderr says so first.
 //!
 //! # Stacks
 //!
 //! A task has 110 KiB of stack unless [`RuntimeBuilder::stack_size`] or [`task::Builder::stack_size`] says otherwise. Of that it uses
-//! what it touches: a page of 4 KiB at least. An overflow runs into a guard, is reported with the task's name, number and spawn
-//! site, and aborts the process.
+//! what it touches: a page of 4 KiB at least. An overflow runs into a guard (a canary at worst, see above), is reported with the
+//! task's name, number and spawn site, and aborts the process.
 //!
 //! # When not to use it
 //!
 //! A task that computes for long, or blocks its thread in the kernel, stalls the tasks that have started on the same thread: they
-//! cannot move. The monitor sees to it that nothing else waits, and names such a task on stderr, but no more can be done. Code
+//! cannot move. The monitor sees to it that nothing else waits, and, if it does stall others for a second, names it on stderr; no more
+//! can be done. Code
 //! that does little else than wait for sockets is better served by an async runtime today.
 
 #![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]

@@ -11,6 +11,7 @@ use crate::prim::deque::Injector;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::inbox::{Inbox, Posted};
 use crate::scheduler::processor::{NextSlot, Ready};
+use crate::task::cells::CellCache;
 use crate::task::state::{Park, State, TransitionToParked};
 use crate::task::{JoinHandle, TaskPtr};
 
@@ -18,7 +19,7 @@ use crate::task::{JoinHandle, TaskPtr};
 fn task<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (TaskPtr, JoinHandle<T>) {
     // SAFETY: closure and result are Send; made just now.
     unsafe {
-        let task = TaskPtr::new(f, Location::caller(), 1, None, None).unwrap();
+        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| CellCache::new().alloc(layout)).unwrap();
         (task, JoinHandle::new(task))
     }
 }

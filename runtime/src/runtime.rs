@@ -6,6 +6,7 @@ use std::panic::{Location, resume_unwind};
 use std::time::Duration;
 
 use crate::prim::sync::Arc;
+use crate::prim::thread;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::{Config, Shared, local};
 use crate::stack::Class;
@@ -24,7 +25,11 @@ const MAX_PROCESSORS: usize = 1024;
 /// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.
 ///
 /// # Panics
-/// If `f` does, with the same payload; and if the system has no threads or memory for a runtime.
+/// If `f` does, with the same payload; if the system has no threads or memory for a runtime; and inside
+/// [`no_suspend`](crate::no_suspend).
+///
+/// # Cancellation
+/// A cancelled caller unwinds from here, through the end of the runtime: `f` is cancelled like every other task of it.
 ///
 /// ```
 /// let answer = greenloom::run(|| greenloom::spawn(|| 6 * 7).join().unwrap());
@@ -46,8 +51,13 @@ where
 ///
 /// A process may have several, and a task of one may run another. **Dropping it** ends it: all its tasks are cancelled, their
 /// destructors run, and the drop waits for that up to the [grace period](RuntimeBuilder::shutdown_grace). Tasks that are left (they
-/// never suspend, say) are named on stderr; their threads and stacks stay as they are until the process ends. Dropped inside one
-/// of its own tasks, it only begins to end, and nothing waits.
+/// never suspend, say) are named on stderr; their threads and stacks stay as they are until the process ends, and a
+/// [`join`](JoinHandle::join) on one of them waits as long as it does, for ever if need be. Dropped inside one of its own tasks, it
+/// only begins to end, and nothing waits.
+///
+/// The drop blocks a plain OS thread, and **suspends** a task of another runtime. Inside [`no_suspend`](crate::no_suspend) that is a
+/// panic, or, if the task unwinds already, the drop does not wait. A task that is cancelled unwinds from the drop without having
+/// waited; one that is cancelled while it waits does wait to the end.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -73,8 +83,8 @@ impl Runtime {
     /// Blocks a plain OS thread; suspends a task, be it of this runtime or of another.
     ///
     /// # Panics
-    /// If `f` does, with the same payload; if there is no memory for the task; or if the task is cancelled, because the runtime
-    /// is being dropped elsewhere.
+    /// If `f` does, with the same payload; if there is no memory for the task; if the task is cancelled, because the runtime is
+    /// being dropped elsewhere; and inside [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
     /// A cancelled caller unwinds from here; `f` goes on, detached.
@@ -118,6 +128,8 @@ impl Drop for Runtime {
         shared.begin_shutdown();
         match local::machine().filter(|local| Arc::ptr_eq(&local.shared, shared)) {
             Some(local) => _ = local.notice_phase(),
+            // To panic once more would abort the process.
+            None if thread::panicking() && !local::may_suspend() => {}
             None => shared.wait_for_end(),
         }
     }

@@ -1,11 +1,12 @@
-//! Nobody starves. One processor throughout, and loops that end when the one that could starve has run.
+//! Nobody starves. One processor unless a test is about more, and loops that end when the one that could starve has run.
 
 mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use common::{Slot, run_on, yield_until};
+use common::{Slot, run_on, spin_until, yield_until};
+use greenloom::task::{Builder, Placement};
 use greenloom::{Handle, current, park, spawn, yield_now};
 
 #[derive(Clone, Default)]
@@ -229,5 +230,38 @@ fn local_tasks_and_fresh_ones_take_turns() {
         // Both get somewhere, and so does this.
         yield_until(|| local.load(SeqCst) > 1000 && fresh.load(SeqCst) > 1000);
         done.set();
+    });
+}
+
+#[test]
+fn fresh_tasks_behind_an_endless_loop_start_on_a_processor_that_is_never_idle() {
+    const BEHIND: usize = 200;
+    run_on(2, || {
+        let (ran, begun, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Flag::default());
+        let on = |index| Builder::new().placement(Placement::On(index));
+        let busy: Vec<_> = (0..2)
+            .map(|_| {
+                let (begun, done) = (begun.clone(), done.clone());
+                let yields = move || {
+                    begun.fetch_add(1, SeqCst);
+                    yield_until(|| done.is_set());
+                };
+                on(1).spawn(yields).unwrap()
+            })
+            .collect();
+        yield_until(|| begun.load(SeqCst) == 2);
+        let holder = on(0).spawn(move || {
+            let tasks: Vec<_> = (0..BEHIND)
+                .map(|_| {
+                    let ran = ran.clone();
+                    spawn(move || ran.fetch_add(1, SeqCst))
+                })
+                .collect();
+            spin_until(|| ran.load(SeqCst) == BEHIND);
+            drop(tasks);
+        });
+        holder.unwrap().join().unwrap();
+        done.set();
+        busy.into_iter().for_each(|task| task.join().unwrap());
     });
 }

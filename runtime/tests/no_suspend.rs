@@ -118,3 +118,13 @@ fn on_a_plain_thread_it_only_runs_the_closure() {
         1
     );
 }
+
+#[test]
+fn a_runtime_inside_is_a_panic_and_no_abort() {
+    run_on(1, || {
+        let panicked = catch_unwind(|| no_suspend(|| greenloom::run(park)));
+        assert!(panicked.is_err());
+        // The task may suspend again.
+        yield_now();
+    });
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{Counter, OnDrop, Slot, in_child, park_until, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, Slot, in_child, park_until, runtime, spin_until, within_a_minute, yield_until};
 use greenloom::task::{Builder, Placement};
 use greenloom::{Handle, Runtime, current, park, spawn, yield_now};
 
@@ -462,5 +462,31 @@ fn a_grace_period_of_ages_is_as_good_as_any() {
         let task = runtime.spawn(park);
         drop(runtime);
         assert!(task.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn a_closure_that_blocks_when_it_is_dropped_does_not_hold_up_the_end() {
+    within_a_minute(|| {
+        let (begun, release) = (Counter::default(), Arc::new(AtomicBool::new(false)));
+        let runtime = impatient(2);
+        let on_zero = || Builder::new().placement(Placement::On(0));
+        let holder = runtime.run({
+            let (begun, release) = (begun.clone(), release.clone());
+            let holder = move || {
+                begun.add();
+                spin_until(|| release.load(SeqCst));
+            };
+            move || on_zero().spawn(holder).unwrap()
+        });
+        spin_until(|| begun.get() == 1);
+        // Nobody else may start this one, and processor 0 does not get to it.
+        let blocks = OnDrop::new(move || drop(holder.join()));
+        let unstarted = runtime.run(move || on_zero().spawn(move || drop(blocks)).unwrap());
+        drop(runtime);
+        // The destructor waits for a task that is left behind; the end did not.
+        assert!(!unstarted.is_finished());
+        release.store(true, SeqCst);
+        assert!(unstarted.join().unwrap_err().is_cancelled());
     });
 }

@@ -56,9 +56,30 @@ pub(crate) mod thread {
         STATE.try_with(crate::prim::next_random).unwrap_or(1)
     }
 
-    /// Starts a detached OS thread.
+    /// Starts a detached OS thread of the scheduler: a machine or a monitor.
+    ///
+    /// Tasks catch their own panics. One that gets here is the scheduler's: whatever waits for this thread would wait for ever, so it
+    /// ends the process.
     pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        std::thread::Builder::new().name(name).spawn(f).map(drop)
+        std::thread::Builder::new().name(name).spawn(|| abort_on_unwind(f)).map(drop)
+    }
+
+    fn abort_on_unwind(f: impl FnOnce()) {
+        struct Abort;
+        impl Drop for Abort {
+            fn drop(&mut self) {
+                let thread = current();
+                crate::prim::say(format_args!(
+                    "greenloom: the scheduler's own thread '{}' panicked, which is a bug in greenloom. Its tasks could never \
+                     run again: the process ends",
+                    thread.name().unwrap_or("without a name")
+                ));
+                std::process::abort();
+            }
+        }
+        let abort = Abort;
+        f();
+        std::mem::forget(abort);
     }
 
     /// Makes this thread one that tasks run on: overflows of their stacks are reported, as long as the result lives; with `core`,
@@ -141,5 +162,26 @@ pub(crate) fn back_off() {
 pub(crate) fn search_pause() {
     for _ in 0..16 {
         std::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use crate::stack::overflow::child;
+
+    #[test]
+    fn a_panic_of_the_scheduler_ends_the_process_with_a_sentence() {
+        const TEST: &str = concat!(module_path!(), "::a_panic_of_the_scheduler_ends_the_process_with_a_sentence");
+        let Some(output) = child::run(TEST) else {
+            super::thread::start("loom-7".to_owned(), || panic!("a bug")).unwrap();
+            loop {
+                std::thread::park();
+            }
+        };
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
+        assert!(text.contains("the scheduler's own thread 'loom-7' panicked"), "{text}");
     }
 }

@@ -145,7 +145,9 @@ impl Idle {
     pub(crate) fn fell_asleep(&self, searching: bool, spare: bool) -> Snapshot {
         let plus = if spare { 0 } else { SLEEPER };
         let minus = AWAKE + if searching { SEARCHING } else { 0 };
-        Snapshot(self.shift(plus, minus).0.wrapping_add(plus.wrapping_sub(minus)))
+        let before = self.shift(plus, minus);
+        debug_assert!(before.awake() > 0, "a machine fell asleep that was not counted awake");
+        Snapshot(before.0.wrapping_add(plus.wrapping_sub(minus)))
     }
 
     /// Whoever won a sleeper counts it awake. True if the monitor sleeps and must be woken too.

@@ -105,6 +105,11 @@ pub(crate) fn random() -> u64 {
     }
 }
 
+/// Whether no task runs on this thread that is inside `no_suspend`.
+pub(crate) fn may_suspend() -> bool {
+    running().is_none_or(|(_, record)| record.may_suspend())
+}
+
 /// Queues a started task that the caller has just won by a transition of its state word.
 pub(crate) fn make_runnable(task: TaskPtr) {
     // SAFETY: the caller cleared PARKED (rule 2 of the header).
@@ -191,7 +196,7 @@ impl Local {
         F: FnOnce() -> T,
     {
         // SAFETY: the caller's promise.
-        let task = unsafe { TaskPtr::new(f, site, self.take_id(), extra, Some(&self.cells)) };
+        let task = unsafe { TaskPtr::new(f, site, self.take_id(), extra, |layout| self.cells.alloc(layout)) };
         task.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
     }
 
@@ -378,7 +383,7 @@ impl Local {
     pub(crate) fn for_each_own(&self, mut f: impl FnMut(TaskPtr)) {
         let mut left = self.live.get();
         self.shared.stacks.for_each_bound(|record| {
-            if left > 0 && record.home() == self.processor().index {
+            if left > 0 && record.is_at_home_on(self.processor().index) {
                 left -= 1;
                 f(record.task());
             }

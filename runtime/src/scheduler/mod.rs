@@ -54,6 +54,7 @@ use crate::scheduler::shutdown::End;
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::task::TaskPtr;
+use crate::task::cells::SharedCells;
 use crate::task::error::JoinError;
 
 /// How far a runtime is in its life.
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
     /// Processors that have a machine: all regular ones and the first few spares.
     pub(crate) seated: untracked::AtomicUsize,
     pub(crate) next_spread: untracked::AtomicU32,
+    /// Memory for tasks that other threads than its machines spawn.
+    pub(crate) cells: SharedCells,
     pub(crate) config: Config,
     /// Machines that have not ended.
     machines: AtomicUsize,
@@ -99,11 +102,6 @@ pub(crate) struct Shared {
     /// Where the monitor sleeps.
     pub(crate) monitor: Parker,
 }
-
-// SAFETY: all fields are shared by design; raw pointers in them (tasks, running stacks) are used by the rules of their types.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
 
 impl Shared {
     /// Makes the processors and starts their machines.
@@ -121,6 +119,7 @@ impl Shared {
             slice: untracked::AtomicU32::new(0),
             seated: untracked::AtomicUsize::new(regular),
             next_spread: untracked::AtomicU32::new(0),
+            cells: SharedCells::new(),
             config,
             machines: AtomicUsize::new(regular),
             end: Mutex::new(End::default()),
@@ -207,9 +206,10 @@ impl Shared {
         self.regular > 1 && self.idle.start_search((self.regular as u64 / 2).max(1))
     }
 
-    /// A search ends without a find, and without sleep.
-    pub(crate) fn end_search(&self) {
-        if self.idle.end_search() && !self.injector.is_empty() {
+    /// The search of a machine that stays awake ends, whether it found something or was overtaken by other work. Announcers have
+    /// left their work to it: the last searcher looks once more, and wakes the next.
+    pub(crate) fn end_search(&self, searcher: &Processor) {
+        if self.idle.end_search() && self.has_work(searcher) {
             self.wake_searcher();
         }
     }

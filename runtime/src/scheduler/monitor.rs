@@ -7,7 +7,8 @@
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
 //! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine
-//!   is free for it, a spare one is started;
+//!   is free for it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one move to the
+//!   injector, [`LENT`] each tick, where every machine looks at every 61st pick at the latest;
 //! - memory of idle stacks goes back to the system every [`TRIM`].
 //!
 //! It sleeps when all machines do, and ends a runtime whose grace period is over.
@@ -34,6 +35,9 @@ const NAMED: Duration = Duration::from_secs(1);
 const TRIM: Duration = Duration::from_secs(1);
 /// How long all machines sleep before the monitor does: waking it costs a system call.
 const LINGER: Duration = Duration::from_millis(20);
+/// Fresh tasks that leave a stuck machine's deque each tick, where nobody is free to steal them. Not all at once: fork and join
+/// keeps the large parts of its work there, and a leaf of more than [`STUCK`] is nothing unusual.
+const LENT: usize = 64;
 /// The most tasks that a report lists.
 const LISTED: usize = 20;
 
@@ -144,6 +148,13 @@ impl Monitor {
             shared.wake_searcher();
         } else if stuck > 0 && stuck == idle.awake() {
             self.call_spare();
+        } else if stuck > 0 && idle.searching() == 0 {
+            // The others are busy and never steal; but each looks at the injector now and then.
+            for processor in &shared.processors[..seated] {
+                if self.now - self.watched[processor.index as usize].since >= STUCK {
+                    lend(&shared, processor);
+                }
+            }
         }
     }
 
@@ -193,11 +204,12 @@ impl Monitor {
             return;
         }
         shared.count_machine();
-        let started = start_machine(shared, seated);
-        if started.is_ok() {
-            shared.seated.store(seated + 1, Ordering::Relaxed);
-        } else {
+        // Before the start: a shutdown wins the sleepers among the seated ones. Relaxed: whoever sees the new machine asleep in the
+        // idle word sees this, which came before the start; whoever does not has announced the end before the machine slept.
+        shared.seated.store(seated + 1, Ordering::Relaxed);
+        if start_machine(shared, seated).is_err() {
             // No thread to be had; the next tick tries again.
+            shared.seated.store(seated, Ordering::Relaxed);
             shared.idle.fell_asleep(false, true);
             shared.machine_ended();
         }
@@ -222,9 +234,7 @@ impl Monitor {
             if unsafe { task.record().is_null() } {
                 cancel(task);
             } else {
-                // SAFETY: as above, so still ours to post. A machine with a started task has not ended.
-                let posted = unsafe { processor.inbox.post(task) };
-                debug_assert_ne!(posted, Posted::Refused);
+                post_back(&self.shared, processor, task);
             }
         }
     }
@@ -246,12 +256,28 @@ impl Monitor {
         if left > LISTED {
             say(format_args!("greenloom: … and {} more", left - LISTED));
         }
+        shared.wake_everyone();
+        // Whoever waits for the end goes on now: the closures that are dropped below run code of the user's, which may block.
+        shared.report_end();
+        shared.cancel_injected();
         for processor in &shared.processors[..shared.seated.load(Ordering::Relaxed)] {
             self.cancel_unstarted(processor);
         }
-        shared.wake_everyone();
-        shared.cancel_injected();
-        shared.report_end();
+    }
+}
+
+/// Moves the oldest fresh tasks of a stuck machine to the injector.
+fn lend(shared: &Shared, processor: &Processor) {
+    let mut left = LENT;
+    while left > 0 {
+        match processor.stealer.steal() {
+            Steal::Success(task) => {
+                shared.inject(task);
+                left -= 1;
+            }
+            Steal::Retry => {}
+            Steal::Empty => return,
+        }
     }
 }
 
@@ -273,13 +299,19 @@ fn rescue(shared: &Shared, processor: &Processor) {
             unsafe { task.set_home(std::ptr::null()) };
             shared.inject(task);
         } else {
-            // SAFETY: as above, so still ours to post.
-            match unsafe { processor.inbox.post(task) } {
-                Posted::Queued => {}
-                Posted::WonSleeper => shared.wake_won(processor, false),
-                // SAFETY: still ours; and fresh, since a machine with a started task does not end.
-                Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
-            }
+            post_back(shared, processor, task);
         }
+    }
+}
+
+/// Leaves a task that was taken out of a processor's inbox there again: it is bound to that machine, which may have fallen asleep
+/// over the empty inbox.
+fn post_back(shared: &Shared, processor: &Processor, task: TaskPtr) {
+    // SAFETY: taken out of the inbox by the caller, who gives it up.
+    match unsafe { processor.inbox.post(task) } {
+        Posted::Queued => {}
+        Posted::WonSleeper => shared.wake_won(processor, false),
+        // SAFETY: still ours; and fresh, since a machine with a started task does not end.
+        Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
     }
 }

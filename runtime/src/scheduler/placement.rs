@@ -76,14 +76,16 @@ impl Local {
             self.look_around_at.set(u32::MAX);
             return false;
         };
-        let level = load(target) + allowance(target);
+        // Read once: what comes of it is subtracted from below, and other machines change it all the time.
+        let load = load(target);
+        let level = load + if target.resting.load(Ordering::Relaxed) != 0 { SLACK } else { load + SLACK_BUSY };
         if live <= level {
             // Not now; look again when there are so many.
             self.look_around_at.set(level + 1);
             return false;
         }
         let queued = self.fresh.len() as u32;
-        let parcel = ((live + queued - load(target)) / 2).min(PARCEL);
+        let parcel = ((live + queued - load) / 2).min(PARCEL);
         for _ in 0..parcel {
             match self.steal_oldest(self.processor()) {
                 Some(oldest) => self.shared.send(oldest, target),
@@ -102,11 +104,6 @@ impl Local {
 /// What a processor has, or will have when it has read its mail.
 fn load(processor: &Processor) -> u32 {
     processor.live.load(Ordering::Relaxed) + processor.placed.load(Ordering::Relaxed)
-}
-
-/// How far another processor may be ahead of this one.
-fn allowance(processor: &Processor) -> u32 {
-    if processor.resting.load(Ordering::Relaxed) != 0 { SLACK } else { load(processor) + SLACK_BUSY }
 }
 
 impl Shared {

@@ -92,10 +92,12 @@ impl ReadyQueue {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
+    use crate::task::cells::CellCache;
 
     fn task(id: u64) -> TaskPtr {
+        let alloc = |layout| CellCache::new().alloc(layout);
         // SAFETY: never run, and leaked.
-        unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, None) }.unwrap()
+        unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
     }
 
     #[test]

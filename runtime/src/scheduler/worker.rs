@@ -29,6 +29,8 @@ pub(crate) fn machine(shared: Arc<Shared>, index: usize) {
 enum Rest {
     Run(TaskPtr),
     Again,
+    /// It was woken to search, and its search is counted already.
+    Search,
     End,
 }
 
@@ -41,11 +43,14 @@ impl Local {
             }
             let resting = &self.processor().resting;
             resting.store(1, Ordering::Relaxed);
-            let rest = self.rest();
+            let mut rest = self.rest(false);
+            while let Rest::Search = rest {
+                rest = self.rest(true);
+            }
             resting.store(0, Ordering::Relaxed);
             match rest {
                 Rest::Run(task) => self.run(task),
-                Rest::Again => {}
+                Rest::Again | Rest::Search => {}
                 Rest::End => return,
             }
         }
@@ -96,8 +101,8 @@ impl Local {
         if self.live() >= self.look_around_at.get() && self.place_elsewhere(task) {
             return None;
         }
-        if self.draining.get() {
-            // It was queued when the runtime began to shut down: its closure is dropped, on a stack, without a run.
+        if self.shared.phase() != Phase::Running {
+            // The runtime shuts down, whether this machine has noticed or not: the closure is dropped, on a stack, without a run.
             let _ = task.state().cancel();
         }
         let class = task.class().unwrap_or(self.shared.class);
@@ -166,16 +171,21 @@ impl Local {
         });
     }
 
-    /// There is nothing to run: look at the inbox, at the others, and sleep.
+    /// There is nothing to run: look at the inbox, at the others, and sleep. With `granted`, a search is counted already for this
+    /// machine: every way out of here either ends it or leaves that to `sleep`.
     #[cold]
-    fn rest(&self) -> Rest {
-        if self.take_mail() || self.fire_timers() {
-            return Rest::Again;
-        }
-        if self.notice_phase() {
+    fn rest(&self, granted: bool) -> Rest {
+        if self.take_mail() || self.fire_timers() || self.notice_phase() {
+            // What has arrived may run for long: another machine must look for the work that this one was woken for.
+            if granted {
+                self.shared.end_search(self.processor());
+            }
             return Rest::Again;
         }
         if self.shared.phase() == Phase::Abandoned {
+            if granted {
+                self.shared.end_search(self.processor());
+            }
             if self.live() > 0 {
                 // Tasks that would not end are bound to this thread: it stays, with their stacks.
                 loop {
@@ -184,17 +194,11 @@ impl Local {
             }
             return self.end();
         }
-        let granted = self.processor().search_granted.swap(0, Ordering::Relaxed) != 0;
         let searching = granted || (!self.processor().spare && self.shared.may_search());
-        if searching && let Some(task) = self.search() {
-            if self.shared.idle.end_search() && self.shared.has_work(self.processor()) {
-                self.shared.wake_searcher();
-            }
-            return Rest::Run(task);
-        }
-        if let Some(task) = self.take_injected() {
+        let found = if searching { self.search() } else { None };
+        if let Some(task) = found.or_else(|| self.take_injected()) {
             if searching {
-                self.shared.idle.end_search();
+                self.shared.end_search(self.processor());
             }
             return Rest::Run(task);
         }
@@ -247,7 +251,7 @@ impl Local {
         self.stacks.release(&shared.stacks);
         if !processor.inbox.fall_asleep() {
             if searching {
-                shared.end_search();
+                shared.end_search(processor);
             }
             return Rest::Again;
         }
@@ -257,7 +261,8 @@ impl Local {
             return Rest::Again;
         }
         if seen.is_closed() && processor.inbox.win_sleeper() {
-            // The runtime ended while the last mail of this processor was worked off.
+            // The runtime ended while the last mail of this processor was worked off. Counted: it may fall asleep once more.
+            shared.count_awake(processor);
             return self.end();
         }
         if seen.awake() == 0 && self.draining.get() {
@@ -266,7 +271,12 @@ impl Local {
         if !self.park_until_timer() {
             return Rest::Again;
         }
-        if shared.idle.peek().is_closed() { self.end() } else { Rest::Again }
+        if shared.idle.peek().is_closed() {
+            return self.end();
+        }
+        // Relaxed: whoever granted it did so before the token. Read at once: what is picked next may run for long, and as long as
+        // this search is counted nobody else is woken to search.
+        if processor.search_granted.swap(0, Ordering::Relaxed) != 0 { Rest::Search } else { Rest::Again }
     }
 
     /// Parks until somebody has won this machine, which is then true, or a timer is due and nobody has.

@@ -54,7 +54,8 @@ const CANARY: [u64; CANARY_WORDS] = [0x6772_6565_6e6c_6f6f; CANARY_WORDS];
 #[non_exhaustive]
 pub enum StackGuard {
     /// [`Marker`](StackGuard::Marker) where the kernel has it, else
-    /// [`Mprotect`](StackGuard::Mprotect).
+    /// [`Mprotect`](StackGuard::Mprotect), which ends in canaries, after a warning, when mappings
+    /// run out.
     #[default]
     Auto,
     /// Guard markers, `MADV_GUARD_INSTALL`: an overflow faults, and no number of stacks exhausts
@@ -71,8 +72,9 @@ pub enum StackGuard {
     Mprotect,
     /// A pattern at the low end of the stack, checked whenever the task suspends.
     ///
-    /// An overflow is found late, or not at all if it leaves the pattern alone. Each stack keeps
-    /// a page more in memory than with the other guards.
+    /// **Not sound**: an overflow is found late, when it may have damaged other memory, or not at all
+    /// if it leaves the pattern alone. Each stack keeps a page more in memory than with the other
+    /// guards.
     Canary,
 }
 

@@ -3,11 +3,16 @@
 //! - [`slab`] carves slots with armed guards out of a few huge mappings; [`guard`] knows the ways to arm one.
 //! - [`record`] is the head of every stack: its coroutine, the task that runs on it, and labels for reports.
 //! - [`pool`] keeps the free stacks of a runtime, [`pool::StackCache`] those of one processor.
-//! - [`overflow`] turns the fault of an overflow into a message, [`watch`] says whose it was.
+//! - [`class`] knows the sizes of slots.
+//! - [`overflow`] turns the fault of an overflow into a message, [`watch`] says whose it was, [`alternate`] is where that runs.
 //!
 //! A coroutine belongs to its stack, not to a task: its body runs one task after another and suspends in between. So starting a
 //! task is a switch and nothing else, and a stack goes back to the cache by a push.
 
+#[cfg(not(greenloom_loom))]
+pub(crate) mod alternate;
+#[cfg(not(greenloom_loom))]
+pub(crate) mod class;
 #[cfg(not(greenloom_loom))]
 pub(crate) mod guard;
 #[cfg(not(greenloom_loom))]

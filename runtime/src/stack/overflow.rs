@@ -2,7 +2,7 @@
 //!
 //! An overflow is an access to the guard below a stack (see [`super::guard`]), and arrives as
 //! `SIGSEGV` (or `SIGBUS`) on the thread that made it. There is no stack left to handle it on, so
-//! each machine has an alternate one for signals ([`ensure_alternate_stack`]). The handler looks at
+//! each machine has an alternate one for signals ([`super::alternate`]). The handler looks at
 //! the faulting address alone: the `si_code` of a guard marker is not that of a `PROT_NONE` page.
 //! If it lies in the guard of the task that runs on this thread, it prints which task that is and
 //! what to raise, and aborts. Any other fault is none of ours and goes to the handler that was
@@ -18,14 +18,10 @@
 //! POSIX lists as async-signal-safe. `errno` is left as it was found.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::Location;
 // Not `crate::prim`: a signal handler needs real statics, and no model runs one.
-#[allow(clippy::disallowed_types, reason = "see above")]
 use std::sync::{Once, OnceLock};
 use std::{io, mem, ptr};
-
-use super::guard::PAGE_BYTES;
 
 /// The task whose guard was hit.
 pub(crate) struct Report<'a> {
@@ -54,7 +50,6 @@ struct Installed {
 }
 
 /// The handler only calls `get`, which is one atomic load and never waits.
-#[allow(clippy::disallowed_types, reason = "see the import")]
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 
 /// Installs the handler for the whole process. Only the first call does anything; when any call
@@ -63,7 +58,6 @@ static INSTALLED: OnceLock<Installed> = OnceLock::new();
 /// It is never removed: whoever came later may have kept its address to chain to. For the same
 /// reason a later call does not install it again on top of theirs.
 pub(crate) fn install(lookup: Lookup) {
-    #[allow(clippy::disallowed_types, reason = "see the import")]
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // The previous actions are asked for first, not taken from the call that installs ours:
@@ -256,98 +250,9 @@ pub(super) fn write_stderr(mut text: &[u8]) {
     }
 }
 
-/// A thread's alternate signal stack. Dropping it puts the previous one back.
-#[must_use = "dropping it removes the alternate stack"]
-pub(crate) struct AltStack {
-    ours: Option<OurStack>,
-    /// `!Send`: an alternate stack belongs to the thread that set it.
-    _thread: PhantomData<*mut ()>,
-}
-
-struct OurStack {
-    /// A page that stays inaccessible, then the stack.
-    mapping: *mut libc::c_void,
-    bytes: usize,
-    previous: libc::stack_t,
-}
-
-/// Sees to it that signal handlers on this thread have a stack of their own, large enough for the
-/// processor's largest signal frame and for our handler.
-///
-/// std gives its threads one, but of as little as 8 KiB. If memory for a better one is not to be
-/// had, what there is stays: then an overflow may end in a plain `SIGSEGV`.
-pub(crate) fn ensure_alternate_stack() -> AltStack {
-    /// A frame without AVX-512 and AMX, for kernels that do not tell (before 5.14).
-    const USUAL_FRAME: usize = 4 * 1024;
-    /// What our handler and one that we chain to may use: at least, and comfortably.
-    const HANDLER: usize = 12 * 1024;
-    const HANDLER_COMFORTABLE: usize = 32 * 1024;
-    const MIN_NEW: usize = 64 * 1024;
-    /// Not in the `libc` crate for this target.
-    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
-
-    // SAFETY: asks for a number; an entry that does not exist is 0.
-    let frame = (unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize).max(USUAL_FRAME);
-    let previous = current_alternate_stack();
-    let enough = previous.ss_flags & libc::SS_DISABLE == 0 && previous.ss_size >= frame + HANDLER;
-    let ours = if enough {
-        None
-    } else {
-        OurStack::set((frame + HANDLER_COMFORTABLE).max(MIN_NEW).next_multiple_of(PAGE_BYTES), previous)
-    };
-    AltStack { ours, _thread: PhantomData }
-}
-
-fn current_alternate_stack() -> libc::stack_t {
-    let mut current = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-    // SAFETY: only asks, and `current` is there to be written to.
-    unsafe { libc::sigaltstack(ptr::null(), &mut current) };
-    current
-}
-
-impl OurStack {
-    /// Maps a stack of `size` bytes and makes it this thread's; `None` if either is refused.
-    fn set(size: usize, previous: libc::stack_t) -> Option<OurStack> {
-        let bytes = size + PAGE_BYTES;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches nobody's
-        // memory.
-        let mapping =
-            unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
-        if mapping == libc::MAP_FAILED {
-            return None;
-        }
-        // SAFETY: the mapping is one page longer than `size`. What becomes the alternate stack is
-        // used for nothing else, and stays mapped until `AltStack::drop` has taken it out of use.
-        let set = unsafe {
-            let stack = libc::stack_t { ss_sp: mapping.byte_add(PAGE_BYTES), ss_flags: 0, ss_size: size };
-            libc::mprotect(stack.ss_sp, size, libc::PROT_READ | libc::PROT_WRITE) == 0
-                && libc::sigaltstack(&stack, ptr::null_mut()) == 0
-        };
-        if !set {
-            // SAFETY: ours, and not in use.
-            unsafe { libc::munmap(mapping, bytes) };
-            return None;
-        }
-        Some(OurStack { mapping, bytes, previous })
-    }
-}
-
-impl Drop for AltStack {
-    fn drop(&mut self) {
-        let Some(ours) = &self.ours else { return };
-        // SAFETY: we are on the thread that set it (`!Send`) and not in a handler, so nothing runs
-        // on our stack. The previous one is as it was: whoever set it up outlives this scope.
-        unsafe {
-            if libc::sigaltstack(&ours.previous, ptr::null_mut()) == 0 {
-                libc::munmap(ours.mapping, ours.bytes);
-            }
-        }
-    }
-}
-
 /// Tests that end their process, or change it for good, run in one of their own.
 #[cfg(test)]
-pub(super) mod child {
+pub(crate) mod child {
     use std::process::{Command, Output};
 
     const TEST: &str = "GREENLOOM_TEST_IN_CHILD";
@@ -384,7 +289,8 @@ pub(super) mod child {
 mod tests {
     use std::os::unix::process::ExitStatusExt;
 
-    use super::super::guard::{GUARD_BYTES, StackGuard};
+    use super::super::alternate::ensure_alternate_stack;
+    use super::super::guard::{GUARD_BYTES, PAGE_BYTES, StackGuard};
     use super::super::slab::{Class, RECORD_BYTES, Slabs, Slot};
     use super::*;
     use crate::prim::atomic::{AtomicUsize, Ordering};
@@ -606,31 +512,5 @@ mod tests {
             unreachable!("the handler exits");
         };
         assert_eq!(output.status.code(), Some(100 + libc::SIGSEGV));
-    }
-
-    #[test]
-    fn a_small_alternate_stack_is_replaced_and_put_back() {
-        let on_a_thread_of_its_own = || {
-            let mut small = vec![0_u8; 8 * 1024];
-            let stack = libc::stack_t { ss_sp: small.as_mut_ptr().cast(), ss_flags: 0, ss_size: small.len() };
-            let stds = current_alternate_stack();
-            // SAFETY: `small` outlives its use, and no handler runs on this thread meanwhile.
-            assert_eq!(unsafe { libc::sigaltstack(&stack, ptr::null_mut()) }, 0);
-
-            let outer = ensure_alternate_stack();
-            let during = current_alternate_stack();
-            assert_ne!(during.ss_sp, stack.ss_sp);
-            assert!(during.ss_size >= 64 * 1024);
-            let inner = ensure_alternate_stack();
-            assert_eq!(current_alternate_stack().ss_sp, during.ss_sp, "one that is large enough stays");
-            drop(inner);
-            assert_eq!(current_alternate_stack().ss_sp, during.ss_sp);
-            drop(outer);
-            assert_eq!(current_alternate_stack().ss_sp, stack.ss_sp);
-
-            // SAFETY: std's own, as it was.
-            assert_eq!(unsafe { libc::sigaltstack(&stds, ptr::null_mut()) }, 0);
-        };
-        std::thread::spawn(on_a_thread_of_its_own).join().unwrap();
     }
 }

@@ -1,4 +1,8 @@
 //! Free stacks: a processor's cache in front of the runtime's pool in front of the slabs.
+//!
+//! **What goes back to the system, and when.** The pool's free stacks do, whole, when they were not needed from one of the monitor's
+//! passes to the next, a second later: however deep they were used. A processor's cache is not trimmed. Its stacks, [`CACHE`] of each
+//! size at most, are the next ones to be used; when the processor runs out of work, all but [`KEEP`] go to the pool.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -78,7 +82,7 @@ impl StackPool {
                 let slots: Vec<Slot> = stacks.iter().map(|stack| *stack.record().slot()).collect();
                 for &slot in &slots {
                     // SAFETY: the stacks were free and are ours; their heads go with them, and nothing in those needs dropping.
-                    unsafe { self.slabs.discard(slot, 0) };
+                    unsafe { self.slabs.discard(slot) };
                 }
                 shelf().cold.extend(slots);
             }

@@ -17,12 +17,11 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr::{NonNull, null};
-use std::sync::Arc;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
 use crate::prim::say;
-use crate::prim::untracked::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
 use crate::task::TaskPtr;
@@ -89,7 +88,7 @@ pub(crate) struct Record {
     has_coroutine: Cell<bool>,
     /// Whether `name` has one.
     named: Cell<bool>,
-    /// The index of the processor that runs the stack's task.
+    /// The index of the processor that runs the stack's task, plus one: zero, as memory that was given back reads, is nobody.
     home: AtomicU32,
     reason: AtomicU8,
     /// The task's number; zero while the stack is free.
@@ -191,7 +190,7 @@ impl Record {
     #[inline]
     pub(crate) unsafe fn bind(&self, task: TaskPtr, home: u32) {
         self.task.set(task.as_ptr());
-        self.home.store(home, Ordering::Relaxed);
+        self.home.store(home + 1, Ordering::Relaxed);
         self.site.store(std::ptr::from_ref(task.site()).cast_mut(), Ordering::Relaxed);
         // Release: pairs with the readers' Acquire of the id; the labels above belong to it.
         self.id.store(task.id(), Ordering::Release);
@@ -272,6 +271,10 @@ impl Record {
         }
     }
 
+    pub(crate) fn may_suspend(&self) -> bool {
+        self.no_suspend.get() == 0
+    }
+
     pub(crate) fn forbid_suspension(&self) {
         self.no_suspend.set(self.no_suspend.get() + 1);
     }
@@ -333,9 +336,11 @@ impl Record {
         f(self.id.load(Ordering::Acquire), name, site)
     }
 
-    /// The processor whose machine runs the stack's task.
-    pub(crate) fn home(&self) -> u32 {
-        self.home.load(Ordering::Relaxed)
+    /// Whether the machine of processor `index`, which asks, runs the stack's task.
+    ///
+    /// The record may be another's, who ends its task and gives the stack back at this moment: then it reads as nobody's.
+    pub(crate) fn is_at_home_on(&self, index: u32) -> bool {
+        self.home.load(Ordering::Relaxed) == index + 1
     }
 }
 

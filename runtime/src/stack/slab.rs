@@ -31,8 +31,10 @@
 //! for.
 
 use std::ops::Range;
-use std::{fmt, io, ptr};
+use std::{io, ptr};
 
+pub(crate) use super::class::Class;
+use super::class::{GIB, MIB, Size};
 use super::guard::{self, Armed, GUARD_BYTES, Guards, PAGE_BYTES, StackGuard};
 use crate::prim::sync::Mutex;
 
@@ -51,82 +53,9 @@ const COLOURS: usize = MAX_COLOUR / COLOUR_STEP + 1;
 
 const _: () = assert!(COLOURS % 2 == 1 && MAX_COLOUR + RECORD_BYTES < PAGE_BYTES / 2);
 
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-const GIB: usize = 1024 * MIB;
-
-/// The least that a stack may be: a signal frame with AVX-512 state alone nearly fills a page.
-const MIN_STACK_BYTES: usize = 16 * KIB;
-const MAX_STACK_BYTES: usize = GIB;
-
 /// A runtime with a few tasks should not look large in tools that show virtual memory.
 const FIRST_SLAB_BYTES: usize = 64 * MIB;
 const MAX_SLAB_BYTES: usize = 4 * GIB;
-
-/// A slot size: the power of two, from 64 KiB (2^16) to 2 GiB (2^31).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Class(u8);
-
-impl Class {
-    const MIN: u8 = 16;
-    const MAX: u8 = 31;
-
-    /// Slots of 128 KiB.
-    pub(crate) const DEFAULT: Class = Class(17);
-
-    /// How many classes there are.
-    pub(crate) const COUNT: usize = (Class::MAX - Class::MIN) as usize + 1;
-
-    /// What a slot holds besides the stack, with the largest colour.
-    const OVERHEAD: usize = GUARD_BYTES + MAX_COLOUR + RECORD_BYTES;
-
-    /// The smallest class whose slots have at least `bytes` of stack.
-    ///
-    /// Guard, colour and record come on top of `bytes`, so a size that is itself a power of two
-    /// takes the class above it: 64 KiB of stack are in a slot of 128 KiB, and 128 KiB in one of
-    /// 256 KiB. Addresses cost nothing; memory is only used where the stack is touched.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` if `bytes` is less than 16 KiB or more than 1 GiB.
-    pub(crate) fn for_stack(bytes: usize) -> io::Result<Class> {
-        let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        if bytes < MIN_STACK_BYTES {
-            return invalid(format!(
-                "a stack of {bytes} bytes is too small: it needs at least {}, since a signal handler may run on it",
-                Size(MIN_STACK_BYTES)
-            ));
-        }
-        if bytes > MAX_STACK_BYTES {
-            return invalid(format!(
-                "a stack of {bytes} bytes is too large: at most {} are possible; move large data to the heap",
-                Size(MAX_STACK_BYTES)
-            ));
-        }
-        let slot = (bytes + Class::OVERHEAD).next_power_of_two();
-        Ok(Class((slot.ilog2() as u8).max(Class::MIN)))
-    }
-
-    /// The size of a slot: guard, stack, record and colour.
-    pub(crate) const fn slot_bytes(self) -> usize {
-        1 << self.0
-    }
-
-    /// From one slot to the next: an odd number of pages.
-    const fn stride(self) -> usize {
-        self.slot_bytes() + PAGE_BYTES
-    }
-
-    /// The stack that each slot of this class has at least, whatever its colour.
-    pub(crate) const fn usable_bytes(self) -> usize {
-        self.slot_bytes() - Class::OVERHEAD
-    }
-
-    /// A dense index, less than [`Class::COUNT`].
-    pub(crate) const fn index(self) -> usize {
-        (self.0 - Class::MIN) as usize
-    }
-}
 
 /// A place for one stack. A plain description: who may use the memory is the owner's affair.
 #[derive(Clone, Copy, Debug)]
@@ -232,28 +161,20 @@ impl Slabs {
         }
     }
 
-    /// Gives the memory of `slot` back to the kernel, but for the `keep` bytes under its top; the
-    /// stack then reads as zero there. The slot stays carved and armed.
+    /// Gives the memory of `slot`, its head included, back to the kernel; it then reads as zero. The
+    /// slot stays carved and armed. A canary's page stays.
     ///
-    /// Works in whole pages: one that holds a kept byte stays. With `keep == 0` the top page goes
-    /// too. A canary's page stays in any case. Where the kernel refuses (memory locked by
-    /// `mlockall`), nothing happens.
+    /// Where the kernel refuses (memory locked by `mlockall`), nothing happens.
     ///
     /// # Safety
     ///
-    /// `slot` was carved from `self`, and nobody needs the bytes of its stack below `top - keep`,
-    /// or has a reference to them.
-    pub(crate) unsafe fn discard(&self, slot: Slot, keep: usize) {
+    /// `slot` was carved from `self`, and nobody needs its contents or has a reference to them.
+    pub(crate) unsafe fn discard(&self, slot: Slot) {
         let start = if slot.canary { slot.bottom + PAGE_BYTES } else { slot.bottom };
-        let end = match keep {
-            0 => slot.top.next_multiple_of(PAGE_BYTES),
-            _ => slot.top.saturating_sub(keep) / PAGE_BYTES * PAGE_BYTES,
-        };
-        if start < end {
-            // SAFETY: page-aligned, within the slot's usable part, and mapped while `self` is
-            // alive; nobody needs its contents (this function's contract).
-            unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
-        }
+        let end = slot.top.next_multiple_of(PAGE_BYTES);
+        // SAFETY: page-aligned, within the slot's usable part, and mapped while `self` is alive;
+        // nobody needs its contents (this function's contract).
+        unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
     }
 }
 
@@ -354,30 +275,14 @@ fn map(bytes: usize) -> io::Result<usize> {
     Ok(start.expose_provenance())
 }
 
-/// A number of bytes for an error message, in the largest unit that divides it.
-struct Size(usize);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, name) = [(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")]
-            .into_iter()
-            .find(|(unit, _)| self.0.is_multiple_of(*unit))
-            .unwrap_or((1, "bytes"));
-        write!(f, "{} {name}", self.0 / unit)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
     use std::mem;
 
+    use super::super::class::MIN_STACK_BYTES;
     use super::super::overflow::child;
     use super::*;
-
-    fn classes() -> impl Iterator<Item = Class> {
-        (Class::MIN..=Class::MAX).map(Class)
-    }
 
     /// What `write` says to reading a byte at `addr`: the kernel finds out without a signal.
     fn readable(addr: usize) -> bool {
@@ -443,37 +348,6 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_gets_at_least_the_bytes_asked_for() {
-        for bytes in [16 * KIB, 40 * KIB, 64 * KIB, 100_000, 128 * KIB, MIB, GIB - 1, GIB] {
-            let class = Class::for_stack(bytes).unwrap();
-            assert!(class.usable_bytes() >= bytes, "{bytes}: {class:?}");
-            let smaller = class.slot_bytes() / 2;
-            assert!(smaller < 64 * KIB || smaller < bytes + Class::OVERHEAD, "{bytes}: {class:?} is too large");
-        }
-        for class in classes() {
-            if class.usable_bytes() <= MAX_STACK_BYTES {
-                assert_eq!(Class::for_stack(class.usable_bytes()).unwrap(), class);
-                assert_eq!(Class::for_stack(class.usable_bytes() + 1).unwrap().index(), class.index() + 1);
-            }
-        }
-        assert_eq!(Class::DEFAULT.slot_bytes(), 128 * KIB);
-    }
-
-    #[test]
-    fn impossible_stack_sizes_are_refused_with_the_limits() {
-        for (bytes, limit) in [(0, "16 KiB"), (16 * KIB - 1, "16 KiB"), (GIB + 1, "1 GiB"), (usize::MAX, "1 GiB")] {
-            let error = Class::for_stack(bytes).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(limit), "{error}");
-        }
-    }
-
-    #[test]
-    fn class_indices_are_dense() {
-        assert_eq!(classes().map(Class::index).collect::<Vec<_>>(), (0..Class::COUNT).collect::<Vec<_>>());
-    }
-
-    #[test]
     fn nothing_is_mapped_before_the_first_slot() {
         let slabs = Slabs::new(StackGuard::Auto);
         assert!(slabs.inner.lock().unwrap().slabs.is_empty());
@@ -522,7 +396,7 @@ mod tests {
         check("when carved");
         touch_pages(usable_pages(slot));
         // SAFETY: carved from these slabs, and nobody uses it.
-        unsafe { slabs.discard(slot, 0) };
+        unsafe { slabs.discard(slot) };
         check("after its memory was given back");
         // SAFETY: the slabs are alive, and no task runs.
         let intact = unsafe { slot.canary_intact() };
@@ -555,7 +429,7 @@ mod tests {
             assert!(slot.canary_intact());
             touch_pages(slot.bottom + PAGE_BYTES..slot.top);
             assert!(slot.canary_intact());
-            slabs.discard(slot, 0);
+            slabs.discard(slot);
             assert!(slot.canary_intact(), "giving memory back keeps it");
             touch_pages(slot.bottom..slot.top);
             assert!(!slot.canary_intact());
@@ -611,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn discard_gives_back_all_but_what_is_kept() {
+    fn discard_gives_back_a_stack_and_leaves_its_neighbours() {
         for guard in [StackGuard::Auto, StackGuard::Mprotect, StackGuard::Canary] {
             let slabs = Slabs::new(guard);
             let slots = [(); 3].map(|()| slabs.carve(Class::DEFAULT).unwrap());
@@ -626,21 +500,9 @@ mod tests {
             let canary = usize::from(slot.canary);
             let pages = usable_pages(slot);
             assert_eq!(resident_pages(pages.clone()), pages.len() / PAGE_BYTES - 1 + canary);
-            let kept = ptr::with_exposed_provenance_mut::<u8>(slot.top - 3 * PAGE_BYTES);
             // SAFETY: the slots are ours, and nobody else uses them.
-            unsafe {
-                kept.write(9);
-                slabs.discard(slot, slot.class.slot_bytes());
-                assert_eq!(resident_pages(pages.clone()), pages.len() / PAGE_BYTES - 1 + canary, "all is kept");
-                slabs.discard(slot, 3 * PAGE_BYTES);
-                assert_eq!(kept.read(), 9);
-                let with_a_kept_byte = (pages.end - kept.addr()).div_ceil(PAGE_BYTES);
-                assert_eq!(resident_pages(pages.clone()), with_a_kept_byte + canary);
-                slabs.discard(slot, 1);
-                assert_eq!(resident_pages(pages.clone()), 1 + canary);
-                slabs.discard(slot, 0);
-                assert_eq!(resident_pages(pages.clone()), canary);
-            }
+            unsafe { slabs.discard(slot) };
+            assert_eq!(resident_pages(pages), canary);
             assert_eq!(neighbours(), before);
         }
     }

@@ -69,7 +69,7 @@ impl Slabs {
         carved.into_iter().for_each(f);
     }
 
-    pub(crate) unsafe fn discard(&self, _slot: Slot, _keep: usize) {}
+    pub(crate) unsafe fn discard(&self, _slot: Slot) {}
 }
 
 impl Drop for Slabs {

@@ -1,12 +1,13 @@
 //! Makes a machine's thread report stack overflows of its tasks.
 
 use crate::scheduler::local;
-use crate::stack::overflow::{self, AltStack, Report};
+use crate::stack::alternate::{AltStack, ensure_alternate_stack};
+use crate::stack::overflow::{self, Report};
 
 /// Prepares this thread, as long as the result lives.
 pub(crate) fn this_thread() -> AltStack {
     overflow::install(lookup);
-    overflow::ensure_alternate_stack()
+    ensure_alternate_stack()
 }
 
 /// Whose overflow the fault is: that of the task that runs on this thread, or nobody's.

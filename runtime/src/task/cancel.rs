@@ -1,6 +1,7 @@
 //! Raising cancellation: a cancelled task unwinds from its next suspension point.
 
-use crate::prim::thread;
+use crate::prim::untracked::{AtomicBool, Ordering};
+use crate::prim::{say, thread};
 use crate::scheduler::local;
 use crate::task::TaskPtr;
 use crate::task::header::Cancelled;
@@ -11,6 +12,8 @@ use crate::task::header::Cancelled;
 /// thread is in the middle of an unwinding already. It may be this task's (a destructor suspends) or that of another task which
 /// a destructor suspended here; std counts per thread and cannot tell. The machine looks again when that has ended. Or the task is
 /// inside [`deferred`].
+///
+/// In a build with `panic = "abort"` there is no unwinding: cancellation of what has started is refused, that is, shielded for good.
 #[inline]
 pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
     if task.state().is_cancelled() { raise_or_defer_slow(task) } else { false }
@@ -18,6 +21,10 @@ pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
 
 #[cold]
 fn raise_or_defer_slow(task: TaskPtr) -> bool {
+    if cfg!(panic = "abort") {
+        refuse();
+        return true;
+    }
     let running = local::running();
     if running.is_some_and(|(_, record)| record.defers_cancel()) {
         return true;
@@ -88,5 +95,17 @@ pub(crate) fn unwinding() -> Unwinding {
         Unwinding::Cancellation
     } else {
         Unwinding::Panic
+    }
+}
+
+/// Says, once, why tasks do not end that were told to.
+fn refuse() {
+    // Relaxed: a flag that carries no data.
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        say(format_args!(
+            "greenloom: this program was built with panic = \"abort\", so tasks cannot unwind: cancellation of tasks that have \
+             started is refused, and at the end of a runtime those that do not end by themselves are left behind"
+        ));
     }
 }

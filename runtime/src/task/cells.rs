@@ -5,6 +5,8 @@
 //! blocks come from a chunk, one call to the allocator for some hundred tasks: where one processor spawns and another frees,
 //! the two would otherwise meet in the allocator's lock for every task.
 //!
+//! Threads that are no machine of a runtime share a cache of it, behind a lock, to cut from ([`SharedCells`]).
+//!
 //! A block that no cache has room for goes back to its chunk, whoever cut that; the chunk counts, and frees itself when all its
 //! blocks are back.
 
@@ -12,7 +14,7 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::ptr::null_mut;
 
-use crate::prim::untracked::{AtomicUsize, Ordering};
+use crate::prim::untracked::{AtomicUsize, Mutex, Ordering};
 
 /// Block sizes: a header takes 72 bytes, so closures (and results) of up to 8, 24, 56 and 120.
 const SIZES: [usize; 4] = [80, 96, 128, 192];
@@ -42,6 +44,25 @@ pub(crate) struct CellCache {
     lists: [FreeList; SIZES.len()],
 }
 
+// SAFETY: the blocks in the lists are nobody's, and bound to no thread; what is shared of their chunks is counted by an atomic.
+unsafe impl Send for CellCache {}
+
+/// Where all threads that are no machine of a runtime get blocks for the tasks that they spawn there.
+///
+/// They only take from it: the blocks come back through the machines that run the tasks, or to their chunks.
+pub(crate) struct SharedCells(Mutex<CellCache>);
+
+impl SharedCells {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(CellCache::new()))
+    }
+
+    /// Room for `layout`; null if there is none. No code of the user's runs under the lock.
+    pub(crate) fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).alloc(layout)
+    }
+}
+
 #[derive(Default)]
 struct FreeList {
     /// The newest free block; its first word links to the next.
@@ -68,19 +89,11 @@ impl CellCache {
 
     /// Room for `layout`; null if there is none.
     #[inline(always)]
-    pub(crate) fn alloc(cache: Option<&CellCache>, layout: Layout) -> *mut u8 {
-        match (class_of(layout), cache) {
-            (Some(class), Some(cache)) => cache.lists[class].take(SIZES[class]),
-            (Some(class), None) => {
-                // A plain thread has no cache to keep the rest of a chunk in.
-                let list = FreeList::default();
-                let block = list.take(SIZES[class]);
-                // SAFETY: the list's uncut blocks are in no use.
-                unsafe { list.abandon() };
-                block
-            }
+    pub(crate) fn alloc(&self, layout: Layout) -> *mut u8 {
+        match class_of(layout) {
+            Some(class) => self.lists[class].take(SIZES[class]),
             // SAFETY: a task cell is never empty.
-            (None, _) => unsafe { alloc(layout) },
+            None => unsafe { alloc(layout) },
         }
     }
 
@@ -187,6 +200,31 @@ impl Drop for CellCache {
         for list in &self.lists {
             // SAFETY: the cache goes.
             unsafe { list.abandon() };
+        }
+    }
+}
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn threads_without_a_cache_share_chunks_that_outlive_the_shared_one() {
+        let shared = SharedCells::new();
+        let layout = Layout::from_size_align(80, ALIGN).unwrap();
+        let blocks: Vec<*mut u8> = (0..1000).map(|_| shared.alloc(layout)).collect();
+        assert_eq!(blocks.iter().collect::<HashSet<_>>().len(), blocks.len());
+        let chunks: HashSet<usize> = blocks.iter().map(|block| block.addr() & !(CHUNK - 1)).collect();
+        assert_eq!(chunks.len(), (1000 * 80_usize).div_ceil(CHUNK - HEAD));
+        drop(shared);
+        for block in blocks {
+            // SAFETY: in no use; from `alloc` with this layout.
+            unsafe {
+                block.write_bytes(1, layout.size());
+                CellCache::free(None, block, layout);
+            }
         }
     }
 }

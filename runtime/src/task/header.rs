@@ -5,11 +5,11 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use crate::prim::cell::UnsafeCell;
 use crate::prim::prefetch;
 use crate::prim::thread::Unwinding;
+use crate::prim::untracked::Arc;
 use crate::scheduler::local;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
@@ -107,7 +107,7 @@ where
     /// Ends the task without running it.
     ///
     /// # Safety
-    /// By the machine that would have started the task, once, instead of `run`.
+    /// As [`TaskPtr::fail`], once, instead of `run`.
     unsafe fn fail(task: TaskPtr, error: JoinError) {
         // SAFETY: rule 5: a fresh task's closure belongs to whoever took the task from its queue.
         unsafe {
@@ -158,7 +158,8 @@ pub(crate) struct TaskPtr(NonNull<Header>);
 unsafe impl Send for TaskPtr {}
 
 impl TaskPtr {
-    /// Makes a fresh task. `None` if there is no memory for it; `f` is dropped then.
+    /// Makes a fresh task in memory from `alloc`, which is [`CellCache::alloc`] of some cache. `None` if there is none; `f` is
+    /// dropped then.
     ///
     /// # Safety
     /// `F` and `T` go to whatever thread runs and joins the task: unless both are `Send`, the caller binds it to this thread.
@@ -167,12 +168,12 @@ impl TaskPtr {
         site: &'static Location<'static>,
         id: u64,
         extra: Option<Box<Extra>>,
-        cells: Option<&CellCache>,
+        alloc: impl FnOnce(Layout) -> *mut u8,
     ) -> Option<TaskPtr>
     where
         F: FnOnce() -> T,
     {
-        let cell = NonNull::new(CellCache::alloc(cells, Layout::new::<TaskCell<F, T>>()))?.cast::<TaskCell<F, T>>();
+        let cell = NonNull::new(alloc(Layout::new::<TaskCell<F, T>>()))?.cast::<TaskCell<F, T>>();
         // SAFETY: the room is new, and large and aligned enough.
         unsafe {
             (&raw mut (*cell.as_ptr()).header).write(Header {
@@ -327,7 +328,9 @@ impl TaskPtr {
     /// Ends a task that cannot be started, or never will be.
     ///
     /// # Safety
-    /// By whoever took the fresh task from its queue, with no current task. The task may be gone afterwards.
+    /// By whoever took the fresh task from its queue, or did not get it into one: a machine between two tasks, the monitor, or
+    /// whoever spawned it, be that a task. The closure is dropped on the caller's stack, by code of the user's that may do anything;
+    /// so the caller holds no lock and has nothing half done. The task may be gone afterwards.
     pub(crate) unsafe fn fail(self, error: JoinError) {
         // SAFETY: the caller's promise.
         unsafe {

@@ -50,7 +50,8 @@ macro_rules! handle_methods {
     () => {
         /// Waits for the task to end, and gives its result.
         ///
-        /// Suspends the calling task; on a plain OS thread, blocks the thread.
+        /// Suspends the calling task; on a plain OS thread, blocks the thread. A task that was left behind when its
+        /// [`Runtime`](crate::Runtime) ended may never end; a join on it then never returns.
         ///
         /// # Errors
         /// If the task panicked or was cancelled: the [`JoinError`] says which.
@@ -79,7 +80,8 @@ macro_rules! handle_methods {
         /// one that has not started never will, and only drops its closure. `join` then tells so by an error that
         /// [`is_cancelled`](JoinError::is_cancelled).
         ///
-        /// Never waits. A task that has ended does not mind. One that never suspends is not stopped.
+        /// Never waits. A task that has ended does not mind. One that never suspends is not stopped. In a build with
+        /// `panic = "abort"`, which cannot unwind, one that has started goes on, and stderr says so once.
         pub fn cancel(&self) {
             if self.raw.task.state().cancel() {
                 local::make_runnable(self.raw.task);

@@ -222,8 +222,9 @@ pub fn yield_now() {
 
 /// Runs `f`, in which a suspension of this task is a mistake: one that would happen panics instead.
 ///
-/// For code that assumes that nothing else runs on its thread in between: a borrowed thread-local, a reentrant lock, a scoped
-/// global. On a plain OS thread it only runs `f`.
+/// For code that assumes that nothing else runs on its thread in between: a borrowed thread-local, a reentrant lock; and above all
+/// scoped thread-locals and accesses that may run a `thread_local!` initialiser which waits, where a suspension would be
+/// [undefined behaviour](crate#soundness-what-safe-code-can-rely-on). On a plain OS thread it only runs `f`.
 ///
 /// # Panics
 /// If `f` does, or tries to suspend the task. A suspension in a destructor that runs because `f` unwinds aborts the process, as

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::panic::Location;
-use std::sync::Arc;
 
 use crate::prim::take_ids;
+use crate::prim::untracked::Arc;
 use crate::scheduler::local::{self, Local};
 use crate::scheduler::processor::Ready;
 use crate::scheduler::{Shared, placement::Placement};
@@ -116,7 +116,8 @@ where
         // SAFETY: `F` and `T` are Send.
         Some(local) => unsafe { local.make_task(f, site, extra) }?,
         // SAFETY: as above.
-        None => unsafe { TaskPtr::new(f, site, take_ids(1), extra, None) }.ok_or(io::ErrorKind::OutOfMemory)?,
+        None => unsafe { TaskPtr::new(f, site, take_ids(1), extra, |layout| shared.cells.alloc(layout)) }
+            .ok_or(io::ErrorKind::OutOfMemory)?,
     };
     // SAFETY: made just now. Before it is placed: afterwards it may run and end at any time.
     let handle = unsafe { JoinHandle::new(task) };

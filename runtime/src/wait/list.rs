@@ -55,12 +55,6 @@ impl<D> Node<D> {
         self.waiter.get()
     }
 
-    /// Whether it is in a list. Under the lock.
-    #[inline(always)]
-    pub(crate) fn is_linked(&self) -> bool {
-        self.linked.get()
-    }
-
     #[inline(always)]
     fn touch(&self) {
         #[cfg(greenloom_loom)]

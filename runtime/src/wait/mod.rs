@@ -87,6 +87,10 @@ impl Reason {
 #[derive(Clone, Copy)]
 pub(crate) struct Waiter(*const ());
 
+// SAFETY: it leads to a task's header, whose state word is anyone's, or to a parker, which is made to be unparked from elsewhere; and
+// either lives until whoever took the waiter out of the primitive has woken it (rule 2 of the module).
+unsafe impl Send for Waiter {}
+
 /// Marks a [`Waiter`] that points to a [`Parker`]; both kinds are aligned to more than two.
 const THREAD: usize = 1;
 

@@ -1,4 +1,5 @@
 //! Tasks that have come to where they wait, and what becomes of them.
+#![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

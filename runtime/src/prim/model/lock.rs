@@ -12,10 +12,6 @@ impl<T> Lock<T> {
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         LockGuard(self.0.lock().unwrap_or_else(|e| e.into_inner()))
     }
-
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(|e| e.into_inner())
-    }
 }
 
 pub(crate) struct LockGuard<'a, T>(loom::sync::MutexGuard<'a, T>);

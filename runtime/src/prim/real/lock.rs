@@ -59,10 +59,6 @@ impl<T> Lock<T> {
             }
         }
     }
-
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
-    }
 }
 
 pub(crate) struct LockGuard<'a, T> {
