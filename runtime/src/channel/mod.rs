@@ -10,7 +10,7 @@
 //! | [`unbounded()`](unbounded) | any number: a sender never waits |
 //! | [`after(d)`](after), [`at(t)`](at) | one message, when the time has come |
 //! | [`tick(d)`](tick) | a message every `d` |
-//! | [`never()`](never) | none, ever |
+//! | [`never()`](never()) | none, ever |
 //!
 //! ```
 //! use greenloom::channel::bounded;
@@ -58,7 +58,7 @@
 //! | `for v := range ch` | `for v in &r` |
 //! | `select { … default: }` | [`select!`](crate::select!)`{ … default => … }` |
 //! | `time.After(d)` in a select | [`after(d)`](after), or `default(d) => …` |
-//! | a nil channel | [`never()`](never) |
+//! | a nil channel | [`never()`](never()) |
 
 mod buffer;
 mod core;
@@ -141,7 +141,7 @@ fn handles<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
 }
 
 /// A channel that delivers one message, the moment itself, after this time has passed. It never disconnects. If the time is too
-/// long to be said, it is [`never`].
+/// long to be said, it is [`never()`].
 ///
 /// Nothing is set up until somebody waits.
 ///
@@ -167,7 +167,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 }
 
 /// A channel that delivers a message, the moment that it is due, every so often, for the first time after `duration`. It never
-/// disconnects. Ticks that nobody receives are not made up for. If the time is too long to be said, it is [`never`].
+/// disconnects. Ticks that nobody receives are not made up for. If the time is too long to be said, it is [`never()`].
 ///
 /// ```
 /// use std::time::Duration;
