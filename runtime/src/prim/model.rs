@@ -146,7 +146,7 @@ pub(crate) const SEARCH_ROUNDS: u32 = 1;
 
 pub(crate) const LEAST_SEARCH_ROUNDS: u32 = 1;
 
-pub(crate) fn search_pause() {}
+pub(crate) fn search_pause(_came: impl Fn() -> bool) {}
 
 /// Lets another thread of the model move before this one goes on.
 pub(crate) fn back_off() {

@@ -158,9 +158,12 @@ pub(crate) fn back_off() {
     std::thread::yield_now();
 }
 
-/// What a searching machine does between two rounds.
-pub(crate) fn search_pause() {
+/// What a searching machine does between two rounds, unless something comes that it need not search for.
+pub(crate) fn search_pause(came: impl Fn() -> bool) {
     for _ in 0..16 {
+        if came() {
+            return;
+        }
         std::hint::spin_loop();
     }
 }

@@ -66,6 +66,11 @@ impl Inbox {
         }
     }
 
+    /// Whether there is mail; a plain look, by the owner.
+    pub(crate) fn has_mail(&self) -> bool {
+        is_mail(self.0.load(Ordering::Relaxed))
+    }
+
     /// Takes all mail, oldest first. By the owner, or by the monitor when the owner is stuck.
     pub(crate) fn take(&self) -> Mail {
         let mut seen = self.0.load(Ordering::Relaxed);

@@ -40,6 +40,8 @@ pub(crate) struct Local {
     /// Picks until the next fair one.
     until_fair: Cell<u32>,
     fresh_first: Cell<bool>,
+    /// Since the last fair pick all picks have been of the next slot.
+    chain_only: Cell<bool>,
     aged_first: Cell<bool>,
     aging: Cell<Aging>,
     /// The monitor's slice number when the running chain began.
@@ -138,6 +140,7 @@ impl Local {
             crowd: Cell::new(0),
             until_fair: Cell::new(FAIR_EVERY),
             fresh_first: Cell::new(false),
+            chain_only: Cell::new(false),
             aged_first: Cell::new(false),
             aging: Cell::default(),
             slice: Cell::new(0),
@@ -263,6 +266,7 @@ impl Local {
             }
             self.push(ready);
         }
+        self.chain_only.set(false);
         self.slice.set(slice);
         let fresh_first = self.fresh_first.get();
         self.fresh_first.set(!fresh_first);
@@ -294,11 +298,15 @@ impl Local {
         self.fire_timers();
         let aged_first = !self.aged_first.get();
         self.aged_first.set(aged_first);
-        if aged_first {
+        let old = if aged_first {
             self.take_aged().or_else(|| self.take_injected())
         } else {
             self.take_injected().or_else(|| self.take_aged())
-        }
+        };
+        // A pair that talks may do so for its slice, but what it or its parent has spawned begins meanwhile: it may belong to the same
+        // group, and a thief would take it away for good. The newest, which is next in line anyway: fork and join does not mind.
+        let chain_only = self.chain_only.replace(true);
+        old.or_else(|| if chain_only { self.pop_fresh() } else { None })
     }
 
     /// The oldest fresh task, if it was here for a whole time slice.

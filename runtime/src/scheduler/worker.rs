@@ -1,5 +1,7 @@
 //! The loop of a machine: pick a task, run it until it switches away, see to what it wanted; search and sleep when there is none.
 
+use std::time::{Duration, Instant};
+
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
@@ -11,8 +13,12 @@ use crate::task::TaskPtr;
 use crate::task::error::JoinError;
 use crate::task::state::{Park, TransitionToParked};
 
-/// Rounds of a search after which a short queue may be robbed too.
-const POLITE_ROUNDS: u32 = 12;
+/// A machine that was woken so soon had better stayed awake: a whole search takes half of this, waking a third.
+const SHORT_SLEEP: Duration = Duration::from_micros(100);
+
+/// Rounds of a search, some 40 µs, in which its owner must not have moved before a short queue is robbed too. The first tasks of a
+/// runtime take long to start, since all that they touch is touched for the first time.
+const POLITE_ROUNDS: u32 = 120;
 
 /// Drives processor `index` until the runtime ends.
 pub(crate) fn machine(shared: Arc<Shared>, index: usize) {
@@ -195,7 +201,11 @@ impl Local {
             return self.end();
         }
         let searching = granted || (!self.processor().spare && self.shared.may_search());
-        let found = if searching { self.search() } else { None };
+        if granted {
+            // Somebody saw work: it is worth a whole search.
+            self.patience.set(SEARCH_ROUNDS);
+        }
+        let found = if searching { self.search() } else { self.linger() };
         if let Some(task) = found.or_else(|| self.take_injected()) {
             if searching {
                 self.shared.end_search(self.processor());
@@ -210,14 +220,24 @@ impl Local {
         let shared = &*self.shared;
         let first = self.random_below(shared.processors.len());
         let patience = if shared.regular == 1 && !self.processor().spare { 1 } else { self.patience.get() };
+        // A victim with a short queue, how far it was, and since when.
+        let mut watched: (u32, u32, u32) = (u32::MAX, 0, 0);
         for round in 0..patience {
             if let Some(task) = self.take_injected() {
                 return Some(task);
             }
             for victim in shared.others(self.processor(), first) {
-                // A short queue is left alone for some microseconds: its tasks are probably about to start where they are.
                 let len = victim.stealer.len();
-                if (len >= CROWD || (len > 0 && round >= POLITE_ROUNDS.min(patience - 1)))
+                if len == 0 {
+                    continue;
+                }
+                // A short queue is left alone while its owner moves: its tasks are about to start where they are, and to talk to each
+                // other, which between two machines costs ten times as much.
+                let runs = victim.runs.load(Ordering::Relaxed);
+                if (victim.index, runs) != (watched.0, watched.1) && len < CROWD {
+                    watched = (victim.index, runs, round);
+                }
+                if (len >= CROWD || round - watched.2 >= POLITE_ROUNDS)
                     && let Some(task) = self.steal_some(victim, len)
                 {
                     self.patience.set(SEARCH_ROUNDS);
@@ -225,13 +245,39 @@ impl Local {
                 }
             }
             if self.take_mail() {
-                // Not the search's merit; but there is something to do now.
+                // Not the search's merit; but whoever sent it was spared waking this machine, so staying awake pays.
+                self.patience.set(SEARCH_ROUNDS);
                 return self.pick();
             }
-            search_pause();
+            search_pause(|| self.processor().inbox.has_mail());
         }
-        self.patience.set((self.patience.get() / 2).max(LEAST_SEARCH_ROUNDS));
+        self.lose_patience();
         None
+    }
+
+    /// Waits a while for mail, where others search already: two machines whose tasks talk to each other are idle by turns, and
+    /// waking one from its sleep takes longer than what it then does.
+    fn linger(&self) -> Option<TaskPtr> {
+        if self.shared.regular == 1 {
+            return None;
+        }
+        for _ in 0..self.patience.get() {
+            search_pause(|| self.processor().inbox.has_mail());
+            if self.take_mail() {
+                self.patience.set(SEARCH_ROUNDS);
+                return self.pick();
+            }
+            if !self.shared.injector.is_empty() {
+                return None;
+            }
+        }
+        self.lose_patience();
+        None
+    }
+
+    /// Staying awake was in vain.
+    fn lose_patience(&self) {
+        self.patience.set((self.patience.get() / 2).max(LEAST_SEARCH_ROUNDS));
     }
 
     /// Steals one task where there are few (in fork and join each is a large part of the work), a batch where there are many.
@@ -268,8 +314,12 @@ impl Local {
         if seen.awake() == 0 && self.draining.get() {
             shared.try_close(seen);
         }
+        let since = Instant::now();
         if !self.park_until_timer() {
             return Rest::Again;
+        }
+        if since.elapsed() < SHORT_SLEEP {
+            self.patience.set(SEARCH_ROUNDS);
         }
         if shared.idle.peek().is_closed() {
             return self.end();

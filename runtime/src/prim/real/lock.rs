@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Looks at a lock that is taken before the thread gives its CPU away.
-const SPINS: u32 = 100;
+const SPINS: u32 = 20;
+/// The longest pause between two looks, in spins: about as long as a section takes. A look takes the cache line from the holder, who
+/// is working on what lies beside the lock.
+const LONGEST_PAUSE: u32 = 32;
 /// How often it does that before it sleeps: by then the holder has certainly lost its CPU.
 const YIELDS: u32 = 16;
 const NAP: Duration = Duration::from_micros(50);
@@ -51,7 +54,9 @@ impl<T> Lock<T> {
             }
             looks += 1;
             if looks < SPINS {
-                std::hint::spin_loop();
+                for _ in 0..(1 << looks.min(5)).min(LONGEST_PAUSE) {
+                    std::hint::spin_loop();
+                }
             } else if looks < SPINS + YIELDS {
                 std::thread::yield_now();
             } else {
