@@ -60,7 +60,7 @@ pub(crate) enum Outcome {
     Room,
     /// It meets a partner.
     Meets,
-    /// The partner that it was to meet did not come.
+    /// The partner that it was to meet did not come: it begins again.
     Missed,
     /// The other side is gone.
     Closed,
@@ -197,8 +197,9 @@ pub(super) struct Meeting {
 
 /// What may be read without the lock.
 pub(super) struct Open {
-    /// `usize::MAX` for a channel without a limit.
+    /// As many as can be counted for a channel without a limit.
     pub(super) capacity: usize,
+    pub(super) limited: bool,
     /// False only if there is nothing to receive: set under the lock where something is left, and cleared, also under the lock, by
     /// whoever finds nothing. A select looks here before it takes the lock; one that is going to wait looks again under it.
     may_receive: AtomicBool,
@@ -406,8 +407,9 @@ impl<T> Core<T> {
     #[inline(never)]
     fn settle_slowly(&mut self, open: &Open, wakes: &mut Wakes) {
         loop {
-            if self.has_item() {
-                let Some(receiver) = win_first(&self.receivers) else { break };
+            if self.has_item()
+                && let Some(receiver) = win_first(&self.receivers)
+            {
                 let cell = receiver.data().cell::<T>();
                 if cell.is_null() {
                     self.promised_items += 1;
@@ -447,14 +449,18 @@ impl<T> Channel<T> {
                 meeting: Meeting { receivers: List::new(), items: 0, missed_senders: 0, missed_receivers: 0 },
                 connected: true,
             }),
-            open: Open { capacity: capacity.unwrap_or(usize::MAX), may_receive: AtomicBool::new(false) },
+            open: Open {
+                capacity: capacity.unwrap_or(usize::MAX),
+                limited: capacity.is_some(),
+                may_receive: AtomicBool::new(false),
+            },
             sender_handles: AtomicUsize::new(1),
             receiver_handles: AtomicUsize::new(1),
         }
     }
 
     pub(super) fn capacity(&self) -> Option<usize> {
-        (self.open.capacity != usize::MAX).then_some(self.open.capacity)
+        self.open.limited.then_some(self.open.capacity)
     }
 
     /// Messages that anyone may receive.
@@ -605,6 +611,11 @@ impl<T> Channel<T> {
         self.open.note_receivable(true);
         finish_all(&core.receivers, Outcome::Closed, &mut wakes);
         finish_all(&core.receive_watchers, Outcome::Closed, &mut wakes);
+        // A sender that they were to meet has been forgotten: they begin again, and find the channel closed.
+        // SAFETY: under the lock.
+        while let Some(receiver) = unsafe { core.meeting.receivers.pop_front() } {
+            finish(receiver, Outcome::Missed, &mut wakes);
+        }
     }
 
     /// A receiving handle goes; with the last one, so do the messages.

@@ -71,7 +71,7 @@ mod timer;
 
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -254,7 +254,7 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 /// A message on its way out: dropped by an unwinding, unless it has been moved out of here.
-struct Parcel<T>(UnsafeCell<ManuallyDrop<T>>);
+struct Parcel<T>(UnsafeCell<MaybeUninit<T>>);
 
 impl<T> Parcel<T> {
     fn cell(&self) -> *mut T {
@@ -272,7 +272,7 @@ impl<T> Parcel<T> {
 impl<T> Drop for Parcel<T> {
     fn drop(&mut self) {
         // SAFETY: it has not been moved out, or `self` would have been forgotten.
-        unsafe { ManuallyDrop::drop(self.0.get_mut()) };
+        unsafe { self.0.get_mut().assume_init_drop() };
     }
 }
 
@@ -286,7 +286,7 @@ impl<T> Sender<T> {
     #[inline(always)]
     #[track_caller]
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), (Unsent, T)> {
-        let parcel = Parcel(UnsafeCell::new(ManuallyDrop::new(message)));
+        let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
         // SAFETY: the message is there; where it is moved out, the parcel is forgotten.
         let unsent = match unsafe { self.channel.try_send(parcel.cell()) } {
             Attempt::Done => None,
@@ -330,14 +330,15 @@ impl<T> Sender<T> {
     /// assert!(s.try_send(3).unwrap_err().is_disconnected());
     /// ```
     pub fn try_send(&self, msg: T) -> Result<(), TrySendError<T>> {
-        let message = ManuallyDrop::new(msg);
-        // SAFETY: the message is there, and forgotten if it is moved out.
-        let attempt = unsafe { self.channel.try_send(&raw const *message) };
-        match attempt {
-            Attempt::Done => Ok(()),
-            Attempt::Closed => Err(TrySendError::Disconnected(ManuallyDrop::into_inner(message))),
-            _ => Err(TrySendError::Full(ManuallyDrop::into_inner(message))),
-        }
+        let message = MaybeUninit::new(msg);
+        // SAFETY: the message is there, and not touched again if it is moved out.
+        let unsent: fn(T) -> TrySendError<T> = match unsafe { self.channel.try_send(message.as_ptr()) } {
+            Attempt::Done => return Ok(()),
+            Attempt::Closed => TrySendError::Disconnected,
+            _ => TrySendError::Full,
+        };
+        // SAFETY: it is still there.
+        Err(unsent(unsafe { message.assume_init() }))
     }
 
     /// Sends a message, waiting for room; with a capacity of zero, for a receiver.
@@ -431,7 +432,7 @@ impl<T> Sender<T> {
     /// The promise was made to the caller by this channel, for a send, and is used up.
     pub(crate) unsafe fn complete(&self, promise: Promise, message: T) -> Result<(), SendError<T>> {
         let Promise::Channel(outcome) = promise else { unreachable!("timers are not sent to") };
-        let parcel = Parcel(UnsafeCell::new(ManuallyDrop::new(message)));
+        let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
         // SAFETY: the caller's promise; the message is there, and where it is moved out, the parcel is forgotten.
         match unsafe { self.channel.complete_send(outcome, parcel.cell()) } {
             Ok(true) => {
@@ -477,7 +478,8 @@ impl<T> Receiver<T> {
             let outcome = match unsafe { channel.try_receive(cell) } {
                 Attempt::Done => Outcome::Done,
                 Attempt::Closed => Outcome::Closed,
-                Attempt::Meets => Self::meet(channel, cell),
+                // SAFETY: as above.
+                Attempt::Meets => unsafe { channel.meet(cell) },
                 Attempt::Blocked | Attempt::NeedsBlock => match Self::wait_to_receive(channel, cell, deadline) {
                     Some(outcome) => outcome,
                     None => return Err(Missing::TimedOut),
@@ -503,17 +505,6 @@ impl<T> Receiver<T> {
         match wait_for(Reason::Receive, deadline, publish, withdraw) {
             Waited::TimedOut => None,
             Waited::Done => Some(node.data().outcome()),
-        }
-    }
-
-    /// Waits for the message of a selected sender that is just about to bring it.
-    #[cold]
-    #[track_caller]
-    fn meet(channel: &Channel<T>, cell: *mut T) -> Outcome {
-        // SAFETY: the sender was won just now; `cell` is room for its message.
-        match unsafe { channel.complete_receive(Outcome::Meets, cell) } {
-            Ok(_) => Outcome::Done,
-            Err(Missed) => Outcome::Missed,
         }
     }
 
@@ -543,11 +534,11 @@ impl<T> Receiver<T> {
             match unsafe { channel.try_receive(room.as_mut_ptr()) } {
                 Attempt::Done => {}
                 Attempt::Closed => return Err(TryRecvError::Disconnected),
-                Attempt::Meets => {
-                    if Self::meet(channel, room.as_mut_ptr()) == Outcome::Missed {
-                        continue;
-                    }
-                }
+                // SAFETY: as above.
+                Attempt::Meets => match unsafe { channel.meet(room.as_mut_ptr()) } {
+                    Outcome::Done => {}
+                    _ => continue,
+                },
                 Attempt::Blocked | Attempt::NeedsBlock => return Err(TryRecvError::Empty),
             }
             // SAFETY: the message is there.
@@ -697,16 +688,15 @@ impl<T> Receiver<T> {
         match (&self.flavor, promise) {
             // SAFETY: the caller's promise.
             (_, Promise::Channel(Outcome::Done)) => Ok(unsafe { handed.read() }),
-            (Flavor::Channel(channel), Promise::Channel(outcome)) => {
+            (Flavor::Channel(channel), Promise::Channel(Outcome::Item)) => {
                 let mut room = MaybeUninit::uninit();
-                // SAFETY: the caller's promise; there is room for a message.
-                match unsafe { channel.complete_receive(outcome, room.as_mut_ptr()) } {
-                    // SAFETY: the message is there.
-                    Ok(true) => Ok(unsafe { room.assume_init() }),
-                    Ok(false) => Err(RecvError),
-                    Err(Missed) => self.recv(),
+                // SAFETY: the caller's promise; there is room for a message, which is there afterwards.
+                unsafe {
+                    channel.complete_receive(room.as_mut_ptr());
+                    Ok(room.assume_init())
                 }
             }
+            (_, Promise::Channel(Outcome::Closed)) => Err(RecvError),
             (Flavor::Timer(_, convert), Promise::Moment(moment)) => Ok(convert(moment)),
             _ => unreachable!("the promise came from this channel"),
         }
@@ -786,6 +776,15 @@ impl<T> Side for Receiver<T> {
         if let Flavor::Channel(channel) = &self.flavor {
             // SAFETY: the caller's promise.
             unsafe { channel.leave_receive(node, watch) }
+        }
+    }
+
+    unsafe fn meet(&self, promise: Promise, room: *mut ()) -> Option<Promise> {
+        let Flavor::Channel(channel) = &self.flavor else { return Some(promise) };
+        // SAFETY: the caller's promise.
+        match unsafe { channel.meet(room.cast()) } {
+            Outcome::Missed => None,
+            outcome => Some(Promise::Channel(outcome)),
         }
     }
 

@@ -4,10 +4,11 @@
 use std::cell::Cell;
 
 use crate::channel::core::{Arm, Attempt, Channel, Claim, Core, Open, Outcome, Waiting, finish, finish_all, has_free, win_first};
+use crate::task::cancel::deferred;
 use crate::wait::list::Wakes;
 use crate::wait::{Reason, Waiter, wait_for};
 
-/// An operation of a select that could not be completed as promised: its partner has gone. It begins again.
+/// A send that could not be completed as promised, since the receiver that it was to meet has gone. It begins again.
 pub(super) struct Missed;
 
 /// There must be a block first; nothing has changed.
@@ -192,7 +193,11 @@ impl<T> Channel<T> {
                     }
                     // SAFETY: see above.
                     match unsafe { core.offer(from, &self.open, &mut wakes) } {
-                        Attempt::Done => return Ok(true),
+                        Attempt::Done => {
+                            // A receiver that was served directly leaves the place free for whoever waits.
+                            core.settle(&self.open, &mut wakes);
+                            return Ok(true);
+                        }
                         Attempt::Closed => return Ok(false),
                         _ => {
                             debug_assert!(core.buffer.needs_block(), "the promised place is free");
@@ -200,17 +205,20 @@ impl<T> Channel<T> {
                     }
                 }
                 Outcome::Meets => {
-                    // SAFETY: under the lock.
-                    if let Some(receiver) = unsafe { core.meeting.receivers.pop_front() } {
-                        // SAFETY: see above; those who wait in a meeting have a cell.
-                        unsafe { core.serve_receiver(receiver, from, &mut wakes) };
-                        return Ok(true);
-                    }
                     if core.meeting.missed_receivers > 0 {
                         core.meeting.missed_receivers -= 1;
                         return Err(Missed);
                     }
-                    if !core.buffer.needs_block() {
+                    // SAFETY: under the lock.
+                    let first = unsafe { core.meeting.receivers.front() };
+                    if let Some(receiver) = first.filter(|receiver| !core.lacks_block_for(receiver)) {
+                        // SAFETY: under the lock, and it is in this queue.
+                        unsafe { core.meeting.receivers.remove(receiver) };
+                        // SAFETY: see above.
+                        unsafe { core.serve_receiver(receiver, from, &mut wakes) };
+                        return Ok(true);
+                    }
+                    if first.is_none() && !core.buffer.needs_block() {
                         // SAFETY: see above.
                         unsafe { core.buffer.push(from) };
                         core.promised_items += 1;
@@ -225,52 +233,58 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Completes a receive that was promised: moves the message to `to`. False if there will be none.
-    ///
-    /// Waits for the message where the partner has been chosen too and is about to send it; nothing aborts that.
+    /// Completes a receive that was promised a message in the buffer: moves it to `to`.
     ///
     /// # Safety
-    /// `to` is room for a message, which is there if the answer is true. The promise was made to the caller, and is used up.
-    pub(super) unsafe fn complete_receive(&self, promise: Outcome, to: *mut T) -> Result<bool, Missed> {
-        match promise {
-            Outcome::Done => Ok(true),
-            Outcome::Item => {
-                let mut wakes = Wakes::new();
-                let mut core = self.core.lock();
-                core.promised_items -= 1;
-                // SAFETY: the message was promised, so it is there.
-                unsafe { core.buffer.pop(to) };
-                core.settle(&self.open, &mut wakes);
-                Ok(true)
-            }
-            Outcome::Meets => {
-                let node = Waiting::new(Arm::plain(to));
-                // Cancellation may unwind before the node is queued, never afterwards.
-                let promised = Promised { channel: self, kept: Cell::new(false) };
-                let publish = |waiter| {
-                    promised.kept.set(true);
-                    // SAFETY: the node is in no queue, and stays until it is served, which nothing aborts.
-                    unsafe { self.meet(&node, waiter) }
-                };
-                let _ = wait_for(Reason::Receive, None, publish, || false);
-                if node.data().outcome() == Outcome::Done { Ok(true) } else { Err(Missed) }
-            }
-            _ => Ok(false),
-        }
+    /// `to` is room for a message. The promise was made to the caller, and is used up.
+    pub(super) unsafe fn complete_receive(&self, to: *mut T) {
+        let mut wakes = Wakes::new();
+        let mut core = self.core.lock();
+        core.promised_items -= 1;
+        // SAFETY: the message was promised, so it is there.
+        unsafe { core.buffer.pop(to) };
+        core.settle(&self.open, &mut wakes);
+    }
+
+    /// Meets the sender that the caller has won, or that has won the caller: waits until it brings its message, to `to` or, if that is
+    /// null, into the buffer, where it is promised. Nothing aborts that; a cancellation comes at the next suspension.
+    ///
+    /// # Panics
+    /// Inside `no_suspend`. The sender begins again then.
+    ///
+    /// # Safety
+    /// `to` is null or room for a message, which is there if the outcome is done.
+    #[cold]
+    #[track_caller]
+    pub(super) unsafe fn meet(&self, to: *mut T) -> Outcome {
+        let node = Waiting::new(Arm::plain(to));
+        let promised = Promised { channel: self, kept: Cell::new(false) };
+        let publish = |waiter| {
+            promised.kept.set(true);
+            // SAFETY: the node is in no queue, and stays until it is served, which nothing aborts.
+            unsafe { self.arrive(&node, waiter) }
+        };
+        let _ = deferred(|| wait_for(Reason::Receive, None, publish, || false));
+        node.data().outcome()
     }
 
     /// Receives what a selected sender has left, or queues the node for it; whether it is queued.
     ///
     /// # Safety
-    /// The node is in no queue, has room for a message, and stays until it is served.
-    unsafe fn meet(&self, node: &Waiting, waiter: Waiter) -> bool {
+    /// The node is in no queue, its cell is null or room for a message, and it stays until it is served.
+    unsafe fn arrive(&self, node: &Waiting, waiter: Waiter) -> bool {
         let mut core = self.core.lock();
         if core.meeting.items > 0 {
             core.meeting.items -= 1;
-            core.promised_items -= 1;
-            // SAFETY: the message of a meeting is in the buffer.
-            unsafe { core.buffer.pop(node.data().cell::<T>()) };
-            node.data().set_outcome(Outcome::Done);
+            let cell = node.data().cell::<T>();
+            if cell.is_null() {
+                node.data().set_outcome(Outcome::Item);
+            } else {
+                core.promised_items -= 1;
+                // SAFETY: the message of a meeting is in the buffer.
+                unsafe { core.buffer.pop(cell) };
+                node.data().set_outcome(Outcome::Done);
+            }
         } else if core.meeting.missed_senders > 0 {
             core.meeting.missed_senders -= 1;
             node.data().set_outcome(Outcome::Missed);

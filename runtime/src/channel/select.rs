@@ -5,8 +5,9 @@
 //! wins it (by the claim: only one does), or until its time is up. crossbeam-channel's select is built the same way. That no wake is
 //! lost rests on one thing: whether an operation is ready is looked at under the lock under which its arm is queued.
 //!
-//! The message of a receive is handed over in a [`Room`] in the select's frame, one for all arms, since one is won. Where it is too
-//! large for that it stays in the channel, promised, until the operation is completed.
+//! In `select!` the message of a receive is handed over in a [`Room`] in the frame, one for all arms, since one is won. Where it is too
+//! large for that, and in a [`Select`], which may go to another thread where its messages may not, it stays in the channel,
+//! promised, until the operation is completed.
 //!
 //! A select never meets itself, even with arms on both sides of one channel: it is queued only while it sleeps.
 
@@ -54,6 +55,13 @@ pub(crate) trait Side {
     /// # Safety
     /// It joined here, with the same `watch`, or it is in no queue.
     unsafe fn leave(&self, node: &Waiting, watch: bool);
+    /// Meets the sender that the promise speaks of; `None` if it has gone: the select begins again. Any other promise stays as it is.
+    ///
+    /// # Safety
+    /// As [`promise`](Self::promise).
+    unsafe fn meet(&self, promise: Promise, _room: *mut ()) -> Option<Promise> {
+        Some(promise)
+    }
     /// Gives a promise back; drops a message that has been handed over to `room`.
     ///
     /// # Safety
@@ -97,8 +105,9 @@ impl<'a> Operation<'a> {
         Self { side: sender, index: index as u32, fits: false, timed: false }
     }
 
-    fn receive<T>(receiver: &'a Receiver<T>, index: usize) -> Self {
-        Self { side: receiver, index: index as u32, fits: Room::fits::<T>(), timed: receiver.is_timed() }
+    /// With `fits`, the message is handed over in the room of a select that stays on the thread where it was made.
+    fn receive<T>(receiver: &'a Receiver<T>, index: usize, fits: bool) -> Self {
+        Self { side: receiver, index: index as u32, fits, timed: receiver.is_timed() }
     }
 
     fn room(&self, room: &Room) -> *mut () {
@@ -119,7 +128,7 @@ impl<T> Handle for Sender<T> {
 
 impl<T> Handle for Receiver<T> {
     fn operation(&self, index: usize) -> Operation<'_> {
-        Operation::receive(self, index)
+        Operation::receive(self, index, Room::fits::<T>())
     }
 }
 
@@ -268,7 +277,7 @@ fn poll(operations: &[Operation<'_>], order: &mut Order, watch: bool, room: &Roo
             // SAFETY: null, or large enough for a message.
             unsafe { operation.side.promise(operation.room(room)) }
         };
-        promise.map(|promise| (place, promise))
+        promise.and_then(|promise| if watch { Some((place, promise)) } else { keep(operations, place, promise, room) })
     })
 }
 
@@ -293,10 +302,7 @@ fn run(operations: &[Operation<'_>], limit: Limit, biased: bool, watch: bool, ro
     loop {
         let deadline = earliest(operations, limit);
         let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(&order, waiter), || claim.abort());
-        if let Some(found) = queued.outcome() {
-            return Some(found);
-        }
-        let found = poll(operations, &mut order, watch, room);
+        let found = queued.outcome(room).or_else(|| poll(operations, &mut order, watch, room));
         if found.is_some() || limit.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
             return found;
         }
@@ -306,13 +312,27 @@ fn run(operations: &[Operation<'_>], limit: Limit, biased: bool, watch: bool, ro
 impl Queued<'_> {
     /// After a wait: what was won.
     #[inline(never)]
-    fn outcome(&self) -> Option<(usize, Promise)> {
+    fn outcome(&self, room: &Room) -> Option<(usize, Promise)> {
         self.leave();
         let place = self.claim.won()?;
         let outcome = self.nodes[place].data().outcome();
+        if self.watch {
+            return Some((place, Promise::Channel(outcome)));
+        }
         // Whoever missed its partner begins again.
-        (self.watch || outcome != Outcome::Missed).then_some((place, Promise::Channel(outcome)))
+        if outcome == Outcome::Missed { None } else { keep(self.operations, place, Promise::Channel(outcome), room) }
     }
+}
+
+/// What is left of a promise when the partner, if there is one to be met, has come.
+#[inline(always)]
+fn keep(operations: &[Operation<'_>], place: usize, promise: Promise, room: &Room) -> Option<(usize, Promise)> {
+    let operation = &operations[place];
+    if promise != Promise::Channel(Outcome::Meets) {
+        return Some((place, promise));
+    }
+    // SAFETY: null, or large enough for a message.
+    unsafe { operation.side.meet(promise, operation.room(room)) }.map(|promise| (place, promise))
 }
 
 /// The nodes of a select's arms: in its frame, if they are few.
@@ -454,8 +474,8 @@ pub struct Select<'a> {
     biased: bool,
 }
 
-// SAFETY: a select moves messages, if at all, from one place in memory to another; it neither looks at them nor drops them. All else
-// that it touches is under the channels' locks.
+// SAFETY: a select moves messages, if at all, from a frame into a buffer; it neither looks at them nor drops them, since none is handed
+// over to it (`fits` is false). All else that it touches is under the channels' locks.
 unsafe impl Send for Select<'_> {}
 // SAFETY: by shared reference it does nothing but print its name and copy itself.
 unsafe impl Sync for Select<'_> {}
@@ -486,7 +506,7 @@ impl<'a> Select<'a> {
     /// Adds a receive operation, and returns its index: zero for the first, one for the second.
     pub fn recv<T>(&mut self, r: &'a Receiver<T>) -> usize {
         let index = self.take_index();
-        self.operations.push(Operation::receive(r, index));
+        self.operations.push(Operation::receive(r, index, false));
         index
     }
 

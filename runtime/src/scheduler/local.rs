@@ -267,7 +267,10 @@ impl Local {
             self.push(ready);
         }
         self.chain_only.set(false);
-        self.slice.set(slice);
+        if self.slice.replace(slice) != slice {
+            // Where tasks run for long, the next fair pick may be far away.
+            self.fire_timers();
+        }
         let fresh_first = self.fresh_first.get();
         self.fresh_first.set(!fresh_first);
         if fresh_first { self.pop_fresh().or_else(|| self.pop_ready()) } else { self.pop_ready().or_else(|| self.pop_fresh()) }

@@ -226,12 +226,8 @@ impl<T: 'static> ValueKey<T> {
     /// The value, if there is one by now.
     fn existing(&'static self) -> Result<Option<Rc<T>>, AccessError> {
         match with_locals(|locals| locals.get(self.key()))? {
-            Slot::Value(value) => {
-                debug_assert!(value.is::<T>());
-                // SAFETY: what is stored under a key has its type: `put` and `scope` alone store, through the key. So this is the
-                // pointer that `Rc::new` gave, of that type, and with its count.
-                Ok(Some(unsafe { Rc::from_raw(Rc::into_raw(value).cast::<T>()) }))
-            }
+            // Of another type only if a key was made otherwise than by the macro, and shares its address with another constant.
+            Slot::Value(value) => Ok(value.downcast::<T>().ok()),
             Slot::Empty => Ok(None),
             Slot::Dropped => Err(AccessError { dropped: true }),
         }
