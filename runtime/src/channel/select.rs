@@ -22,7 +22,7 @@ use crate::channel::core::{Arm, Claim, Outcome, Waiting};
 use crate::channel::{
     ReadyTimeoutError, Receiver, RecvError, SelectTimeoutError, SendError, Sender, TryReadyError, TrySelectError,
 };
-use crate::prim::next_random;
+use crate::prim::{self, next_random};
 use crate::scheduler::local;
 use crate::wait::{Reason, Waiter, wait_for};
 
@@ -335,6 +335,29 @@ fn keep(operations: &[Operation<'_>], place: usize, promise: Promise, room: &Roo
     unsafe { operation.side.meet(promise, operation.room(room)) }.map(|promise| (place, promise))
 }
 
+prim::thread_local! {
+    /// A block for the nodes of a select with many arms, when none is using it: the last one's, for the next.
+    static SPARE: Cell<Vec<Waiting>> = Cell::new(Vec::new());
+}
+
+/// The largest block that is kept, in nodes.
+const KEPT: usize = 1024;
+
+// Never inlined, as every access to a thread-local here.
+#[inline(never)]
+fn take_block() -> Vec<Waiting> {
+    SPARE.try_with(Cell::take).unwrap_or_default()
+}
+
+#[inline(never)]
+fn keep_block(mut block: Vec<Waiting>) {
+    block.clear();
+    if block.capacity() <= KEPT {
+        // Where the thread is ending, the block does too.
+        let _ = SPARE.try_with(|spare| spare.set(block));
+    }
+}
+
 /// The nodes of a select's arms: in its frame, if they are few.
 struct Nodes {
     few: [MaybeUninit<Waiting>; FEW],
@@ -355,6 +378,7 @@ impl Nodes {
         let arms = operations.len();
         let node = |place: usize| Waiting::new(Arm::of_select(claim, place, operations[place].room(room)));
         if arms > FEW {
+            self.many = take_block();
             self.many.extend((0..arms).map(node));
             return &self.many;
         }
@@ -372,6 +396,9 @@ impl Drop for Nodes {
         for node in &mut self.few[..self.count] {
             // SAFETY: so many have been written.
             unsafe { node.assume_init_drop() };
+        }
+        if self.many.capacity() > 0 {
+            keep_block(std::mem::take(&mut self.many));
         }
     }
 }
