@@ -65,6 +65,7 @@ mod core;
 mod error;
 mod iter;
 mod promise;
+#[allow(clippy::missing_const_for_thread_local, reason = "loom's macro takes no const initialiser")]
 mod select;
 mod select_macro;
 mod timer;
