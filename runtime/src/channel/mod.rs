@@ -509,11 +509,14 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives a message if there is one, or a sender that waits to give it. Does not wait, but where a sender has been selected
-    /// by [`select!`](crate::select!) and is just about to bring its message.
+    /// Receives a message if there is one, or a sender that waits to give it. It never waits for a sender to come; but in a channel
+    /// without capacity, a sender that waits in a [`select!`](crate::select!) evaluates its message only now, and that is waited for.
     ///
     /// # Errors
     /// If there is none; the error says whether there may be one later.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it meets such a sender; that one waits on.
     ///
     /// ```
     /// let (s, r) = greenloom::channel::unbounded();

@@ -562,7 +562,8 @@ impl<'a> Select<'a> {
         Some(SelectedOperation { inner: Some(inner), _marker: PhantomData })
     }
 
-    /// Selects an operation that is ready now. Never waits.
+    /// Selects an operation that is ready now. It never waits for one to become so; but in a channel without capacity, a sender that
+    /// was selected too and has yet to bring its message is waited for.
     ///
     /// # Errors
     /// If none is ready.

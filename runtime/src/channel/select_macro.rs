@@ -12,7 +12,8 @@
 /// An operation is ready if it would not wait, also if it will fail because the channel is disconnected. Among several that are
 /// ready one is chosen by chance, fairly; [`select_biased!`](crate::select_biased) takes the first. Handles are evaluated once, in
 /// order, before anything else, then the timeout; the message of a `send` only after its arm has been chosen: its receiver may be
-/// waiting then, so let it be quick. If evaluating it panics or leaves the select, nothing is sent.
+/// waiting then (with `default` too: a select that has found such a sender waits for its message), so let it be quick. If
+/// evaluating it panics or leaves the select, nothing is sent, and the receiver looks for another.
 ///
 /// Suspends the task; blocks a plain thread. A task may have any of its operations in several arms.
 ///
