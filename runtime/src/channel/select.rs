@@ -235,23 +235,18 @@ impl Order {
         Self { places: Self::IN_TURN, first: 0, random: Cell::new(if biased { 0 } else { local::random() }) }
     }
 
-    /// Draws another order as it goes (Fisher and Yates), and finds the first place for which there is an answer.
+    /// Draws another order, step by step (Fisher and Yates): the place that this step comes to.
     #[inline(always)]
-    fn draw<R>(&mut self, count: usize, mut look: impl FnMut(usize) -> Option<R>) -> Option<R> {
-        let by_chance = self.random.get() != 0;
-        if by_chance && count > Self::MOST {
-            self.first = self.below(count);
-        }
-        for step in 0..count {
-            if by_chance && count <= Self::MOST {
+    fn draw(&mut self, step: usize, count: usize) -> usize {
+        if self.random.get() != 0 {
+            if count <= Self::MOST {
                 let other = step + self.below(count - step);
                 self.places.swap(step, other);
-            }
-            if let Some(answer) = look(self.place(step, count)) {
-                return Some(answer);
+            } else if step == 0 {
+                self.first = self.below(count);
             }
         }
-        None
+        self.place(step, count)
     }
 
     /// A number below `limit`: the upper half of the generator's, scaled, without a division.
@@ -269,16 +264,24 @@ impl Order {
 /// An operation that can be chosen without waiting.
 #[inline(never)]
 fn poll(operations: &[Operation<'_>], order: &mut Order, watch: bool, room: &Room) -> Option<(usize, Promise)> {
-    order.draw(operations.len(), |place| {
+    let count = operations.len();
+    for step in 0..count {
+        let place = order.draw(step, count);
         let operation = &operations[place];
-        let promise = if watch {
-            operation.side.is_ready().then_some(Promise::Channel(Outcome::Waiting))
-        } else {
-            // SAFETY: null, or large enough for a message.
-            unsafe { operation.side.promise(operation.room(room)) }
-        };
-        promise.and_then(|promise| if watch { Some((place, promise)) } else { keep(operations, place, promise, room) })
-    })
+        if watch {
+            if operation.side.is_ready() {
+                return Some((place, Promise::Channel(Outcome::Waiting)));
+            }
+            continue;
+        }
+        // SAFETY: null, or large enough for a message.
+        let Some(promise) = (unsafe { operation.side.promise(operation.room(room)) }) else { continue };
+        let kept = keep(operations, place, promise, room);
+        if kept.is_some() {
+            return kept;
+        }
+    }
+    None
 }
 
 /// Chooses an operation (or, with `watch`, finds a ready one) and tells its place; `None` if the time is up before.
