@@ -652,6 +652,20 @@ fn a_selected_sender_meets_a_receiver() {
 }
 
 #[test]
+fn a_receiver_whose_time_is_up_does_not_leave_a_meeting() {
+    model(5, || {
+        let (s, r) = bounded(0);
+        let receiver = thread::spawn({
+            let r = r.clone();
+            move || r.recv_deadline(Instant::now()).is_ok()
+        });
+        let chosen = Chosen::among(&[s.operation(0)], Limit::Now, true);
+        let sent = chosen.is_some_and(|chosen| chosen.hold().send(&s, 1).is_ok());
+        assert_eq!(receiver.join().unwrap(), sent);
+    });
+}
+
+#[test]
 fn a_selected_sender_that_releases_tells_its_receiver() {
     model(8, || {
         let (s, r) = bounded(0);
@@ -892,16 +906,28 @@ fn a_watcher_sees_a_select() {
 }
 
 #[test]
-fn a_watcher_sees_the_end() {
+fn a_watcher_sees_the_end_of_the_senders() {
     model(8, || {
-        let ((s1, r1), (s2, r2)) = (bounded::<usize>(0), bounded::<usize>(1));
-        s2.send(1).unwrap();
-        let other = thread::spawn(move || drop((s1, r2)));
+        let (s, r) = bounded::<usize>(0);
+        let other = thread::spawn(move || drop(s));
         let mut select = Select::new();
-        select.send(&s2);
-        select.recv(&r1);
-        let ready = select.ready();
-        assert!(if ready == 0 { s2.try_send(2).is_err() } else { r1.try_recv().is_err() });
+        select.recv(&r);
+        assert_eq!(select.ready(), 0);
+        assert!(r.try_recv().unwrap_err().is_disconnected());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_watcher_sees_the_end_of_the_receivers() {
+    model(8, || {
+        let (s, r) = bounded(1);
+        s.send(1).unwrap();
+        let other = thread::spawn(move || drop(r));
+        let mut select = Select::new();
+        select.send(&s);
+        assert_eq!(select.ready(), 0);
+        assert!(s.try_send(2).unwrap_err().is_disconnected());
         other.join().unwrap();
     });
 }
