@@ -309,6 +309,8 @@ impl<T> Channel<T> {
             // SAFETY: under the lock.
             Outcome::Meets => match unsafe { core.meeting.receivers.pop_front() } {
                 Some(receiver) => finish(receiver, Outcome::Missed, &mut wakes),
+                // The two that do not come are taken for each other's partners; nobody need be told.
+                None if core.meeting.missed_receivers > 0 => core.meeting.missed_receivers -= 1,
                 None => core.meeting.missed_senders += 1,
             },
             _ => {}
@@ -321,6 +323,8 @@ impl<T> Channel<T> {
         let mut core = self.core.lock();
         match promise {
             Outcome::Item => core.promised_items -= 1,
+            // As in `release_send`.
+            Outcome::Meets if core.meeting.missed_senders > 0 => core.meeting.missed_senders -= 1,
             Outcome::Meets if core.meeting.items > 0 => {
                 core.meeting.items -= 1;
                 core.promised_items -= 1;

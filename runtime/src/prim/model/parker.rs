@@ -1,6 +1,7 @@
 //! Parking a thread of the model.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use super::Alive;
 use super::atomic::{AtomicU32, Ordering};
@@ -40,10 +41,18 @@ impl Parker {
         }
     }
 
-    /// Time stands still in a model: as [`park`](Self::park).
-    pub(crate) fn park_until(&self, _deadline: std::time::Instant) -> bool {
-        self.park();
-        true
+    /// Time stands still in a model. But a deadline that was over before the wait began is noticed, at whatever moment loom lets this
+    /// thread come to it; so a model may have a wait end late, with a partner on its way.
+    pub(crate) fn park_until(&self, deadline: Instant) -> bool {
+        if deadline > Instant::now() {
+            self.park();
+            return true;
+        }
+        *self.sleeper.lock().unwrap() = Some(loom::thread::current());
+        if self.state.fetch_sub(1, Ordering::Acquire) == NOTIFIED {
+            return true;
+        }
+        self.state.swap(EMPTY, Ordering::Acquire) == NOTIFIED
     }
 
     /// Leaves the token and wakes the thread if it is parked.
