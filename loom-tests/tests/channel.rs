@@ -728,26 +728,6 @@ fn two_selected_sides_part() {
     model(8, || both_selected(false, false));
 }
 
-/// Whoever meets later does not hear of it.
-#[test]
-fn two_selected_sides_that_part_leave_nothing_behind() {
-    model(6, || {
-        let (s, r) = bounded(0);
-        let first = thread::spawn({
-            let r = r.clone();
-            move || drop(choose(&r))
-        });
-        drop(choose(&s));
-        first.join().unwrap();
-        let sender = thread::spawn(move || select! { send(s, large(1)) -> sent => sent.unwrap() });
-        let mut select = Select::new();
-        select.recv(&r);
-        assert_eq!(select.ready(), 0);
-        assert_eq!(r.try_recv(), Ok(large(1)));
-        sender.join().unwrap();
-    });
-}
-
 /// A selected sender and two receivers, of which one is selected too: for each who meets there is one on the other side.
 #[test]
 fn a_selected_sender_meets_one_of_two() {
