@@ -3,7 +3,8 @@
 
 use std::cell::Cell;
 
-use crate::channel::core::{Arm, Attempt, Channel, Claim, Core, Open, Outcome, Waiting, finish, finish_all, has_free, win_first};
+use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
+use crate::channel::core::{Attempt, Channel, Core, Open, finish, finish_all, has_free, win_first};
 use crate::task::cancel::deferred;
 use crate::wait::list::Wakes;
 use crate::wait::{Reason, Waiter, wait_for};

@@ -1,0 +1,482 @@
+//! Waiting for whichever of several channel operations is ready first.
+//!
+//! A select asks each channel, one lock at a time, in random order. If none is ready it queues one arm in each, again one at a time;
+//! if it finds one ready by then, it gives up its [`Claim`], leaves all queues and begins again. Otherwise it sleeps, until a partner
+//! wins it (by the claim: only one does), or until its time is up. crossbeam-channel's select is built the same way. That no wake is
+//! lost rests on one thing: whether an operation is ready is looked at under the lock under which its arm is queued.
+//!
+//! In `select!` the message of a receive is handed over in a [`Room`] in the frame, one for all arms, since one is won. Where it is too
+//! large for that, and in a [`Select`](super::Select), which may go to another thread where its messages may not, it stays in the channel,
+//! promised, until the operation is completed.
+//!
+//! A select never meets itself, even with arms on both sides of one channel: it is queued only while it sleeps.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::null_mut;
+use std::time::{Duration, Instant};
+
+use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
+use crate::channel::{Receiver, RecvError, SendError, Sender};
+use crate::prim::{self, next_random};
+use crate::scheduler::local;
+use crate::wait::{Reason, Waiter, wait_for};
+
+/// What the operation that was selected has been promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    Channel(Outcome),
+    /// The message of a timer channel.
+    Moment(Instant),
+}
+
+/// One side of a channel, as a select uses it, whatever its messages are.
+pub(crate) trait Side {
+    /// Chooses the operation, if it does not block. A message that is received goes to `room`, unless that is null.
+    ///
+    /// # Safety
+    /// `room` is null, or there is room for a message.
+    unsafe fn promise(&self, room: *mut ()) -> Option<Promise>;
+    /// Whether it would not block.
+    fn is_ready(&self) -> bool;
+    /// When it will be ready by itself.
+    fn due(&self) -> Option<Instant>;
+    /// Queues an arm; false, and not queued, if the operation is ready.
+    ///
+    /// # Safety
+    /// The node is in no queue, is an arm of `select`, and stays where it is until [`leave`](Self::leave).
+    unsafe fn join(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool;
+    /// Takes the arm out of the queue, if it is still there.
+    ///
+    /// # Safety
+    /// It joined here, with the same `watch`, or it is in no queue.
+    unsafe fn leave(&self, node: &Waiting, watch: bool);
+    /// Meets the sender that the promise speaks of; `None` if it has gone: the select begins again. Any other promise stays as it is.
+    ///
+    /// # Safety
+    /// As [`promise`](Self::promise).
+    unsafe fn meet(&self, promise: Promise, _room: *mut ()) -> Option<Promise> {
+        Some(promise)
+    }
+    /// Gives a promise back; drops a message that has been handed over to `room`.
+    ///
+    /// # Safety
+    /// The promise was made by this side to the caller, with this room.
+    unsafe fn release(&self, promise: Promise, room: *mut ());
+    /// Tells channels apart, and their sides.
+    fn identity(&self) -> (*const (), bool);
+}
+
+/// Where a message is handed over, if it fits in.
+#[repr(align(16))]
+pub(crate) struct Room(UnsafeCell<MaybeUninit<[u8; 32]>>);
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::uninit()))
+    }
+
+    fn fits<T>() -> bool {
+        size_of::<T>() <= size_of::<Self>() && align_of::<T>() <= align_of::<Self>()
+    }
+
+    fn as_ptr(&self) -> *mut () {
+        self.0.get().cast()
+    }
+}
+
+/// An operation that a select may choose.
+#[derive(Clone, Copy)]
+pub struct Operation<'a> {
+    side: &'a dyn Side,
+    index: u32,
+    /// Whether a message fits into a `Room`.
+    fits: bool,
+    /// Whether it may become ready by itself.
+    timed: bool,
+}
+
+impl<'a> Operation<'a> {
+    pub(super) fn send<T>(sender: &'a Sender<T>, index: usize) -> Self {
+        Self { side: sender, index: index as u32, fits: false, timed: false }
+    }
+
+    /// With `fits`, the message is handed over in the room of a select that stays on the thread where it was made.
+    pub(super) fn receive<T>(receiver: &'a Receiver<T>, index: usize, fits: bool) -> Self {
+        Self { side: receiver, index: index as u32, fits, timed: receiver.is_timed() }
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    fn room(&self, room: &Room) -> *mut () {
+        if self.fits { room.as_ptr() } else { null_mut() }
+    }
+}
+
+/// What the macros make operations of.
+pub trait Handle {
+    fn operation(&self, index: usize) -> Operation<'_>;
+}
+
+impl<T> Handle for Sender<T> {
+    fn operation(&self, index: usize) -> Operation<'_> {
+        Operation::send(self, index)
+    }
+}
+
+impl<T> Handle for Receiver<T> {
+    fn operation(&self, index: usize) -> Operation<'_> {
+        Operation::receive(self, index, Room::fits::<T>())
+    }
+}
+
+/// How long a select may wait.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    Now,
+    Until(Instant),
+    Never,
+}
+
+impl Limit {
+    /// So long from now; for ever if that is too long to say.
+    pub fn after(timeout: Duration) -> Self {
+        Instant::now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
+    }
+
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Limit::Until(deadline) => Some(deadline),
+            Limit::Now | Limit::Never => None,
+        }
+    }
+}
+
+/// Arms that need no allocation.
+const FEW: usize = 8;
+
+/// The arms of a select in their queues. They leave when this is dropped, by a cancellation for instance.
+struct Queued<'s> {
+    operations: &'s [Operation<'s>],
+    nodes: &'s [Waiting],
+    claim: &'s Claim,
+    watch: bool,
+    /// Whether any may be queued.
+    joined: Cell<bool>,
+}
+
+impl Queued<'_> {
+    /// Queues all arms; false if one is ready, and none was won.
+    #[inline(never)]
+    fn join(&self, order: &Order, waiter: Waiter) -> bool {
+        self.leave();
+        self.joined.set(true);
+        self.claim.open();
+        let count = self.operations.len();
+        for step in 0..count {
+            let place = order.place(step, count);
+            let (node, operation) = (&self.nodes[place], &self.operations[place]);
+            // SAFETY: the node is in no queue; it outlives `self`, whose drop takes it out.
+            if !unsafe { operation.side.join(node, waiter, self.claim, self.watch) } {
+                // If it was won meanwhile, the winner's wake comes.
+                return !self.claim.abort();
+            }
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn leave(&self) {
+        if !self.joined.replace(false) {
+            return;
+        }
+        // Whoever won an arm has taken it out.
+        let won = self.claim.won();
+        for (place, (node, operation)) in self.nodes.iter().zip(self.operations).enumerate() {
+            if won != Some(place) {
+                // SAFETY: it joined there, or is in no queue.
+                unsafe { operation.side.leave(node, self.watch) };
+            }
+        }
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The order in which a select looks at its arms, and queues them: by chance, or as they were added.
+struct Order {
+    places: [u8; Order::MOST],
+    /// Of more arms than there are places: where it begins, to go round from there.
+    first: usize,
+    random: Cell<u64>,
+}
+
+impl Order {
+    const MOST: usize = 64;
+
+    const IN_TURN: [u8; Order::MOST] = {
+        let mut places = [0; Order::MOST];
+        let mut place = 0;
+        while place < Order::MOST {
+            places[place] = place as u8;
+            place += 1;
+        }
+        places
+    };
+
+    #[inline]
+    fn new(biased: bool) -> Self {
+        Self { places: Self::IN_TURN, first: 0, random: Cell::new(if biased { 0 } else { local::random() }) }
+    }
+
+    /// Draws another order, step by step (Fisher and Yates): the place that this step comes to.
+    #[inline(always)]
+    fn draw(&mut self, step: usize, count: usize) -> usize {
+        if self.random.get() != 0 {
+            if count <= Self::MOST {
+                let other = step + self.below(count - step);
+                self.places.swap(step, other);
+            } else if step == 0 {
+                self.first = self.below(count);
+            }
+        }
+        self.place(step, count)
+    }
+
+    /// A number below `limit`: the upper half of the generator's, scaled, without a division.
+    #[inline(always)]
+    fn below(&self, limit: usize) -> usize {
+        (((next_random(&self.random) >> 32) * limit as u64) >> 32) as usize
+    }
+
+    #[inline(always)]
+    fn place(&self, step: usize, count: usize) -> usize {
+        if count <= Self::MOST { usize::from(self.places[step]) } else { (self.first + step) % count }
+    }
+}
+
+/// An operation that can be chosen without waiting.
+#[inline(never)]
+fn poll(operations: &[Operation<'_>], order: &mut Order, watch: bool, room: &Room) -> Option<(usize, Promise)> {
+    let count = operations.len();
+    for step in 0..count {
+        let place = order.draw(step, count);
+        let operation = &operations[place];
+        if watch {
+            if operation.side.is_ready() {
+                return Some((place, Promise::Channel(Outcome::Waiting)));
+            }
+            continue;
+        }
+        // SAFETY: null, or large enough for a message.
+        let Some(promise) = (unsafe { operation.side.promise(operation.room(room)) }) else { continue };
+        let kept = keep(operations, place, promise, room);
+        if kept.is_some() {
+            return kept;
+        }
+    }
+    None
+}
+
+/// Chooses an operation (or, with `watch`, finds a ready one) and tells its place; `None` if the time is up before.
+#[inline(always)]
+#[track_caller]
+pub(super) fn run(
+    operations: &[Operation<'_>],
+    limit: Limit,
+    biased: bool,
+    watch: bool,
+    room: &Room,
+) -> Option<(usize, Promise)> {
+    let mut order = Order::new(biased);
+    let found = poll(operations, &mut order, watch, room);
+    if found.is_some() {
+        return found;
+    }
+    if let Limit::Now = limit {
+        // A second look: a message may have come to one channel behind this look's back, and gone from another before it got there.
+        // That none is ready is then true of the moment between the two.
+        return poll(operations, &mut order, watch, room);
+    }
+    let claim = Claim::new();
+    let mut nodes = Nodes::new();
+    let nodes = nodes.make(&claim, operations, room);
+    let queued = Queued { operations, nodes, claim: &claim, watch, joined: Cell::new(false) };
+    loop {
+        let deadline = earliest(operations, limit);
+        let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(&order, waiter), || claim.abort());
+        let found = queued.outcome(room).or_else(|| poll(operations, &mut order, watch, room));
+        if found.is_some() || limit.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            return found;
+        }
+    }
+}
+
+impl Queued<'_> {
+    /// After a wait: what was won.
+    #[inline(never)]
+    fn outcome(&self, room: &Room) -> Option<(usize, Promise)> {
+        self.leave();
+        let place = self.claim.won()?;
+        let outcome = self.nodes[place].data().outcome();
+        if self.watch {
+            return Some((place, Promise::Channel(outcome)));
+        }
+        // Whoever missed its partner begins again.
+        if outcome == Outcome::Missed { None } else { keep(self.operations, place, Promise::Channel(outcome), room) }
+    }
+}
+
+/// What is left of a promise when the partner, if there is one to be met, has come.
+#[inline(always)]
+fn keep(operations: &[Operation<'_>], place: usize, promise: Promise, room: &Room) -> Option<(usize, Promise)> {
+    let operation = &operations[place];
+    if promise != Promise::Channel(Outcome::Meets) {
+        return Some((place, promise));
+    }
+    // SAFETY: null, or large enough for a message.
+    unsafe { operation.side.meet(promise, operation.room(room)) }.map(|promise| (place, promise))
+}
+
+prim::thread_local! {
+    /// A block for the nodes of a select with many arms, when none is using it: the last one's, for the next.
+    static SPARE: Cell<Vec<Waiting>> = Cell::new(Vec::new());
+}
+
+/// The largest block that is kept, in nodes.
+const KEPT: usize = 1024;
+
+// Never inlined, as every access to a thread-local here.
+#[inline(never)]
+fn take_block() -> Vec<Waiting> {
+    SPARE.try_with(Cell::take).unwrap_or_default()
+}
+
+#[inline(never)]
+fn keep_block(mut block: Vec<Waiting>) {
+    block.clear();
+    if block.capacity() <= KEPT {
+        // Where the thread is ending, the block does too.
+        let _ = SPARE.try_with(|spare| spare.set(block));
+    }
+}
+
+/// The nodes of a select's arms: in its frame, if they are few.
+struct Nodes {
+    few: [MaybeUninit<Waiting>; FEW],
+    /// How many of `few` are there.
+    count: usize,
+    many: Vec<Waiting>,
+}
+
+impl Nodes {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { few: [const { MaybeUninit::uninit() }; FEW], count: 0, many: Vec::new() }
+    }
+
+    /// Makes one for each operation. Once.
+    #[inline(never)]
+    fn make(&mut self, claim: *const Claim, operations: &[Operation<'_>], room: &Room) -> &[Waiting] {
+        let arms = operations.len();
+        let node = |place: usize| Waiting::new(Arm::of_select(claim, place, operations[place].room(room)));
+        if arms > FEW {
+            self.many = take_block();
+            self.many.extend((0..arms).map(node));
+            return &self.many;
+        }
+        for (place, room) in self.few[..arms].iter_mut().enumerate() {
+            room.write(node(place));
+        }
+        self.count = arms;
+        // SAFETY: so many have been written.
+        unsafe { std::slice::from_raw_parts(self.few.as_ptr().cast(), arms) }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for node in &mut self.few[..self.count] {
+            // SAFETY: so many have been written.
+            unsafe { node.assume_init_drop() };
+        }
+        if self.many.capacity() > 0 {
+            keep_block(std::mem::take(&mut self.many));
+        }
+    }
+}
+
+/// When to stop waiting, if ever: when the time is up, or a timer channel has a message.
+#[inline]
+fn earliest(operations: &[Operation<'_>], limit: Limit) -> Option<Instant> {
+    let timed = operations.iter().filter(|operation| operation.timed);
+    timed.filter_map(|operation| operation.side.due()).chain(limit.deadline()).min()
+}
+
+/// What a select has chosen, and owes somebody. It has no destructor: `select!` holds it while it looks for the arm, and what has one
+/// would keep the handles borrowed up to the end of the arm, which may assign to them or move them.
+#[must_use = "a promise that is neither kept nor released is owed for ever"]
+pub struct Chosen<'a> {
+    operation: Operation<'a>,
+    promise: Promise,
+    room: Room,
+}
+
+impl<'a> Chosen<'a> {
+    #[inline(always)]
+    #[track_caller]
+    pub fn among(operations: &[Operation<'a>], limit: Limit, biased: bool) -> Option<Self> {
+        let room = Room::new();
+        let (place, promise) = run(operations, limit, biased, false, &room)?;
+        Some(Self { operation: operations[place], promise, room })
+    }
+
+    pub fn index(&self) -> usize {
+        self.operation.index as usize
+    }
+
+    /// To be completed; before the message of a send is evaluated, which may panic.
+    pub fn hold(self) -> Selected<'a> {
+        Selected(self)
+    }
+}
+
+/// A chosen operation that is completed, or released when this is dropped.
+pub struct Selected<'a>(Chosen<'a>);
+
+impl Selected<'_> {
+    pub fn index(&self) -> usize {
+        self.0.index()
+    }
+
+    #[inline]
+    #[track_caller]
+    pub fn send<T>(self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+        assert!(self.0.operation.side.identity() == sender.identity(), "passed a sender that wasn't selected");
+        let selected = ManuallyDrop::new(self);
+        // SAFETY: the promise was made for this channel, and is used up.
+        unsafe { sender.complete(selected.0.promise, message) }
+    }
+
+    #[inline]
+    #[track_caller]
+    pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        assert!(self.0.operation.side.identity() == receiver.identity(), "passed a receiver that wasn't selected");
+        let selected = ManuallyDrop::new(self);
+        // SAFETY: as above. A message in the room is of this channel's type.
+        unsafe { receiver.complete(selected.0.promise, selected.0.room.as_ptr().cast()) }
+    }
+}
+
+impl Drop for Selected<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it was not completed.
+        unsafe { self.0.operation.side.release(self.0.promise, self.0.room.as_ptr()) };
+    }
+}

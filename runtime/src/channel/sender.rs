@@ -1,0 +1,283 @@
+//! The sending side.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::{Duration, Instant};
+
+use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
+use crate::channel::choose::{Promise, Side};
+use crate::channel::core::{Attempt, Channel};
+use crate::channel::promise::Missed;
+use crate::channel::{SendError, SendTimeoutError, TrySendError};
+use crate::prim::sync::Arc;
+use crate::wait::{Reason, Waited, Waiter, wait_for};
+
+/// The sending side of a channel. Clone it for another sender; when all are gone, the channel is disconnected.
+///
+/// ```
+/// let (s, r) = greenloom::channel::unbounded();
+/// let other = s.clone();
+/// greenloom::run(move || {
+///     s.send(1).unwrap();
+///     other.send(2).unwrap();
+/// });
+/// assert_eq!(r.iter().sum::<i32>(), 3);
+/// ```
+pub struct Sender<T> {
+    pub(super) channel: Arc<Channel<T>>,
+}
+
+// SAFETY: a handle gives messages away, under the channel's lock; it never shares one.
+unsafe impl<T: Send> Send for Sender<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Sender<T> {}
+
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+
+/// A message on its way out: dropped by an unwinding, unless it has been moved out of here.
+struct Parcel<T>(UnsafeCell<MaybeUninit<T>>);
+
+impl<T> Parcel<T> {
+    fn cell(&self) -> *mut T {
+        self.0.get().cast()
+    }
+
+    fn open(self) -> T {
+        // SAFETY: it is there; `self` is forgotten.
+        let message = unsafe { self.cell().read() };
+        std::mem::forget(self);
+        message
+    }
+}
+
+impl<T> Drop for Parcel<T> {
+    fn drop(&mut self) {
+        // SAFETY: it has not been moved out, or `self` would have been forgotten.
+        unsafe { self.0.get_mut().assume_init_drop() };
+    }
+}
+
+/// Why a message was not sent.
+enum Unsent {
+    Closed,
+    TimedOut,
+}
+
+impl<T> Sender<T> {
+    #[inline(always)]
+    #[track_caller]
+    fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), (Unsent, T)> {
+        let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
+        // SAFETY: the message is there; where it is moved out, the parcel is forgotten.
+        let unsent = match unsafe { self.channel.try_send(parcel.cell()) } {
+            Attempt::Done => None,
+            Attempt::Closed => Some(Unsent::Closed),
+            _ => self.wait_to_send(&parcel, deadline),
+        };
+        match unsent {
+            None => {
+                std::mem::forget(parcel);
+                Ok(())
+            }
+            Some(unsent) => Err((unsent, parcel.open())),
+        }
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    fn wait_to_send(&self, parcel: &Parcel<T>, deadline: Option<Instant>) -> Option<Unsent> {
+        let node = Waiting::new(Arm::plain(parcel.cell()));
+        // SAFETY: the node is in no queue when this is called, and taken out before it goes: by whoever serves it, or by `withdraw`.
+        let publish = |waiter| unsafe { self.channel.send_or_wait(&node, waiter) };
+        // SAFETY: it was queued there.
+        let withdraw = || unsafe { self.channel.withdraw_sender(&node) };
+        match wait_for(Reason::Send, deadline, publish, withdraw) {
+            Waited::TimedOut => Some(Unsent::TimedOut),
+            Waited::Done if node.data().outcome() == Outcome::Done => None,
+            Waited::Done => Some(Unsent::Closed),
+        }
+    }
+
+    /// Sends a message if there is room, or a receiver that waits for it. Never waits.
+    ///
+    /// # Errors
+    /// If there is not, or all receivers are gone; the error holds the message.
+    ///
+    /// ```
+    /// let (s, r) = greenloom::channel::bounded(1);
+    /// assert!(s.try_send(1).is_ok());
+    /// assert!(s.try_send(2).unwrap_err().is_full());
+    /// drop(r);
+    /// assert!(s.try_send(3).unwrap_err().is_disconnected());
+    /// ```
+    pub fn try_send(&self, msg: T) -> Result<(), TrySendError<T>> {
+        let message = MaybeUninit::new(msg);
+        // SAFETY: the message is there, and not touched again if it is moved out.
+        let unsent: fn(T) -> TrySendError<T> = match unsafe { self.channel.try_send(message.as_ptr()) } {
+            Attempt::Done => return Ok(()),
+            Attempt::Closed => TrySendError::Disconnected,
+            _ => TrySendError::Full,
+        };
+        // SAFETY: it is still there.
+        Err(unsent(unsafe { message.assume_init() }))
+    }
+
+    /// Sends a message, waiting for room; with a capacity of zero, for a receiver.
+    ///
+    /// Suspends the task; blocks a plain thread.
+    ///
+    /// # Errors
+    /// If all receivers are gone, or go meanwhile; the error holds the message.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait, and the message is dropped.
+    ///
+    /// ```
+    /// let (s, r) = greenloom::channel::bounded(0);
+    /// greenloom::run(move || {
+    ///     let sender = greenloom::spawn(move || s.send("hello"));
+    ///     assert_eq!(r.recv(), Ok("hello"));
+    ///     assert_eq!(sender.join().unwrap(), Ok(()));
+    /// });
+    /// ```
+    #[inline(always)]
+    #[track_caller]
+    pub fn send(&self, msg: T) -> Result<(), SendError<T>> {
+        self.send_until(msg, None).map_err(|(_, message)| SendError(message))
+    }
+
+    /// As [`send`](Self::send), but waits no longer than this.
+    ///
+    /// # Errors
+    /// If the time is up, or all receivers are gone; the error holds the message.
+    ///
+    /// ```
+    /// let (s, r) = greenloom::channel::bounded(0);
+    /// let error = s.send_timeout(1, std::time::Duration::from_millis(1)).unwrap_err();
+    /// assert!(error.is_timeout());
+    /// # drop(r);
+    /// ```
+    #[track_caller]
+    pub fn send_timeout(&self, msg: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.send_by(msg, Instant::now().checked_add(timeout))
+    }
+
+    /// As [`send`](Self::send), but waits no longer than until this moment.
+    ///
+    /// # Errors
+    /// If the time is up, or all receivers are gone; the error holds the message.
+    #[track_caller]
+    pub fn send_deadline(&self, msg: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        self.send_by(msg, Some(deadline))
+    }
+
+    #[track_caller]
+    fn send_by(&self, msg: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(msg, deadline).map_err(|(unsent, message)| match unsent {
+            Unsent::TimedOut => SendTimeoutError::Timeout(message),
+            Unsent::Closed => SendTimeoutError::Disconnected(message),
+        })
+    }
+
+    /// Whether no message is in the channel; always, if its capacity is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there is no room; always, if its capacity is zero.
+    pub fn is_full(&self) -> bool {
+        self.channel.is_full()
+    }
+
+    /// How many messages are in the channel.
+    pub fn len(&self) -> usize {
+        self.channel.len()
+    }
+
+    /// How many messages it has room for; `None` if for any number.
+    pub fn capacity(&self) -> Option<usize> {
+        self.channel.capacity()
+    }
+
+    /// Whether both send to the same channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.channel, &other.channel)
+    }
+
+    /// Completes what a select was promised.
+    ///
+    /// # Safety
+    /// The promise was made to the caller by this channel, for a send, and is used up.
+    pub(crate) unsafe fn complete(&self, promise: Promise, message: T) -> Result<(), SendError<T>> {
+        let Promise::Channel(outcome) = promise else { unreachable!("timers are not sent to") };
+        let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
+        // SAFETY: the caller's promise; the message is there, and where it is moved out, the parcel is forgotten.
+        match unsafe { self.channel.complete_send(outcome, parcel.cell()) } {
+            Ok(true) => {
+                std::mem::forget(parcel);
+                Ok(())
+            }
+            Ok(false) => Err(SendError(parcel.open())),
+            Err(Missed) => self.send(parcel.open()),
+        }
+    }
+}
+
+impl<T> Side for Sender<T> {
+    unsafe fn promise(&self, _room: *mut ()) -> Option<Promise> {
+        self.channel.promise_send().map(Promise::Channel)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.channel.send_is_ready()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    unsafe fn join(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.channel.join_send(node, waiter, select, watch) }
+    }
+
+    unsafe fn leave(&self, node: &Waiting, watch: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { self.channel.leave_send(node, watch) }
+    }
+
+    unsafe fn release(&self, promise: Promise, _room: *mut ()) {
+        if let Promise::Channel(outcome) = promise {
+            self.channel.release_send(outcome);
+        }
+    }
+
+    fn identity(&self) -> (*const (), bool) {
+        (Arc::as_ptr(&self.channel).cast(), true)
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.channel.add_sender();
+        Self { channel: self.channel.clone() }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.channel.drop_sender();
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Sender { .. }")
+    }
+}
