@@ -1,11 +1,15 @@
-//! Waiting allocates nothing: its nodes lie in the waiters' frames.
+//! Waiting allocates nothing: its nodes lie in the waiters' frames, and what a channel or a large select keeps is made once.
 //!
 //! One test, since the count is the process's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::array::from_fn;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use greenloom::channel::{Receiver, Select, bounded, select, unbounded};
 use greenloom::sync::{Barrier, Condvar, Mutex, Notify, RwLock, Semaphore};
 use greenloom::{Runtime, spawn, yield_now};
 
@@ -13,10 +17,24 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: the system's allocator, and a count.
+thread_local! {
+    /// Only what the machines allocate is counted, and not what the monitor does, which starts another one if this one is kept from
+    /// running.
+    static RUNS_TASKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Not inlined: the thread is another one after a suspension, perhaps.
+#[inline(never)]
+fn note_machine() {
+    RUNS_TASKS.set(true);
+}
+
+// SAFETY: the system's allocator, and a count; the thread's variable is a constant at first and has no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        if RUNS_TASKS.get() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -41,6 +59,7 @@ fn while_taking_turns(name: &str, a: impl Fn() + Send + 'static, b: impl Fn() + 
             let gate = gate.clone();
             move || {
                 for _ in 0..20 {
+                    note_machine();
                     f();
                 }
                 gate.0.fetch_add(1, Ordering::Relaxed);
@@ -49,6 +68,7 @@ fn while_taking_turns(name: &str, a: impl Fn() + Send + 'static, b: impl Fn() + 
                 }
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
                 for _ in 0..ROUNDS {
+                    note_machine();
                     f();
                 }
                 let counted = ALLOCATIONS.load(Ordering::Relaxed) - before;
@@ -71,6 +91,30 @@ fn while_both<T: Send + Sync + 'static>(name: &str, shared: T, f: fn(&T)) {
     let shared = Arc::new(shared);
     let other = shared.clone();
     while_taking_turns(name, move || f(&shared), move || f(&other));
+}
+
+/// The same of a party that sends to one of several channels of this capacity, each in its turn, and then waits for an answer, and
+/// one that waits for any of them with `receive`, and answers.
+fn while_asking<const N: usize>(
+    name: &str,
+    capacity: Option<usize>,
+    receive: impl Fn(&[Receiver<usize>; N]) -> usize + Send + 'static,
+) {
+    let open = || capacity.map_or_else(unbounded, bounded);
+    let channels: [_; N] = from_fn(|_| open());
+    let questions = channels.each_ref().map(|(s, _)| s.clone());
+    let asked = channels.map(|(_, r)| r);
+    let (answer, answered) = open();
+    let turn = AtomicUsize::new(0);
+    while_taking_turns(
+        name,
+        move || {
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            questions[turn % N].send(turn).unwrap();
+            assert_eq!(answered.recv(), Ok(turn));
+        },
+        move || answer.send(receive(&asked)).unwrap(),
+    );
 }
 
 #[test]
@@ -116,6 +160,61 @@ fn contended_waits_allocate_nothing() {
         move || {
             back.1.notified();
             back.0.notify_one();
+        },
+    );
+    channels();
+}
+
+fn channels() {
+    let (s, r) = bounded(0);
+    while_taking_turns("a rendezvous", move || s.send(1).unwrap(), move || assert_eq!(r.recv(), Ok(1)));
+    for (name, capacity) in [
+        ("bounded(0), to and fro,", Some(0)),
+        ("bounded(1), to and fro,", Some(1)),
+        ("bounded(16), to and fro,", Some(16)),
+        ("unbounded, to and fro,", None),
+    ] {
+        while_asking::<1>(name, capacity, |[r]| r.recv().unwrap());
+    }
+    for capacity in [Some(0), Some(1), None] {
+        while_asking::<1>("recv_timeout", capacity, |[r]| r.recv_timeout(Duration::from_secs(600)).unwrap());
+        while_asking::<2>("select! of two arms", capacity, |[r1, r2]| {
+            select! {
+                recv(r1) -> message => message.unwrap(),
+                recv(r2) -> message => message.unwrap(),
+            }
+        });
+        while_asking::<4>("select! of four arms", capacity, |[r1, r2, r3, r4]| {
+            select! {
+                recv(r1) -> message => message.unwrap(),
+                recv(r2) -> message => message.unwrap(),
+                recv(r3) -> message => message.unwrap(),
+                recv(r4) -> message => message.unwrap(),
+            }
+        });
+    }
+    // One that is built once.
+    let channels: [_; 64] = from_fn(|_| bounded(1));
+    let receivers: &'static [_; 64] = Box::leak(Box::new(channels.each_ref().map(|(_, r)| r.clone())));
+    let senders = channels.map(|(s, _)| s);
+    let (answer, answered) = bounded(1);
+    let mut select = Select::new();
+    for receiver in receivers {
+        select.recv(receiver);
+    }
+    let (turn, select) = (AtomicUsize::new(0), std::sync::Mutex::new(select));
+    while_taking_turns(
+        "a Select of 64 operations",
+        move || {
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            senders[turn % 64].send(turn).unwrap();
+            assert_eq!(answered.recv(), Ok(turn));
+        },
+        move || {
+            // Nobody else locks it.
+            let operation = select.lock().unwrap().select();
+            let receiver = &receivers[operation.index()];
+            answer.send(operation.recv(receiver).unwrap()).unwrap();
         },
     );
 }
