@@ -25,6 +25,9 @@
 //! | `go f()` | [`spawn`]; its [`JoinHandle`] tells how it ended |
 //! | `wg.Wait()` | [`JoinHandle::join`] on each |
 //! | `runtime.Gosched()` | [`yield_now`] |
+//! | `chan`, `select` | [`channel`], [`select!`] |
+//! | `sync.Mutex`, `sync.WaitGroup`, … | [`sync`] |
+//! | `time.Sleep(d)`, `time.After(d)` | [`channel::after`]`(d).recv()`, [`channel::after`]`(d)` |
 //! | `GOMAXPROCS` | [`RuntimeBuilder::processors`] |
 //! | `sync.Mutex`, `Cond`, `Once`, `WaitGroup` | those of [`sync`] |
 //! | G, M, P | task, machine, processor |
@@ -35,7 +38,10 @@
 //! | `Runtime`, `Handle`, `Builder` | [`Runtime`], [`Handle`], [`RuntimeBuilder`] |
 //! | `spawn(async { … })`, `handle.await` | [`spawn`]`(|| …)`, [`handle.join()`](JoinHandle::join) |
 //! | `handle.abort()` | [`JoinHandle::cancel`], and destructors may suspend |
-//! | `LocalSet::spawn_local` | [`spawn_local`], on any thread |
+//! | `LocalSet::spawn_local` | [`spawn_local`], in any task |
+//! | `mpsc`, `select!` | [`channel`], [`select!`] |
+//! | `sync::{Mutex, Semaphore, Notify}` | [`sync`] |
+//! | `time::sleep(d).await`, `timeout` | [`channel::after`]`(d).recv()`; `recv_timeout` and the like |
 //! | `task::yield_now().await` | [`yield_now`] |
 //! | `sync::{Mutex, Semaphore, Notify}` | [`sync::Mutex`], [`sync::Semaphore`], [`sync::Notify`] |
 //! | `task_local!` | [`task_local!`] |
@@ -44,6 +50,8 @@
 //! |---|---|
 //! | `thread::spawn`, `JoinHandle` | [`spawn`], [`JoinHandle`] |
 //! | `thread::Builder` | [`task::Builder`] |
+//! | `thread::sleep` | [`channel::after`]`(d).recv()`: `thread::sleep` in a task blocks its thread |
+//! | `sync::mpsc`, `sync::{Mutex, Condvar, …}`, `thread_local!` | [`channel`], [`sync`], [`task_local!`] |
 //! | `thread::current`, `park`, `Thread::unpark` | [`current`], [`park`], [`Task::unpark`] |
 //! | `std::sync` | [`sync`], in the same shapes |
 //! | `thread_local!` | [`task_local!`] |
@@ -103,6 +111,8 @@
 //! task's name, number and spawn site, and aborts the process.
 //!
 //! # When not to use it
+//!
+//! Nothing tells yet that tasks wait for each other in a circle: such a deadlock is silent.
 //!
 //! A task that computes for long, or blocks its thread in the kernel, stalls the tasks that have started on the same thread: they
 //! cannot move. The monitor sees to it that nothing else waits, and, if it does stall others for a second, names it on stderr; no more

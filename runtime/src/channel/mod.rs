@@ -48,6 +48,14 @@
 //! cancelled `send` is dropped. If a partner has taken or given the message before, the operation returns as usual, and the
 //! cancellation comes at the next suspension.
 //!
+//! # A message that is still to come
+//!
+//! In a channel without capacity, a `send` in a [`select!`](crate::select!) or [`Select`] is chosen before its message is evaluated. A receiver
+//! that meets such a sender waits for that message, and whatever its own limit, `default` or cancellation, it waits on: it has been
+//! given its partner, and is only told later what by. This holds for `recv`, `try_recv` and their kin, for iterators and selects
+//! alike; inside [`no_suspend`](crate::no_suspend) they panic then. So let such an expression be quick, and let it wait for nothing
+//! that the receiver may hold.
+//!
 //! # Coming from Go
 //!
 //! | Go | here |

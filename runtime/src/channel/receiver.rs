@@ -175,7 +175,7 @@ impl<T> Receiver<T> {
         self.recv_until(None).map_err(|_| RecvError)
     }
 
-    /// As [`recv`](Self::recv), but waits no longer than this.
+    /// As [`recv`](Self::recv), but waits no longer than this for a sender; see the [module](super) for one whose message is still to come.
     ///
     /// # Errors
     /// If the time is up, or the channel is empty and all senders are gone.
@@ -189,7 +189,7 @@ impl<T> Receiver<T> {
         self.recv_by(Instant::now().checked_add(timeout))
     }
 
-    /// As [`recv`](Self::recv), but waits no longer than until this moment.
+    /// As [`recv`](Self::recv), but waits no longer than until this moment for a sender.
     ///
     /// # Errors
     /// If the time is up, or the channel is empty and all senders are gone.

@@ -25,8 +25,10 @@ use crate::task::error::JoinError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Placement {
-    /// On the processor that spawns it, unless another one is idle or has much less to do. The default: right for tasks that
-    /// talk to their spawner, and for dividing work.
+    /// On the processor that spawns it, newest first, unless another one takes it before it has started: one that is idle and finds
+    /// that this one does not get to it, or one that has far fewer tasks. A spawner that waits next therefore usually gets its child on its
+    /// own thread. The default: right for tasks that talk to their spawner, and for dividing work; a task that computes for long, or
+    /// blocks its thread, is better placed with `Spread`.
     #[default]
     Near,
     /// On one processor after another: right for a pool of workers.

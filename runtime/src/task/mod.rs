@@ -191,7 +191,8 @@ pub fn park() {
     }
 }
 
-/// Lets others run: the task goes to the end of its processor's queue.
+/// Lets others run: the task goes to the end of its processor's queue of ready tasks, which takes turns with those that have not
+/// started yet.
 ///
 /// Suspends the task. On a plain OS thread it is [`std::thread::yield_now`].
 ///

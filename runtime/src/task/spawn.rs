@@ -17,8 +17,8 @@ const OUTSIDE: &str = "greenloom::spawn was called outside a runtime; call it fr
 
 /// Starts a task in the runtime of the calling task.
 ///
-/// Never waits: the task runs when its turn comes, here or on another processor. It is fresh until then, and may be stolen; once
-/// it has started it stays on its thread.
+/// Never waits: the task runs when its turn comes, here or on another processor: of tasks that have not started the newest first, by
+/// turns with those that are ready. It is fresh until then, and may be stolen; once it has started it stays on its thread.
 ///
 /// # Panics
 /// Outside a runtime, and when there is no memory for the task. A panic in `f` stays in the task; see [`JoinHandle::join`].
@@ -76,7 +76,9 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    let Some((local, _)) = local::running() else { panic!("{}", OUTSIDE.replace("::spawn was", "::spawn_local was")) };
+    let Some((local, _)) = local::running() else {
+        panic!("greenloom::spawn_local was called outside a task; call it inside one, inside greenloom::run, say")
+    };
     // SAFETY: bound to this thread before anybody else hears of it.
     match unsafe { local.make_task(f, Location::caller(), None) } {
         Ok(task) => {
@@ -169,7 +171,7 @@ impl Builder {
         self
     }
 
-    /// Says where the task starts; it stays there.
+    /// Says where the task starts, and so where it stays; see [`Placement`].
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
@@ -189,7 +191,11 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let Some(local) = local::machine() else { panic!("{}", OUTSIDE.replace("::spawn was", "::task::Builder::spawn was")) };
+        let Some(local) = local::machine() else {
+            panic!(
+                "greenloom::task::Builder::spawn was called outside a runtime; call it from a task, inside greenloom::run, say"
+            )
+        };
         self.spawn_in(&local.shared, f, Location::caller())
     }
 
