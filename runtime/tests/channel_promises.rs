@@ -593,7 +593,6 @@ fn receivers_in_the_queue_hear_of_the_end_though_the_operation_that_was_to_serve
 }
 
 #[test]
-#[ignore = "who comes to the meeting after the last sender has gone is not told"]
 fn receivers_that_come_late_hear_of_the_end_though_the_operation_that_was_to_serve_them_is_forgotten() {
     everywhere(|| {
         for waits in [false, true] {

@@ -289,6 +289,9 @@ impl<T> Channel<T> {
         } else if core.meeting.missed_senders > 0 {
             core.meeting.missed_senders -= 1;
             node.data().set_outcome(Outcome::Missed);
+        } else if !core.connected {
+            // Its sender has been forgotten: it begins again, and finds the channel closed.
+            node.data().set_outcome(Outcome::Missed);
         } else {
             node.data().set_outcome(Outcome::Meets);
             // SAFETY: the caller's promise, and the lock is held.
