@@ -16,6 +16,7 @@ impl<T> Buffer<T> {
     ///
     /// # Panics
     /// If there is no memory for so many.
+    #[track_caller]
     pub(super) fn new(capacity: Option<usize>) -> Self {
         match capacity {
             Some(places) => Buffer::Ring(Ring::new(places)),
@@ -100,6 +101,7 @@ pub(super) struct Ring<T> {
 }
 
 impl<T> Ring<T> {
+    #[track_caller]
     fn new(places: usize) -> Self {
         let mut room: Vec<MaybeUninit<T>> = Vec::new();
         if room.try_reserve_exact(places).is_err() {

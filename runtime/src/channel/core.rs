@@ -310,6 +310,7 @@ impl<T> Core<T> {
 }
 
 impl<T> Channel<T> {
+    #[track_caller]
     pub(super) fn new(capacity: Option<usize>) -> Self {
         let buffer = Buffer::new(capacity.filter(|&places| places > 0));
         Self {

@@ -126,6 +126,7 @@ pub mod internal {
 /// assert!(s.try_send("twice").unwrap_err().is_full());
 /// assert_eq!(r.recv(), Ok("once"));
 /// ```
+#[track_caller]
 pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
     handles(Channel::new(Some(cap)))
 }

@@ -82,6 +82,7 @@ impl<'a> Select<'a> {
     ///
     /// # Panics
     /// If there is no operation with this index, or it was removed before.
+    #[track_caller]
     pub fn remove(&mut self, index: usize) {
         assert!(index < self.next_index, "index out of bounds; {index} >= {}", self.next_index);
         let place = self.operations.iter().position(|operation| operation.index() == index);
@@ -236,7 +237,8 @@ impl SelectedOperation<'_> {
         self.inner.as_ref().map_or(usize::MAX, Selected::index)
     }
 
-    /// Completes a send operation. It may wait for a partner that was selected too and has not completed its operation yet.
+    /// Completes a send operation. It does not wait, unless the receiver that it was to meet is gone by a panic: then it sends as
+    /// [`Sender::send`] does.
     ///
     /// # Errors
     /// If all receivers are gone: the error holds the message.
@@ -248,7 +250,7 @@ impl SelectedOperation<'_> {
         self.inner.take().expect(COMPLETED_ONCE).send(s, msg)
     }
 
-    /// Completes a receive operation. It may wait for a partner that was selected too and has not completed its operation yet.
+    /// Completes a receive operation. Never waits: the message is there.
     ///
     /// # Errors
     /// If the channel is empty and all senders are gone.

@@ -64,6 +64,10 @@ impl Notify {
 
     /// Takes the notification that is kept, or waits for one, behind those who wait already.
     ///
+    /// A `notify_waiters` between a look at some condition and this call is not kept: tokio's `notified()` makes a future first, which
+    /// counts from then on, and there is none here. Where that matters, take `notify_one`, a [`Condvar`](super::Condvar), or a channel
+    /// that is closed.
+    ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
