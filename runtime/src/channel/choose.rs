@@ -17,10 +17,11 @@ use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
+use crate::channel::core::Gate;
 use crate::channel::{Receiver, RecvError, SendError, Sender};
 use crate::prim::{self, next_random};
 use crate::scheduler::local;
-use crate::wait::{Reason, Waiter, wait_for};
+use crate::wait::{self, Reason, Waiter, wait_for};
 
 /// What the operation that was selected has been promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,7 @@ impl Room {
 #[derive(Clone, Copy)]
 pub struct Operation<'a> {
     side: &'a dyn Side,
+    gate: Gate<'a>,
     index: u32,
     /// Whether a message fits into a `Room`.
     fits: bool,
@@ -98,12 +100,12 @@ pub struct Operation<'a> {
 
 impl<'a> Operation<'a> {
     pub(super) fn send<T>(sender: &'a Sender<T>, index: usize) -> Self {
-        Self { side: sender, index: index as u32, fits: false, timed: false }
+        Self { side: sender, gate: Gate::ASK, index: index as u32, fits: false, timed: false }
     }
 
     /// With `fits`, the message is handed over in the room of a select that stays on the thread where it was made.
     pub(super) fn receive<T>(receiver: &'a Receiver<T>, index: usize, fits: bool) -> Self {
-        Self { side: receiver, index: index as u32, fits, timed: receiver.is_timed() }
+        Self { side: receiver, gate: receiver.gate(), index: index as u32, fits, timed: receiver.is_timed() }
     }
 
     pub(super) fn index(&self) -> usize {
@@ -170,14 +172,11 @@ struct Queued<'s> {
 impl Queued<'_> {
     /// Queues all arms; false if one is ready, and none was won.
     #[inline(never)]
-    fn join(&self, order: &Order, waiter: Waiter) -> bool {
+    fn join(&self, waiter: Waiter) -> bool {
         self.leave();
         self.joined.set(true);
         self.claim.open();
-        let count = self.operations.len();
-        for step in 0..count {
-            let place = order.place(step, count);
-            let (node, operation) = (&self.nodes[place], &self.operations[place]);
+        for (node, operation) in self.nodes.iter().zip(self.operations) {
             // SAFETY: the node is in no queue; it outlives `self`, whose drop takes it out.
             if !unsafe { operation.side.join(node, waiter, self.claim, self.watch) } {
                 // If it was won meanwhile, the winner's wake comes.
@@ -209,76 +208,67 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// The order in which a select looks at its arms, and queues them: by chance, or as they were added.
+/// Which of several ready arms a select takes: any of them, with the same chance, or the first.
 struct Order {
-    places: [u8; Order::MOST],
-    /// Of more arms than there are places: where it begins, to go round from there.
-    first: usize,
     random: Cell<u64>,
 }
 
 impl Order {
-    const MOST: usize = 64;
-
-    const IN_TURN: [u8; Order::MOST] = {
-        let mut places = [0; Order::MOST];
-        let mut place = 0;
-        while place < Order::MOST {
-            places[place] = place as u8;
-            place += 1;
-        }
-        places
-    };
-
     #[inline]
     fn new(biased: bool) -> Self {
-        Self { places: Self::IN_TURN, first: 0, random: Cell::new(if biased { 0 } else { local::random() }) }
-    }
-
-    /// Draws another order, step by step (Fisher and Yates): the place that this step comes to.
-    #[inline(always)]
-    fn draw(&mut self, step: usize, count: usize) -> usize {
-        if self.random.get() != 0 {
-            if count <= Self::MOST {
-                let other = step + self.below(count - step);
-                self.places.swap(step, other);
-            } else if step == 0 {
-                self.first = self.below(count);
-            }
-        }
-        self.place(step, count)
+        Self { random: Cell::new(if biased { 0 } else { local::random() }) }
     }
 
     /// A number below `limit`: the upper half of the generator's, scaled, without a division.
     #[inline(always)]
-    fn below(&self, limit: usize) -> usize {
-        (((next_random(&self.random) >> 32) * limit as u64) >> 32) as usize
+    fn below(&self, limit: u32) -> u32 {
+        if self.random.get() == 0 {
+            return 0;
+        }
+        (((next_random(&self.random) >> 32) * u64::from(limit)) >> 32) as u32
     }
 
+    /// One of the bits that are set.
     #[inline(always)]
-    fn place(&self, step: usize, count: usize) -> usize {
-        if count <= Self::MOST { usize::from(self.places[step]) } else { (self.first + step) % count }
+    fn draw(&self, bits: u64) -> u32 {
+        let mut left = bits;
+        for _ in 0..self.below(bits.count_ones()) {
+            left &= left - 1;
+        }
+        left.trailing_zeros()
     }
 }
 
+/// Operations that a poll looks at together.
+const GROUP: usize = u64::BITS as usize;
+
 /// An operation that can be chosen without waiting.
 #[inline(never)]
-fn poll(operations: &[Operation<'_>], order: &mut Order, watch: bool, room: &Room) -> Option<(usize, Promise)> {
-    let count = operations.len();
-    for step in 0..count {
-        let place = order.draw(step, count);
-        let operation = &operations[place];
-        if watch {
-            if operation.side.is_ready() {
-                return Some((place, Promise::Channel(Outcome::Waiting)));
+fn poll(operations: &[Operation<'_>], order: &Order, watch: bool, room: &Room) -> Option<(usize, Promise)> {
+    let groups = operations.len().div_ceil(GROUP);
+    let first = if groups > 1 { order.below(operations.len() as u32) as usize / GROUP } else { 0 };
+    for step in 0..groups {
+        let start = (first + step) % groups * GROUP;
+        let group = &operations[start..operations.len().min(start + GROUP)];
+        let open = group.iter().enumerate().filter(|(_, operation)| operation.gate.is_open());
+        let mut open = open.fold(0u64, |bits, (place, _)| bits | 1 << place);
+        while open != 0 {
+            let drawn = order.draw(open);
+            open &= !(1 << drawn);
+            let place = start + drawn as usize;
+            let operation = &operations[place];
+            if watch {
+                if operation.side.is_ready() {
+                    return Some((place, Promise::Channel(Outcome::Waiting)));
+                }
+                continue;
             }
-            continue;
-        }
-        // SAFETY: null, or large enough for a message.
-        let Some(promise) = (unsafe { operation.side.promise(operation.room(room)) }) else { continue };
-        let kept = keep(operations, place, promise, room);
-        if kept.is_some() {
-            return kept;
+            // SAFETY: null, or large enough for a message.
+            let Some(promise) = (unsafe { operation.side.promise(operation.room(room)) }) else { continue };
+            let kept = keep(operations, place, promise, room);
+            if kept.is_some() {
+                return kept;
+            }
         }
     }
     None
@@ -294,15 +284,21 @@ pub(super) fn run(
     watch: bool,
     room: &Room,
 ) -> Option<(usize, Promise)> {
-    let mut order = Order::new(biased);
-    let found = poll(operations, &mut order, watch, room);
+    let order = Order::new(biased);
+    let found = poll(operations, &order, watch, room);
     if found.is_some() {
         return found;
     }
     if let Limit::Now = limit {
         // A second look: a message may have come to one channel behind this look's back, and gone from another before it got there.
         // That none is ready is then true of the moment between the two.
-        return poll(operations, &mut order, watch, room);
+        return poll(operations, &order, watch, room);
+    }
+    if wait::let_few_run(Reason::Select) {
+        let found = poll(operations, &order, watch, room);
+        if found.is_some() {
+            return found;
+        }
     }
     let claim = Claim::new();
     let mut nodes = Nodes::new();
@@ -310,8 +306,8 @@ pub(super) fn run(
     let queued = Queued { operations, nodes, claim: &claim, watch, joined: Cell::new(false) };
     loop {
         let deadline = earliest(operations, limit);
-        let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(&order, waiter), || claim.abort());
-        let found = queued.outcome(room).or_else(|| poll(operations, &mut order, watch, room));
+        let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(waiter), || claim.abort());
+        let found = queued.outcome(room).or_else(|| poll(operations, &order, watch, room));
         if found.is_some() || limit.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
             return found;
         }

@@ -82,16 +82,30 @@ pub(super) struct Open {
 
 impl Open {
     #[inline(always)]
-    pub(super) fn may_receive(&self) -> bool {
-        // Acquire: pairs with the Release below, so that whoever finds nothing here sees what was done before it became so; to another
-        // channel of the same select, say. In a model the lock is always taken, since loom does not see this access.
-        cfg!(greenloom_loom) || self.may_receive.load(untracked::Acquire)
+    pub(super) fn gate(&self) -> Gate<'_> {
+        Gate(Some(&self.may_receive))
     }
 
     /// Under the lock.
     #[inline(always)]
     pub(super) fn note_receivable(&self, something: bool) {
         self.may_receive.store(something, untracked::Release);
+    }
+}
+
+/// Tells without a lock that an operation is certainly not ready.
+#[derive(Clone, Copy)]
+pub(crate) struct Gate<'a>(Option<&'a AtomicBool>);
+
+impl Gate<'_> {
+    /// Of an operation that must be asked.
+    pub(crate) const ASK: Gate<'static> = Gate(None);
+
+    #[inline(always)]
+    pub(crate) fn is_open(self) -> bool {
+        // Acquire: pairs with the Release of `note_receivable`, so that whoever finds nothing here sees what was done before it became
+        // so; to another channel of the same select, say. In a model the lock is always taken, since loom does not see this access.
+        cfg!(greenloom_loom) || self.0.is_none_or(|may_receive| may_receive.load(untracked::Acquire))
     }
 }
 
@@ -234,6 +248,7 @@ impl<T> Core<T> {
             // SAFETY: rule 3.
             unsafe { to.copy_from_nonoverlapping(cell, 1) };
             finish(sender, Outcome::Done, wakes);
+            self.note_sender_gone(open);
             return Attempt::Done;
         }
         if !self.connected {
@@ -268,6 +283,14 @@ impl<T> Core<T> {
     pub(super) fn note_item(&mut self, open: &Open, wakes: &mut Wakes) {
         open.note_receivable(true);
         finish_all(&self.receive_watchers, Outcome::Waiting, wakes);
+    }
+
+    /// A sender has been taken out of a channel without capacity: if it was the last, a select is spared the lock that would tell it so.
+    #[inline(always)]
+    pub(super) fn note_sender_gone(&self, open: &Open) {
+        if self.senders.is_empty() && self.connected {
+            open.note_receivable(false);
+        }
     }
 
     /// Promises have been kept or released: serves whoever waited because of them, in either queue.

@@ -67,6 +67,7 @@ impl<T> Core<T> {
                 unsafe { self.buffer.push(cell) };
                 self.promised_items += 1;
                 finish(sender, Outcome::Done, wakes);
+                self.note_sender_gone(open);
                 return Ok(Some(Outcome::Item));
             }
         }
@@ -91,9 +92,6 @@ impl<T> Channel<T> {
     /// `to` is null or room for a message, which is there if the outcome is done.
     #[inline]
     pub(super) unsafe fn promise_receive(&self, to: *mut T) -> Option<Outcome> {
-        if !self.open.may_receive() {
-            return None;
-        }
         if !to.is_null() {
             // SAFETY: the caller's promise.
             return match unsafe { self.try_receive(to) } {
@@ -118,7 +116,7 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn receive_is_ready(&self) -> bool {
-        self.open.may_receive() && self.core.lock().receive_is_ready(&self.open, std::ptr::null())
+        self.core.lock().receive_is_ready(&self.open, std::ptr::null())
     }
 
     /// Queues an arm of a select that sends; false, and not queued, if the operation is ready.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::choose::{Promise, Side};
-use crate::channel::core::{Attempt, Channel};
+use crate::channel::core::{Attempt, Channel, Gate};
 use crate::channel::timer::Timer;
 use crate::channel::{IntoIter, Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError};
 use crate::prim::sync::Arc;
@@ -278,6 +278,13 @@ impl<T> Receiver<T> {
     /// Whether it becomes ready by itself.
     pub(crate) fn is_timed(&self) -> bool {
         matches!(self.flavor, Flavor::Timer(..))
+    }
+
+    pub(crate) fn gate(&self) -> Gate<'_> {
+        match &self.flavor {
+            Flavor::Channel(channel) => channel.open.gate(),
+            Flavor::Timer(..) | Flavor::Never => Gate::ASK,
+        }
     }
 
     /// Completes what a select was promised.

@@ -43,6 +43,23 @@ pub(crate) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
+/// Where the caller's stack ends, or an address nearby; for hints alone. The seam for other architectures.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> *const u8 {
+    let address: *const u8;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: reads a register.
+    unsafe {
+        std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let here = 0u8;
+        address = &raw const here;
+    }
+    address
+}
+
 /// Process-wide unique numbers for tasks, taken in blocks so that spawning touches no shared line.
 ///
 /// Returns the first of `count` numbers; zero is never handed out.

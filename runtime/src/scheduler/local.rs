@@ -276,6 +276,10 @@ impl Local {
         if fresh_first { self.pop_fresh().or_else(|| self.pop_ready()) } else { self.pop_ready().or_else(|| self.pop_fresh()) }
     }
 
+    pub(crate) fn has_few_ready(&self) -> bool {
+        self.ready.len() < 16 && (self.ready.len() > 0 || !self.processor().next.is_empty())
+    }
+
     #[inline]
     fn pop_ready(&self) -> Option<TaskPtr> {
         self.ready.pop()

@@ -133,6 +133,11 @@ impl NextSlot {
         }
     }
 
+    /// By the owner.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed).is_null()
+    }
+
     /// Takes the task. By the owner.
     #[inline]
     pub(crate) fn take(&self) -> Option<Ready> {

@@ -47,6 +47,10 @@ impl ReadyQueue {
         self.tail.set(tail.wrapping_add(1));
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.tail.get().wrapping_sub(self.head.get())
+    }
+
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<TaskPtr> {
         let head = self.head.get();
@@ -59,18 +63,26 @@ impl ReadyQueue {
         task
     }
 
-    /// Fetches what the tasks after this one will touch first: with many tasks, each switch would otherwise wait for memory.
+    /// Fetches what the tasks after this one will touch first: with many tasks, each switch would otherwise wait for memory. What leads
+    /// there is fetched a turn earlier, step by step: the task, the head of its stack, its frame.
     #[inline(always)]
     fn look_ahead(&self, head: usize) {
-        // Places that are empty, or hold tasks already gone, are skipped or harmless: see `TaskPtr::prefetch_stack`.
-        if let Some(task) = self.place(head.wrapping_add(4)).get() {
+        // A place may be empty, or hold a task that is gone: nothing is read there.
+        if let Some(task) = self.place(head.wrapping_add(5)).get() {
             prefetch(task.as_ptr());
         }
-        let near = head.wrapping_add(2);
-        if self.tail.get().wrapping_sub(near) as isize > 0
-            && let Some(task) = self.place(near).get()
+        let ahead = self.tail.get().wrapping_sub(head) as isize;
+        // SAFETY (both): the task is in the queue, so it is alive, and ours.
+        if ahead > 3
+            && let Some(task) = self.place(head.wrapping_add(3)).get()
         {
-            // SAFETY: the task is in the queue, so it is alive, and ours.
+            // SAFETY: as above.
+            prefetch(unsafe { task.record() });
+        }
+        if ahead > 2
+            && let Some(task) = self.place(head.wrapping_add(2)).get()
+        {
+            // SAFETY: as above.
             unsafe { task.prefetch_stack() };
         }
     }

@@ -20,7 +20,7 @@ use std::ptr::{NonNull, null};
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
-use crate::prim::say;
+use crate::prim::{prefetch, say, stack_pointer};
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
@@ -77,6 +77,8 @@ pub(crate) struct Record {
     coroutine: UnsafeCell<MaybeUninit<ManuallyDrop<Body>>>,
     yielder: Cell<*const Yielder<(), Suspend>>,
     task: Cell<*mut Header>,
+    /// Where the stack ends, as of the last suspension: what a resumption touches first lies around it.
+    frame: Cell<*const u8>,
     slot: Slot,
     no_suspend: Cell<u32>,
     /// How many sections the task is in that cancellation must not end.
@@ -121,6 +123,7 @@ impl StackPtr {
             (&raw mut (*record).named).write(Cell::new(false));
             (&raw mut (*record).yielder).write(Cell::new(null()));
             (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
+            (&raw mut (*record).frame).write(Cell::new(null()));
             (&raw mut (*record).slot).write(slot);
             (&raw mut (*record).no_suspend).write(Cell::new(0));
             (&raw mut (*record).defers).write(Cell::new(0));
@@ -257,9 +260,20 @@ impl Record {
     #[inline(always)]
     pub(crate) fn suspend(&self, how: Suspend, reason: Reason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
+        self.frame.set(stack_pointer());
         // SAFETY: set by the coroutine's body before any task ran on this stack; the caller runs on it.
         unsafe { (*self.yielder.get()).suspend(how) };
         self.reason.store(Reason::Ready as u8, Ordering::Relaxed);
+    }
+
+    /// Fetches what a switch to the stack's task will touch.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        prefetch(std::ptr::from_ref(self).cast::<u8>().wrapping_add(64));
+        // Some of the frame above the end, and below it what the task's next calls will use.
+        for line in -2..5 {
+            prefetch(self.frame.get().wrapping_offset(64 * line));
+        }
     }
 
     /// Panics inside `no_suspend`.

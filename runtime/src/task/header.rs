@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 
 use crate::prim::cell::UnsafeCell;
-use crate::prim::prefetch;
 use crate::prim::thread::Unwinding;
 use crate::prim::untracked::Arc;
 use crate::scheduler::local;
@@ -276,17 +275,15 @@ impl TaskPtr {
         self.header().record.with_mut(|p| unsafe { *p = record });
     }
 
-    /// Fetches what a switch to the task touches: the head of its stack, and the frames under it.
+    /// Fetches what a switch to the task touches.
     ///
     /// # Safety
     /// Rule 2.
     #[inline(always)]
     pub(crate) unsafe fn prefetch_stack(self) {
-        // SAFETY: rule 2.
-        let record = unsafe { self.record() };
-        let below = record.cast::<u8>().wrapping_sub(64);
-        for line in 0..5 {
-            prefetch(below.wrapping_add(64 * line).wrapping_sub(128));
+        // SAFETY: rule 2; a record is mapped as long as its task lives.
+        if let Some(record) = unsafe { self.record().as_ref() } {
+            record.prefetch();
         }
     }
 

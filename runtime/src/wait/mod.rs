@@ -186,6 +186,24 @@ pub(crate) fn wait_for(
     }
 }
 
+/// Lets others run first, if the caller is a task and a few are ready on its processor: they may bring what it is about to wait for.
+/// Whether it has.
+///
+/// # Cancellation
+/// A cancelled task unwinds from here.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn let_few_run(reason: Reason) -> bool {
+    let Some((local, record)) = local::running() else { return false };
+    if !local.has_few_ready() {
+        return false;
+    }
+    cancel::raise_or_defer(record.task());
+    record.assert_may_suspend(reason);
+    record.suspend(Suspend::Yield, reason);
+    true
+}
+
 /// Suspends the running task, which has published itself, with a timer; whether that has fired.
 #[inline(always)]
 fn suspend_until(local: &Local, record: &Record, how: Suspend, reason: Reason, deadline: Instant) -> bool {
