@@ -25,6 +25,9 @@ use crate::task::header::Extra;
 /// tick: a pair that talks starts within a microsecond on one processor, and would be torn apart for good by an eager thief.
 pub(crate) const CROWD: usize = 8;
 
+/// Up to so many ready tasks may run before one that could have gone on.
+const FEW: usize = 16;
+
 /// Task numbers taken at a time.
 const IDS: u64 = 1 << 12;
 
@@ -276,8 +279,10 @@ impl Local {
         if fresh_first { self.pop_fresh().or_else(|| self.pop_ready()) } else { self.pop_ready().or_else(|| self.pop_fresh()) }
     }
 
+    /// Whether others wait for their turn, but so few that it comes soon.
     pub(crate) fn has_few_ready(&self) -> bool {
-        self.ready.len() < 16 && (self.ready.len() > 0 || !self.processor().next.is_empty())
+        let waiting = self.ready.len();
+        waiting < FEW && (waiting > 0 || !self.processor().next.is_empty())
     }
 
     #[inline]

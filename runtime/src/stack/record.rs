@@ -20,8 +20,8 @@ use std::ptr::{NonNull, null};
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
-use crate::prim::{prefetch, say, stack_pointer};
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::prim::{prefetch, say, stack_pointer};
 use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
 use crate::task::TaskPtr;
