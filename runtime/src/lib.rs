@@ -122,6 +122,7 @@
 #![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]
 
 pub mod channel;
+pub mod context;
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;
@@ -131,6 +132,7 @@ mod scheduler;
 mod stack;
 pub mod sync;
 pub mod task;
+mod time;
 mod wait;
 
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};

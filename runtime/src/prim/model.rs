@@ -47,6 +47,11 @@ pub(crate) mod thread {
         loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f).map(drop)
     }
 
+    /// The same of a thread for a user's code.
+    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        start(name, f)
+    }
+
     pub(crate) fn prepare_machine(_core: Option<usize>) -> impl Sized {}
 
     loom::thread_local! {

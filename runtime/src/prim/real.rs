@@ -64,6 +64,11 @@ pub(crate) mod thread {
         std::thread::Builder::new().name(name).spawn(|| abort_on_unwind(f)).map(drop)
     }
 
+    /// Starts a detached OS thread for a user's code, whose panic is its own affair.
+    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        std::thread::Builder::new().name(name).spawn(f).map(drop)
+    }
+
     fn abort_on_unwind(f: impl FnOnce()) {
         struct Abort;
         impl Drop for Abort {

@@ -1,0 +1,4 @@
+//! Time.
+
+#[cfg_attr(greenloom_loom, path = "clock_model.rs")]
+pub(crate) mod clock;
