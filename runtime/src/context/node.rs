@@ -31,7 +31,7 @@ use crate::channel::{self, Receiver, Sender};
 use crate::context::ContextError;
 use crate::prim::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
-use crate::prim::{self, Lock, back_off, say, sync, thread};
+use crate::prim::{self, Lock, say, sync, thread};
 use crate::scheduler::{Shared, local};
 use crate::task::bound::{Bound, Tripped, bounded};
 use crate::task::{Placement, interrupt, spawn_on};
@@ -41,7 +41,7 @@ pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 
 /// `state` of a node that has not ended.
 const LIVE: u8 = 0;
-/// It ends, and its channel is about to be disconnected: whoever asks waits for that. Added to one of the following.
+/// Added to one of the following: its channel is still to be disconnected. Whoever asks does that first.
 const ENDING: u8 = 0x80;
 const CANCELLED: u8 = 1;
 const EXCEEDED: u8 = 2;
@@ -272,7 +272,7 @@ impl NodeRef {
         let state = encode(why);
         let on_end;
         let woken;
-        let done;
+        let has_done;
         let children;
         {
             let mut inner = self.inner.lock();
@@ -290,13 +290,12 @@ impl NodeRef {
             };
             children = if inner.children.is_null() { Children::None } else { Children::Some };
             // Relaxed: set under the lock.
-            done = self.done.load(Ordering::Relaxed);
+            has_done = !self.done.load(Ordering::Relaxed).is_null();
             // Release: pairs with the Acquire in `ended`.
-            self.state.store(if done.is_null() { state } else { state | ENDING }, Ordering::Release);
+            self.state.store(if has_done { state | ENDING } else { state }, Ordering::Release);
         }
-        // SAFETY: it lives as long as the node.
-        if let Some(done) = unsafe { done.as_ref() } {
-            done.disconnect();
+        if has_done {
+            self.disconnect();
             // Release: pairs with the Acquire in `ended`; whoever sees the end finds the channel disconnected.
             self.state.store(state, Ordering::Release);
         }
@@ -443,21 +442,26 @@ impl Node {
 
     /// Why it has ended, if it has. Then its channel is disconnected.
     pub(super) fn ended(&self) -> Option<ContextError> {
-        loop {
-            // Acquire: pairs with the Release in `mark`; what was done before the end is seen.
-            let state = self.state.load(Ordering::Acquire);
-            if state & ENDING == 0 {
-                return decode(state);
-            }
-            // The other thread is at `disconnect`.
-            back_off();
+        // Acquire: pairs with the Release in `mark`; what was done before the end is seen.
+        let state = self.state.load(Ordering::Acquire);
+        if state & ENDING != 0 {
+            self.disconnect();
         }
+        decode(state & !ENDING)
     }
 
     pub(super) fn cause(&self) -> Option<Cause> {
         let why = self.ended()?;
         let cause = self.inner.lock().cause.clone();
         Some(cause.unwrap_or_else(|| Arc::new(why)))
+    }
+
+    /// Disconnects its channel, which has been made.
+    fn disconnect(&self) {
+        // Relaxed: the caller has seen an end that came after it was made.
+        let done = self.done.load(Ordering::Relaxed);
+        // SAFETY: made, and it lives as long as the node.
+        unsafe { (*done).disconnect() };
     }
 
     /// What is disconnected when the node ends.
@@ -554,10 +558,9 @@ impl Inner {
 }
 
 impl Done {
-    /// Wakes whoever waits. With no lock held but the sender's own.
+    /// Wakes whoever waits. The sender goes under its lock, so that whoever comes second returns after that.
     fn disconnect(&self) {
-        let sender = self.sender.lock().take();
-        drop(sender);
+        *self.sender.lock() = None;
     }
 }
 
