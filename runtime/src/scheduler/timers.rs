@@ -34,7 +34,9 @@ pub(crate) struct Timer {
     aim: Cell<Aim>,
     tick: Cell<u64>,
     place: Cell<Place>,
+    /// Null for the last of a slot.
     next: Cell<*const Timer>,
+    /// The last, for the first of a slot.
     previous: Cell<*const Timer>,
 }
 
@@ -184,7 +186,7 @@ struct Wheel {
     count: usize,
     /// Which slots of a level have timers.
     occupied: [u64; LEVELS],
-    /// The newest timer of each slot, level by level; behind them of those that are due: they were when they were set, or a slot of
+    /// The oldest timer of each slot, level by level; behind them of those that are due: they were when they were set, or a slot of
     /// level 0 held them when its time came. Empty until there is a timer.
     slots: Vec<*const Timer>,
 }
@@ -217,13 +219,21 @@ impl Wheel {
             self.occupied[level as usize] |= 1 << slot;
             (level as usize * SLOTS + slot, group << (level * BITS))
         };
-        let old = std::mem::replace(&mut self.slots[place], timer);
         timer.place.set(Place::In(place as u16));
-        timer.previous.set(null());
-        timer.next.set(old);
+        timer.next.set(null());
+        let first = &mut self.slots[place];
         // SAFETY: whatever is in the wheel is alive.
-        if let Some(old) = unsafe { old.as_ref() } {
-            old.previous.set(timer);
+        match unsafe { first.as_ref() } {
+            None => {
+                timer.previous.set(timer);
+                *first = timer;
+            }
+            Some(first) => {
+                let last = first.previous.replace(timer);
+                timer.previous.set(last);
+                // SAFETY: as above.
+                unsafe { (*last).next.set(timer) };
+            }
         }
         look
     }
@@ -237,22 +247,25 @@ impl Wheel {
     fn remove(&mut self, timer: &Timer) {
         let Place::In(place) = timer.place.replace(Place::Nowhere) else { return };
         self.count -= 1;
+        let place = usize::from(place);
         let (previous, next) = (timer.previous.get(), timer.next.get());
-        // SAFETY: its neighbours are in the wheel, and alive.
-        unsafe {
-            if let Some(next) = next.as_ref() {
-                next.previous.set(previous);
-            }
-            if let Some(previous) = previous.as_ref() {
-                previous.next.set(next);
+        let first = &mut self.slots[place];
+        if std::ptr::eq(*first, timer) {
+            *first = next;
+            if next.is_null() {
+                if place != DUE {
+                    self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
+                }
                 return;
             }
+        } else {
+            // SAFETY: whatever is in the wheel is alive.
+            unsafe { (*previous).next.set(next) };
         }
-        let place = usize::from(place);
-        self.slots[place] = next;
-        if next.is_null() && place != DUE {
-            self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
-        }
+        // Who follows it, or, if it was the last, the first, which knows the last.
+        let behind = if next.is_null() { *first } else { next };
+        // SAFETY: as above.
+        unsafe { (*behind).previous.set(previous) };
     }
 
     /// The first of those that are due.
@@ -293,7 +306,6 @@ impl Wheel {
             self.now = tick;
             let mut timer = std::mem::replace(&mut self.slots[level * SLOTS + slot], null());
             self.occupied[level] &= !(1 << slot);
-            // The newest comes first; it moves first, and so the oldest is on top of where they go.
             // SAFETY: as above.
             while let Some(entry) = unsafe { timer.as_ref() } {
                 timer = entry.next.get();
