@@ -47,7 +47,7 @@ pub(crate) struct Local {
     chain_only: Cell<bool>,
     aged_first: Cell<bool>,
     aging: Cell<Aging>,
-    /// The monitor's slice number when the running chain began.
+    /// The number of the processor's slice when the running chain began.
     slice: Cell<u32>,
     live: Cell<u32>,
     /// From so many live tasks on, look whether others have fewer; see `placement`.
@@ -58,8 +58,8 @@ pub(crate) struct Local {
     pub(crate) stacks: StackCache,
     /// A task was switched away from while this thread was unwinding; [`Local::settle`] sees to what that means.
     pub(crate) unsettled: Cell<bool>,
-    /// A cancelled task was suspended instead of unwound.
-    pub(crate) deferred_cancel: Cell<bool>,
+    /// A task was suspended instead of unwound.
+    pub(crate) deferred_unwinding: Cell<bool>,
     /// The stack of the task that is suspended in the middle of an unwinding: the first, if there are more.
     pub(crate) unwinding: Cell<*const Record>,
     /// Its tasks have been told that the runtime shuts down.
@@ -153,7 +153,7 @@ impl Local {
             end_id: Cell::new(0),
             cells: CellCache::new(),
             unsettled: Cell::new(false),
-            deferred_cancel: Cell::new(false),
+            deferred_unwinding: Cell::new(false),
             unwinding: Cell::new(std::ptr::null()),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),
@@ -261,7 +261,7 @@ impl Local {
         {
             return Some(task);
         }
-        let slice = self.shared.slice.load(Ordering::Relaxed);
+        let slice = self.processor().slice.load(Ordering::Relaxed);
         if let Some(ready) = self.processor().next.take() {
             // A chain of tasks that make each other ready lives on one slice of time; then it queues like everyone.
             if slice == self.slice.get() {
@@ -271,7 +271,7 @@ impl Local {
         }
         self.chain_only.set(false);
         if self.slice.replace(slice) != slice {
-            // Where tasks run for long, the next fair pick may be far away.
+            // A timer is late: where tasks run for long, the next fair pick may be far away.
             self.fire_timers();
         }
         let fresh_first = self.fresh_first.get();
@@ -393,9 +393,9 @@ impl Local {
         self.processor().live.store(live, Ordering::Relaxed);
     }
 
-    /// A cancelled task could not unwind because of another unwinding on this thread.
-    pub(crate) fn note_deferred_cancel(&self) {
-        self.deferred_cancel.set(true);
+    /// A task could not unwind because of another unwinding on this thread.
+    pub(crate) fn note_deferred_unwinding(&self) {
+        self.deferred_unwinding.set(true);
         self.unsettled.set(true);
     }
 

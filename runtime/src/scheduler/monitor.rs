@@ -1,9 +1,11 @@
 //! The monitor: one thread per runtime that sees to what no machine can see to itself.
 //!
-//! Each tick, a millisecond where somebody could be helped by it and ten otherwise:
+//! Each tick, a millisecond where somebody could be helped by it and ten otherwise (one processor, and no timers):
 //!
 //! - it advances the time slice every [`SLICE`];
 //! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
+//! - it tells a machine whose timers are late, which then fires them before its next task, and fires those of a machine that has run
+//!   the same task since the last tick: a limit of that task's own time may be among them;
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
 //! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine
@@ -19,8 +21,9 @@ use std::time::{Duration, Instant};
 use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{say, thread};
+use crate::prim::{self, say, thread};
 use crate::scheduler::inbox::Posted;
+use crate::scheduler::local::make_runnable;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared, start_machine};
 use crate::task::TaskPtr;
@@ -68,7 +71,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 
 impl Monitor {
     fn new(shared: Arc<Shared>) -> Self {
-        let now = Instant::now();
+        let now = prim::now();
         let watched = shared.processors.iter().map(|_| Watched { runs: 0, since: now, named: 0 }).collect();
         Self { shared, watched, now, slice_began: now, trimmed: now, quiet_since: None, deadline: None }
     }
@@ -76,7 +79,7 @@ impl Monitor {
     fn run(mut self) {
         loop {
             self.pause();
-            self.now = Instant::now();
+            self.now = prim::now();
             if self.shared.has_ended() {
                 return;
             }
@@ -90,6 +93,7 @@ impl Monitor {
             if self.now - self.slice_began >= SLICE {
                 self.slice_began = self.now;
                 self.shared.slice.fetch_add(1, Ordering::Relaxed);
+                self.shared.processors.iter().for_each(begin_slice);
             }
             if self.now - self.trimmed >= TRIM {
                 self.trimmed = self.now;
@@ -105,7 +109,8 @@ impl Monitor {
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
-            let lazy = shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1;
+            let lazy =
+                shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1 && shared.processors[0].timers.is_empty();
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
             shared.monitor.park_until(self.deadline.map_or(next, |end| end.min(next)));
             return;
@@ -134,6 +139,14 @@ impl Monitor {
             if held >= STUCK {
                 stuck += 1;
                 self.name_holder(processor, held);
+            }
+            if processor.timers.is_due(self.now) {
+                if held.is_zero() {
+                    begin_slice(processor);
+                } else {
+                    // The tasks go to its inbox.
+                    processor.timers.fire(make_runnable);
+                }
             }
             if held >= STUCK || (sleepers && !held.is_zero()) {
                 rescue(&shared, processor);
@@ -264,6 +277,10 @@ impl Monitor {
             self.cancel_unstarted(processor);
         }
     }
+}
+
+fn begin_slice(processor: &Processor) {
+    processor.slice.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Moves the oldest fresh tasks of a stuck machine to the injector.

@@ -1,20 +1,21 @@
 //! The timers of a processor: a hierarchical timing wheel (Varghese and Lauck, 1987; the levels are those of the Linux kernel and of
-//! tokio) whose entries lie in the frames of those who wait.
+//! tokio) whose entries lie in the frames of those who wait, or of bounds that time trips.
 //!
 //! Time is counted in ticks of [`TICK`]. Level *n* has 64 slots of 64ⁿ ticks each; an entry lies in the level of the highest group of
 //! six bits in which its tick differs from now, so that inserting it and taking it back costs the same for any length. When time
 //! reaches a slot above level 0, its entries move down; in level 0 they fire. Deadlines are rounded up: nothing fires early.
 //!
-//! Who may do what: the tasks of the machine insert and take back, the machine fires; all under the lock, so that the entry of a
-//! task that has taken it back is certainly not touched any more.
+//! Who may do what: the tasks of the machine insert and take back; the machine fires, or, while one task holds it, the monitor. All
+//! under the lock, so that the entry of a task that has taken it back is certainly not touched any more.
 
 use std::cell::Cell;
 use std::ptr::null;
 use std::time::{Duration, Instant};
 
-use crate::prim::Lock;
 use crate::prim::untracked::{AtomicU64, Ordering};
+use crate::prim::{self, Lock};
 use crate::task::TaskPtr;
+use crate::task::bound::Bound;
 
 /// A tick in nanoseconds: 32.8 µs, the order of what waking a thread costs.
 const TICK: u64 = 1 << 15;
@@ -28,25 +29,56 @@ const NEVER: u64 = u64::MAX;
 /// The most timers that fire under one taking of the lock.
 const BATCH: usize = 64;
 
-/// A timer, in the frame of the task that it wakes. It may not move or end while it is in a wheel.
+/// A timer, in a frame of the task that it is for. It may not move or end while it is in a wheel.
 pub(crate) struct Timer {
-    task: TaskPtr,
+    aim: Cell<Aim>,
     tick: Cell<u64>,
     place: Cell<Place>,
+    /// Null for the last of a slot.
     next: Cell<*const Timer>,
+    /// The last, for the first of a slot.
     previous: Cell<*const Timer>,
+    #[cfg(greenloom_loom)]
+    alive: prim::Alive,
+}
+
+/// What a timer does.
+#[derive(Clone, Copy)]
+pub(crate) enum Aim {
+    /// It is not set.
+    Nothing,
+    /// Ends the task's current wait.
+    Wake(TaskPtr),
+    /// Trips a bound, which lives as long as the timer is in a wheel.
+    Trip(*const Bound),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Nowhere,
-    In { level: u8, slot: u8 },
+    /// In a wheel, at this place of its slots.
+    In(u16),
     Fired,
 }
 
 impl Timer {
-    pub(crate) fn new(task: TaskPtr) -> Self {
-        Self { task, tick: Cell::new(0), place: Cell::new(Place::Nowhere), next: Cell::new(null()), previous: Cell::new(null()) }
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            aim: Cell::new(Aim::Nothing),
+            tick: Cell::new(0),
+            place: Cell::new(Place::Nowhere),
+            next: Cell::new(null()),
+            previous: Cell::new(null()),
+            #[cfg(greenloom_loom)]
+            alive: prim::Alive::new(),
+        }
+    }
+
+    /// In a model, fails if it has ended.
+    fn touch(&self) {
+        #[cfg(greenloom_loom)]
+        self.alive.touch();
     }
 }
 
@@ -65,30 +97,42 @@ unsafe impl Sync for Timers {}
 
 impl Timers {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), next: AtomicU64::new(NEVER), wheel: Lock::new(Wheel::new()) }
+        Self { start: prim::now(), next: AtomicU64::new(NEVER), wheel: Lock::new(Wheel::new()) }
     }
 
-    /// Sets a timer: its task is woken at `deadline`, or soon after.
+    /// Nanoseconds from the start to a moment.
+    #[inline]
+    fn nanos(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.start);
+        since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos())).min(LAST * TICK)
+    }
+
+    /// Sets a timer: it does what it is to at `deadline`, or soon after.
     ///
     /// # Safety
-    /// The timer is in no wheel. It stays where it is until [`take_back`](Self::take_back) was called on it.
-    pub(crate) unsafe fn set(&self, timer: &Timer, deadline: Instant) {
-        let nanos = deadline.saturating_duration_since(self.start).as_nanos().min(u128::from(LAST * TICK)) as u64;
-        timer.tick.set(nanos.div_ceil(TICK));
+    /// The timer is in no wheel. It stays where it is until [`take_back`](Self::take_back) was called on it, and what it aims at
+    /// as long.
+    #[inline]
+    pub(crate) unsafe fn set(&self, timer: &Timer, aim: Aim, deadline: Instant) {
+        timer.aim.set(aim);
+        timer.tick.set(self.nanos(deadline).div_ceil(TICK));
         let mut wheel = self.wheel.lock();
         // SAFETY: the caller's promise.
-        unsafe { wheel.insert(timer) };
-        self.note_next(&wheel);
+        let look = unsafe { wheel.insert(timer) };
+        if look < self.next.load(Ordering::Relaxed) {
+            self.next.store(look, Ordering::Relaxed);
+        }
     }
 
     /// Takes a timer back; true if it has fired.
+    #[inline]
     pub(crate) fn take_back(&self, timer: &Timer) -> bool {
         let mut wheel = self.wheel.lock();
         let fired = timer.place.get() == Place::Fired;
         if !fired {
             wheel.remove(timer);
-            if wheel.is_empty() {
-                self.note_next(&wheel);
+            if wheel.count == 0 {
+                self.next.store(NEVER, Ordering::Relaxed);
             }
         }
         fired
@@ -106,9 +150,14 @@ impl Timers {
         self.next.load(Ordering::Relaxed) == NEVER
     }
 
+    /// Whether there is something to do by this moment; a plain look.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next().is_some_and(|next| next <= now)
+    }
+
     /// Fires what is due; `queue` gets the tasks that were parked. Whether there were such.
     pub(crate) fn fire(&self, mut queue: impl FnMut(TaskPtr)) -> bool {
-        let now = (self.start.elapsed().as_nanos() as u64) / TICK;
+        let now = self.nanos(prim::now()) / TICK;
         let mut any = false;
         while self.next.load(Ordering::Relaxed) <= now {
             let mut won = [None; BATCH];
@@ -118,96 +167,121 @@ impl Timers {
                 while count < BATCH
                     && let Some(timer) = wheel.pop_due(now)
                 {
-                    // SAFETY: it was in the wheel, so its owner has not taken it back yet and waits for the lock, or for us.
-                    let task = unsafe { (*timer).task };
-                    if task.state().time_up() {
-                        won[count] = Some(task);
+                    // SAFETY: it was in the wheel, so its owner has not taken it back yet: timer and aim last until the lock is
+                    // free.
+                    let task = match unsafe { (*timer).aim.get() } {
+                        Aim::Wake(task) => task.state().time_up().then_some(task),
+                        // SAFETY: as above.
+                        Aim::Trip(bound) => unsafe { (*bound).trip() },
+                        Aim::Nothing => None,
+                    };
+                    if task.is_some() {
+                        won[count] = task;
                         count += 1;
                     }
                 }
-                self.note_next(&wheel);
+                self.next.store(wheel.next(), Ordering::Relaxed);
             }
             any |= count > 0;
             won.into_iter().flatten().for_each(&mut queue);
         }
         any
     }
-
-    fn note_next(&self, wheel: &Wheel) {
-        self.next.store(wheel.next(), Ordering::Relaxed);
-    }
 }
 
 struct Wheel {
     /// All before this tick has fired.
     now: u64,
+    /// How many timers there are.
+    count: usize,
     /// Which slots of a level have timers.
     occupied: [u64; LEVELS],
-    /// The newest timer of each slot; empty until there is one.
-    slots: Vec<[*const Timer; SLOTS]>,
-    /// Timers that were due when they were set, or that a slot of level 0 held when its time came.
-    due: *const Timer,
+    /// The oldest timer of each slot, level by level; behind them of those that are due: they were when they were set, or a slot of
+    /// level 0 held them when its time came. Empty until there is a timer.
+    slots: Vec<*const Timer>,
 }
 
-/// The level of `due`.
-const DUE: u8 = LEVELS as u8;
+/// The place of what is due.
+const DUE: usize = LEVELS * SLOTS;
 
 impl Wheel {
     const fn new() -> Self {
-        Self { now: 0, occupied: [0; LEVELS], slots: Vec::new(), due: null() }
+        Self { now: 0, count: 0, occupied: [0; LEVELS], slots: Vec::new() }
     }
 
-    fn is_empty(&self) -> bool {
-        self.due.is_null() && self.occupied == [0; LEVELS]
-    }
-
-    fn head(&mut self, level: u8, slot: u8) -> &mut *const Timer {
-        if level == DUE { &mut self.due } else { &mut self.slots[level as usize][slot as usize] }
-    }
-
+    /// Puts a timer where it belongs, and tells when that place is to be looked at.
+    ///
     /// # Safety
     /// The timer is in no wheel, and stays alive and where it is as long as it is in this one.
-    unsafe fn insert(&mut self, timer: &Timer) {
+    #[inline]
+    unsafe fn insert(&mut self, timer: &Timer) -> u64 {
         if self.slots.is_empty() {
-            self.slots.resize(LEVELS, [null(); SLOTS]);
+            self.make_slots();
         }
+        self.count += 1;
         let tick = timer.tick.get();
-        let (level, slot) = if tick <= self.now {
+        let (place, look) = if tick <= self.now {
             (DUE, 0)
         } else {
             let level = (63 - (tick ^ self.now).leading_zeros()) / BITS;
-            let slot = (tick >> (level * BITS)) as usize % SLOTS;
+            let group = tick >> (level * BITS);
+            let slot = group as usize % SLOTS;
             self.occupied[level as usize] |= 1 << slot;
-            (level as u8, slot as u8)
+            (level as usize * SLOTS + slot, group << (level * BITS))
         };
-        let head = self.head(level, slot);
-        let old = *head;
-        *head = timer;
-        timer.place.set(Place::In { level, slot });
-        timer.previous.set(null());
-        timer.next.set(old);
+        timer.place.set(Place::In(place as u16));
+        timer.next.set(null());
+        let first = &mut self.slots[place];
         // SAFETY: whatever is in the wheel is alive.
-        if let Some(old) = unsafe { old.as_ref() } {
-            old.previous.set(timer);
+        match unsafe { first.as_ref() } {
+            None => {
+                timer.previous.set(timer);
+                *first = timer;
+            }
+            Some(first) => {
+                let last = first.previous.replace(timer);
+                timer.previous.set(last);
+                // SAFETY: as above.
+                unsafe { (*last).next.set(timer) };
+            }
         }
+        look
     }
 
+    #[cold]
+    fn make_slots(&mut self) {
+        self.slots.resize(DUE + 1, null());
+    }
+
+    #[inline]
     fn remove(&mut self, timer: &Timer) {
-        let Place::In { level, slot } = timer.place.replace(Place::Nowhere) else { return };
+        timer.touch();
+        let Place::In(place) = timer.place.replace(Place::Nowhere) else { return };
+        self.count -= 1;
+        let place = usize::from(place);
         let (previous, next) = (timer.previous.get(), timer.next.get());
-        // SAFETY: its neighbours are in the wheel, and alive.
-        unsafe {
-            if let Some(next) = next.as_ref() {
-                next.previous.set(previous);
+        let first = &mut self.slots[place];
+        if std::ptr::eq(*first, timer) {
+            *first = next;
+            if next.is_null() {
+                if place != DUE {
+                    self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
+                }
+                return;
             }
-            match previous.as_ref() {
-                Some(previous) => previous.next.set(next),
-                None => *self.head(level, slot) = next,
-            }
+        } else {
+            // SAFETY: whatever is in the wheel is alive.
+            unsafe { (*previous).next.set(next) };
         }
-        if level != DUE && self.slots[level as usize][slot as usize].is_null() {
-            self.occupied[level as usize] &= !(1 << slot);
-        }
+        // Who follows it, or, if it was the last, the first, which knows the last.
+        let behind = if next.is_null() { *first } else { next };
+        // SAFETY: as above.
+        unsafe { (*behind).previous.set(previous) };
+    }
+
+    /// The first of those that are due.
+    fn due(&self) -> *const Timer {
+        self.slots.last().copied().unwrap_or(null())
     }
 
     /// The next slot with timers, and its first tick.
@@ -224,14 +298,14 @@ impl Wheel {
 
     /// When something is to be done next.
     fn next(&self) -> u64 {
-        if !self.due.is_null() { 0 } else { self.next_slot().map_or(NEVER, |(_, _, tick)| tick) }
+        if !self.due().is_null() { 0 } else { self.next_slot().map_or(NEVER, |(_, _, tick)| tick) }
     }
 
     /// Takes out one timer that is due at tick `now`.
     fn pop_due(&mut self, now: u64) -> Option<*const Timer> {
         loop {
             // SAFETY: whatever is in the wheel is alive.
-            if let Some(timer) = unsafe { self.due.as_ref() } {
+            if let Some(timer) = unsafe { self.due().as_ref() } {
                 self.remove(timer);
                 timer.place.set(Place::Fired);
                 return Some(timer);
@@ -241,14 +315,14 @@ impl Wheel {
                 return None;
             };
             self.now = tick;
-            let mut timer = std::mem::replace(&mut self.slots[level][slot], null());
+            let mut timer = std::mem::replace(&mut self.slots[level * SLOTS + slot], null());
             self.occupied[level] &= !(1 << slot);
-            // The newest comes first; it moves first, and so the oldest is on top of where they go.
             // SAFETY: as above.
             while let Some(entry) = unsafe { timer.as_ref() } {
                 timer = entry.next.get();
+                self.count -= 1;
                 // SAFETY: in no list any more.
-                unsafe { self.insert(entry) };
+                let _ = unsafe { self.insert(entry) };
             }
         }
     }

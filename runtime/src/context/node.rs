@@ -1,0 +1,355 @@
+//! The tree of what ends: a node for each context that can be cancelled, for each function that waits for an end, and for each frame that
+//! an end unwinds to.
+//!
+//! # The problem
+//!
+//! Whoever ends a node ends all below it, in time linear in their number, whatever the depth and on a small stack. Meanwhile any
+//! thread may add children, end them, or drop the last reference to any node; and nothing of a user's may run under a lock.
+//!
+//! # The protocol
+//!
+//! 1. A node holds its parent by a reference; a parent has its children in a list without references, linked through the children
+//!    under the **parent's** lock. None of the locks of nodes and of the clock is ever held together with another of them. (The lock of the
+//!    sender in [`Done`] is held while that goes, and takes its channel's.)
+//! 2. A node whose last reference goes takes itself out of its parent's list, and out of the clock's, under that lock each, before its
+//!    memory goes. So whoever finds a node in a list, under its lock, may take a reference to it, unless there is none left to add to.
+//! 3. [`mark`](NodeRef::mark) ends a single node, under its own lock, once. A parent that has ended takes no more children: whoever
+//!    comes to be added finds the end, under the same lock, and ends itself in the same way.
+//! 4. Who has marked a node, and nobody else, takes its children out of the list one by one, marks each, and goes down to those that have
+//!    children: a walk along the tree, down by the references it takes and up by the parents, which needs no memory of its own.
+//! 5. A node that ends by itself leaves its parent's list afterwards. So the walk of a parent may still find it: it has ended, and is left
+//!    to whoever marked it.
+//! 6. A node that has ended and whose marker has done with it is thus in no list.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::ops::Deref;
+use std::ptr::{NonNull, null, null_mut};
+use std::time::Instant;
+
+use crate::context::ContextError;
+use crate::context::end::{Done, ENDING, OnEnd, decode};
+use crate::prim::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::prim::untracked::Arc;
+use crate::prim::{self, Lock};
+use crate::time::clock;
+
+pub(super) type Cause = Arc<dyn Error + Send + Sync>;
+
+/// `state` of a node that has not ended.
+pub(super) const LIVE: u8 = 0;
+pub(crate) struct Node {
+    references: AtomicUsize,
+    /// None if nothing above can end it.
+    pub(super) parent: Option<NodeRef>,
+    /// Its place in the parent's list. Under the parent's lock.
+    next: Cell<*const Node>,
+    previous: Cell<*const Node>,
+    linked: Cell<bool>,
+    /// Changes under the lock, but for the end of `ENDING`.
+    pub(super) state: AtomicU8,
+    /// The deadline is its own, and the clock's to watch.
+    pub(super) timed: bool,
+    deadline: Option<Instant>,
+    /// Made when somebody asks for it. Set under the lock.
+    pub(super) done: AtomicPtr<Done>,
+    pub(super) inner: Lock<Inner>,
+    #[cfg(greenloom_loom)]
+    alive: crate::prim::Alive,
+}
+
+pub(super) struct Inner {
+    /// The newest child.
+    pub(super) children: *const Node,
+    /// What it was cancelled with, if with anything.
+    pub(super) cause: Option<Cause>,
+    pub(super) on_end: OnEnd,
+}
+
+// SAFETY: what is not atomic never changes or is under a lock, of the node or its parent. The pointers lead to nodes, which any thread
+// may use and drop, as it may causes, functions and channels; and to a bound, which any thread may trip.
+unsafe impl Send for Node {}
+// SAFETY: as above.
+unsafe impl Sync for Node {}
+
+/// A reference to a node.
+pub(crate) struct NodeRef(NonNull<Node>);
+
+// SAFETY: a node may be used and dropped by any thread.
+unsafe impl Send for NodeRef {}
+// SAFETY: as above.
+unsafe impl Sync for NodeRef {}
+
+impl NodeRef {
+    /// A context below `parent`. The deadline is the parent's, or an earlier one, at which the clock ends the node.
+    ///
+    /// # Panics
+    /// If the clock needs a thread, and the system has none.
+    #[track_caller]
+    pub(super) fn context(parent: Option<NodeRef>, deadline: Option<Instant>) -> NodeRef {
+        let inherited = parent.as_ref().and_then(|parent| parent.deadline);
+        let own = deadline.filter(|own| inherited.is_none_or(|inherited| *own < inherited));
+        let over = own.is_some_and(|own| own <= prim::now());
+        let node = Self::new(parent, own.or(inherited), own.is_some() && !over, OnEnd::Nothing);
+        if node.timed {
+            // Before it has a parent: what the parent does with it follows.
+            clock::watch(&node);
+        }
+        node.join_parent();
+        if over {
+            node.end(ContextError::DeadlineExceeded, &None);
+        }
+        node
+    }
+
+    pub(super) fn new(parent: Option<NodeRef>, deadline: Option<Instant>, timed: bool, on_end: OnEnd) -> NodeRef {
+        let node = Box::new(Node {
+            references: AtomicUsize::new(1),
+            parent,
+            next: Cell::new(null()),
+            previous: Cell::new(null()),
+            linked: Cell::new(false),
+            state: AtomicU8::new(LIVE),
+            timed,
+            deadline,
+            done: AtomicPtr::new(null_mut()),
+            inner: Lock::new(Inner { children: null(), cause: None, on_end }),
+            #[cfg(greenloom_loom)]
+            alive: crate::prim::Alive::new(),
+        });
+        NodeRef(NonNull::from(Box::leak(node)))
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const Node {
+        self.0.as_ptr()
+    }
+
+    /// Takes over a reference that was kept.
+    ///
+    /// # Safety
+    /// The node is alive, and a reference to it belongs to the caller, who gives it up.
+    pub(super) unsafe fn from_raw(node: *const Node) -> NodeRef {
+        // SAFETY: the caller's promise.
+        NodeRef(unsafe { NonNull::new_unchecked(node.cast_mut()) })
+    }
+
+    /// A reference to a node that was found in a list, unless it has none any more.
+    ///
+    /// # Safety
+    /// The node was found under the lock of that list (rule 2), which is still held.
+    pub(crate) unsafe fn try_from_list(node: *const Node) -> Option<NodeRef> {
+        // SAFETY: the caller's promise; it is alive then.
+        let found = unsafe { &*node };
+        #[cfg(greenloom_loom)]
+        found.alive.touch();
+        let add = |references| (references > 0).then_some(references + 1);
+        // Relaxed: the lock orders what matters; and where it fails, nothing is touched.
+        found.references.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        // SAFETY: just added.
+        Some(unsafe { Self::from_raw(node) })
+    }
+
+    /// Adds it to its parent's list, or ends it if the parent has ended.
+    pub(super) fn join_parent(&self) {
+        let Some(parent) = &self.parent else { return };
+        let inherited = {
+            let mut inner = parent.inner.lock();
+            // Relaxed: it changes under the lock.
+            let state = parent.state.load(Ordering::Relaxed) & !ENDING;
+            match decode(state) {
+                None => {
+                    inner.link(self);
+                    None
+                }
+                Some(why) => Some((why, inner.cause.clone())),
+            }
+        };
+        match inherited {
+            Some((why, cause)) => self.end(why, &cause),
+            // The clock has ended it before there was a list to leave. If it does so from now on, it finds the list.
+            // Relaxed: the parent's lock, where it looked whether this was linked, orders it.
+            None if self.state.load(Ordering::Relaxed) != LIVE => parent.unlink(self),
+            None => {}
+        }
+    }
+}
+
+impl Deref for NodeRef {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        // SAFETY: alive as long as there is a reference.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for NodeRef {
+    fn clone(&self) -> Self {
+        // Relaxed: made from an existing reference.
+        if self.references.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize {
+            std::process::abort();
+        }
+        NodeRef(self.0)
+    }
+}
+
+impl Drop for NodeRef {
+    /// Frees the node with its last reference, and then all above it of which that was the last: a loop, since chains may be long.
+    fn drop(&mut self) {
+        let mut node = self.0;
+        loop {
+            // SAFETY: this reference keeps it alive.
+            let last = unsafe { node.as_ref() };
+            // AcqRel: what was done through any reference is done before the end.
+            if last.references.fetch_sub(1, Ordering::AcqRel) != 1 {
+                return;
+            }
+            last.leave_lists();
+            // SAFETY: nobody finds it any more; it was made by a box.
+            let mut boxed = unsafe { Box::from_raw(node.as_ptr()) };
+            let parent = boxed.parent.take();
+            // A cause or a function may go with it, whose destructor may do anything: panic, say, and then the parent is let go by that.
+            drop(boxed);
+            let Some(parent) = parent else { return };
+            node = parent.0;
+            std::mem::forget(parent);
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let done = self.done.load(Ordering::Relaxed);
+        if !done.is_null() {
+            // SAFETY: made by a box, and this is the last who knows it.
+            drop(unsafe { Box::from_raw(done) });
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Before its memory goes. What has ended is in no list (rule 6).
+    fn leave_lists(&self) {
+        // Relaxed: whoever ended it had a reference, and the last one has gone.
+        if self.state.load(Ordering::Relaxed) != LIVE {
+            return;
+        }
+        if self.timed {
+            clock::forget(self);
+        }
+        if let Some(parent) = &self.parent {
+            parent.unlink(self);
+        }
+    }
+
+    /// Takes a child out of its list, if it is in it.
+    pub(super) fn unlink(&self, child: &Node) {
+        self.inner.lock().unlink(child);
+    }
+
+    /// Takes out a child that is not about to be freed.
+    pub(super) fn pop_child(&self) -> Option<NodeRef> {
+        let mut inner = self.inner.lock();
+        loop {
+            let first = inner.children;
+            // SAFETY: what is in the list is alive (rule 2).
+            inner.unlink(unsafe { first.as_ref() }?);
+            // SAFETY: the lock is still held.
+            if let Some(child) = unsafe { NodeRef::try_from_list(first) } {
+                return Some(child);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn link(&mut self, child: &NodeRef) {
+        let old = std::mem::replace(&mut self.children, child.as_ptr());
+        child.next.set(old);
+        child.linked.set(true);
+        // SAFETY: what is in the list is alive (rule 2).
+        if let Some(old) = unsafe { old.as_ref() } {
+            old.previous.set(child.as_ptr());
+        }
+    }
+
+    fn unlink(&mut self, child: &Node) {
+        if !child.linked.replace(false) {
+            return;
+        }
+        let (previous, next) = (child.previous.replace(null()), child.next.replace(null()));
+        // SAFETY: its neighbours are in the list, and alive (rule 2).
+        unsafe {
+            match previous.as_ref() {
+                Some(previous) => previous.next.set(next),
+                None => self.children = next,
+            }
+            if let Some(next) = next.as_ref() {
+                next.previous.set(previous);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::context::Context;
+
+    fn children(ctx: &Context) -> usize {
+        let inner = ctx.node.as_ref().unwrap().inner.lock();
+        let next = |node: &*const Node| {
+            // SAFETY: what is in the list is alive.
+            unsafe { node.as_ref() }.map(|node| node.next.get())
+        };
+        std::iter::successors(Some(inner.children), next).count() - 1
+    }
+
+    #[test]
+    fn what_ends_or_goes_leaves_its_parent() {
+        let (parent, parents) = Context::background().with_cancel();
+        let (first, firsts) = parent.with_cancel();
+        let (second, seconds) = parent.with_timeout(Duration::from_secs(3600));
+        let (third, thirds) = parent.with_value(1).with_cancel();
+        let waits = parent.after_func(|| ());
+        assert_eq!(children(&parent), 4);
+        // Cancelled, from the middle.
+        seconds.cancel();
+        assert_eq!(children(&parent), 3);
+        // Dropped though it lives.
+        thirds.disarm();
+        drop(third);
+        assert_eq!(children(&parent), 2);
+        // Stopped.
+        assert!(waits.stop());
+        assert_eq!(children(&parent), 1);
+        // The end of a frame.
+        parent.run(|| assert_eq!(children(&parent), 2)).unwrap();
+        assert_eq!(children(&parent), 1);
+        // Its time has come.
+        let (late, _lates) = parent.with_timeout(Duration::from_millis(1));
+        assert!(late.done().recv().is_err());
+        while children(&parent) > 1 {
+            std::thread::yield_now();
+        }
+        let (_past, _pasts) = parent.with_timeout(Duration::ZERO);
+        assert_eq!(children(&parent), 1);
+        parents.cancel();
+        assert_eq!(children(&parent), 0);
+        // Too late to be added.
+        let (_child, _childs) = parent.with_cancel();
+        assert_eq!(children(&parent), 0);
+        drop((first, firsts, second, seconds));
+    }
+
+    #[test]
+    fn a_node_is_small() {
+        assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
+    }
+}
