@@ -125,15 +125,18 @@ pub mod channel;
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;
+pub mod pool;
 mod prim;
 mod runtime;
 mod scheduler;
+mod scope;
 mod stack;
 pub mod sync;
 pub mod task;
 mod wait;
 
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
+pub use scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
 pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task, current, no_suspend, park, spawn, spawn_local, yield_now};

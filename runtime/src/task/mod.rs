@@ -9,7 +9,8 @@ pub(crate) mod error;
 pub(crate) mod header;
 mod join;
 pub(crate) mod local_key;
-mod spawn;
+pub(crate) mod members;
+pub(crate) mod spawn;
 pub(crate) mod state;
 
 use std::fmt;
