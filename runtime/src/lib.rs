@@ -122,6 +122,7 @@
 #![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]
 
 pub mod channel;
+pub mod context;
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;
@@ -133,13 +134,16 @@ mod scope;
 mod stack;
 pub mod sync;
 pub mod task;
+pub mod time;
 mod wait;
 
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
-pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task, current, no_suspend, park, spawn, spawn_local, yield_now};
+pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task};
+pub use task::{checkpoint, current, no_suspend, park, park_timeout, spawn, spawn_local, uncancellable, yield_now};
+pub use time::sleep;
 
 /// The README's program runs as pasted.
 #[cfg(doctest)]

@@ -17,7 +17,7 @@ pub(crate) use loom::thread_local;
 pub(crate) use parker::Parker;
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod sync {
@@ -26,6 +26,11 @@ pub(crate) mod sync {
 
 pub(crate) mod cell {
     pub(crate) use loom::cell::UnsafeCell;
+}
+
+/// The real clock: a model waits for no deadline that is not over when it begins, see [`Parker::park_until`].
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 pub(crate) mod thread {
@@ -37,6 +42,13 @@ pub(crate) mod thread {
     /// A machine's own stack: room for the scheduler, and for a message when a model fails.
     const STACK_WORDS: usize = 1 << 14;
 
+    /// Time stands still in a model, unless it is over when the wait begins.
+    pub(crate) fn park_timeout(limit: std::time::Duration) {
+        if !limit.is_zero() {
+            park();
+        }
+    }
+
     /// One order is as good as another: a model tries all schedules.
     pub(crate) fn random() -> u64 {
         0
@@ -45,6 +57,11 @@ pub(crate) mod thread {
     /// Starts a detached thread of the model, which must end for the model to end.
     pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
         loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f).map(drop)
+    }
+
+    /// The same of a thread for a user's code.
+    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        start(name, f)
     }
 
     pub(crate) fn prepare_machine(_core: Option<usize>) -> impl Sized {}

@@ -1,11 +1,17 @@
 //! std's primitives under the names that the rest of the crate uses.
 
 pub(crate) mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod sync {
     pub(crate) use std::sync::{Arc, Mutex};
+}
+
+/// The clock that all of the runtime goes by.
+#[inline(always)]
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 pub(crate) mod deque {
@@ -38,7 +44,7 @@ pub(crate) mod cell {
 
 pub(crate) mod thread {
     use std::io;
-    pub(crate) use std::thread::{Thread, current, park, yield_now};
+    pub(crate) use std::thread::{Thread, current, park, park_timeout, yield_now};
 
     /// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
     pub(crate) fn number() -> u64 {
@@ -62,6 +68,11 @@ pub(crate) mod thread {
     /// ends the process.
     pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
         std::thread::Builder::new().name(name).spawn(|| abort_on_unwind(f)).map(drop)
+    }
+
+    /// Starts a detached OS thread for a user's code, whose panic is its own affair.
+    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        std::thread::Builder::new().name(name).spawn(f).map(drop)
     }
 
     fn abort_on_unwind(f: impl FnOnce()) {
