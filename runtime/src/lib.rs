@@ -123,6 +123,7 @@
 
 pub mod channel;
 pub mod context;
+pub mod group;
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;

@@ -6,13 +6,13 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 
 use crate::channel::{self, Receiver, SendError, Sender, TrySendError};
 use crate::runtime::Handle;
 use crate::scheduler::{local, placement::Placement};
 use crate::sync::WaitGroup;
-use crate::task::header::{Cancelled, catch_and_forget};
+use crate::task::header::catch_and_forget;
 use crate::task::{Builder, JoinError, JoinHandle};
 
 /// Tasks that run what is submitted, behind a queue that holds so much and no more.
@@ -217,7 +217,8 @@ impl fmt::Debug for WorkerPool {
 
 /// A worker's life: jobs, until the pool is closed and they have been worked off, or it is cancelled.
 fn work(jobs: Receiver<Box<dyn Run>>) {
-    let end = catch_unwind(AssertUnwindSafe(|| {
+    // What it unwinds with says no more than that it was cancelled, and nobody joins it.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
         for job in &jobs {
             if is_cancelled() {
                 catch_and_forget(|| drop(job));
@@ -226,14 +227,11 @@ fn work(jobs: Receiver<Box<dyn Run>>) {
             job.run();
         }
     }));
-    // If it was cancelled, what is queued never runs. Outside the unwinding, where a destructor that panics is only its own misfortune.
+    // If it was cancelled, what is queued never runs. Outside the unwinding, where a destructor may panic.
     while let Ok(job) = jobs.try_recv() {
         catch_and_forget(|| drop(job));
     }
     catch_and_forget(|| drop(jobs));
-    if let Err(payload) = end {
-        resume_unwind(payload);
-    }
 }
 
 /// Whether the calling task has been cancelled.
@@ -243,7 +241,7 @@ fn is_cancelled() -> bool {
 
 /// A job whose types are known to itself alone.
 trait Run: Any + Send {
-    /// Runs it and tells its handle. Panics only if its worker is cancelled.
+    /// Runs it and tells its handle. Does not panic.
     fn run(self: Box<Self>);
 }
 
@@ -279,16 +277,9 @@ where
 {
     fn run(self: Box<Self>) {
         let Self { f, result } = *self;
-        let (outcome, cancellation) = match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(value) => (Ok(value), None),
-            Err(payload) if payload.is::<Cancelled>() => (Err(JoinError::cancelled()), Some(payload)),
-            Err(payload) => (Err(JoinError::panicked(payload)), None),
-        };
+        let outcome = catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::from_payload);
         // There is room. If nobody listens, the outcome is dropped, which is the user's code.
         catch_and_forget(|| drop(result.try_send(outcome)));
-        if let Some(payload) = cancellation {
-            resume_unwind(payload);
-        }
     }
 }
 

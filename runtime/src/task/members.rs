@@ -12,14 +12,19 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::prim::{Lock, say};
+use crate::prim::{Lock, LockGuard, say};
 use crate::scheduler::local;
 use crate::task::header::catch_and_forget;
 use crate::task::{JoinError, TaskPtr, cancel};
 use crate::wait::list::{List, Node};
 use crate::wait::{self, Reason, Waiter};
 
-pub(crate) struct Members(Lock<Inner>);
+pub(crate) struct Members {
+    inner: Lock<Inner>,
+    /// Models watch rule 3: each touch reads a cell that the end writes.
+    #[cfg(greenloom_loom)]
+    alive: crate::prim::Alive,
+}
 
 struct Inner {
     /// Tasks that have entered and not left.
@@ -45,19 +50,30 @@ const AT_ONCE: usize = 16;
 
 impl Members {
     pub(crate) fn new() -> Self {
-        Self(Lock::new(Inner { count: 0, cancelled: false, running: List::new(), waiter: None, panic: None }))
+        Self {
+            inner: Lock::new(Inner { count: 0, cancelled: false, running: List::new(), waiter: None, panic: None }),
+            #[cfg(greenloom_loom)]
+            alive: crate::prim::Alive::new(),
+        }
+    }
+
+    #[inline(always)]
+    fn lock(&self) -> LockGuard<'_, Inner> {
+        #[cfg(greenloom_loom)]
+        self.alive.touch();
+        self.inner.lock()
     }
 
     /// Counts a task that is about to be spawned.
     #[inline]
     pub(crate) fn enter(&self) {
-        self.0.lock().count += 1;
+        self.lock().count += 1;
     }
 
     /// A task is gone, with all that it had. The last one wakes whoever waits; `self` may be gone then.
     #[inline]
     pub(crate) fn leave(&self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         inner.count -= 1;
         let waiter = if inner.count == 0 { inner.waiter.take() } else { None };
         drop(inner);
@@ -69,7 +85,7 @@ impl Members {
 
     /// How many have entered and not left.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().count
+        self.lock().count
     }
 
     /// Runs `f` in the calling task, one of those that have entered: cancelled with the others, its panic caught. If they have been
@@ -78,7 +94,7 @@ impl Members {
     pub(crate) fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, JoinError> {
         let Some((_, record)) = local::running() else { unreachable!("a task runs on a stack") };
         let node = Node::new(Running { task: record.task(), told: Cell::new(false) });
-        let inner = self.0.lock();
+        let inner = self.lock();
         if inner.cancelled {
             drop(inner);
             // Only the mark: it runs, so there is nothing to queue.
@@ -91,14 +107,14 @@ impl Members {
         drop(inner);
         let result = catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::from_payload);
         // SAFETY: under the lock, in this list: nobody else takes it out for good.
-        unsafe { self.0.lock().running.remove(&node) };
+        unsafe { self.lock().running.remove(&node) };
         result
     }
 
     /// Keeps a panic, if this is one and the first, for [`take_panic`](Self::take_panic).
     pub(crate) fn keep_panic(&self, error: JoinError) {
         let Ok(payload) = error.try_into_panic() else { return };
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         let late = if inner.panic.is_none() { inner.panic.replace(payload) } else { Some(payload) };
         drop(inner);
         // Here, before the task leaves: it is the user's value.
@@ -107,7 +123,7 @@ impl Members {
 
     /// The panic that was kept.
     pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
-        self.0.lock().panic.take()
+        self.lock().panic.take()
     }
 
     /// Cancels all tasks: those that run, and those that are still to begin. Never waits.
@@ -115,7 +131,7 @@ impl Members {
         let mut all_told = false;
         while !all_told {
             let mut woken = [None; AT_ONCE];
-            let mut inner = self.0.lock();
+            let mut inner = self.lock();
             inner.cancelled = true;
             for woken in &mut woken {
                 // SAFETY: under the lock, and used under it alone.
@@ -147,7 +163,7 @@ impl Members {
     /// Suspends a task; blocks a plain thread.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait.
+    /// A cancelled task, or one whose time is up, unwinds from here if it has to wait.
     #[inline(always)]
     #[track_caller]
     pub(crate) fn wait(&self) {
@@ -155,7 +171,7 @@ impl Members {
             return;
         }
         let publish = |waiter| {
-            let mut inner = self.0.lock();
+            let mut inner = self.lock();
             let must_wait = inner.count > 0;
             if must_wait {
                 debug_assert!(inner.waiter.is_none());
@@ -163,10 +179,10 @@ impl Members {
             }
             must_wait
         };
-        let _ = wait::wait_for(Reason::Join, None, publish, || self.0.lock().waiter.take().is_some());
+        let _ = wait::wait_for(Reason::Join, None, publish, || self.lock().waiter.take().is_some());
     }
 
-    /// As [`wait`](Self::wait), come what may: a cancelled task waits too.
+    /// As [`wait`](Self::wait), come what may: a cancelled task waits too, or one whose time is up.
     pub(crate) fn wait_to_the_end(&self) {
         /// Others use the frame that an unwinding would end.
         struct Abort;
@@ -179,7 +195,7 @@ impl Members {
             }
         }
         let abort = Abort;
-        cancel::deferred(|| self.wait());
+        cancel::uncancellable(|| self.wait());
         std::mem::forget(abort);
     }
 }
