@@ -126,13 +126,16 @@ pub mod channel;
 #[doc(hidden)]
 pub mod models;
 mod prim;
+mod report;
 mod runtime;
 mod scheduler;
 mod stack;
 pub mod sync;
 pub mod task;
+pub mod testing;
 mod wait;
 
+pub use report::{OnDeadlock, OnLeak, ShutdownReport, TaskPanic, TaskReport};
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;

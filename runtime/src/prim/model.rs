@@ -47,6 +47,11 @@ pub(crate) mod thread {
         loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f).map(drop)
     }
 
+    /// Nobody knows in a model.
+    pub(crate) fn count_in_process() -> Option<usize> {
+        None
+    }
+
     pub(crate) fn prepare_machine(_core: Option<usize>) -> impl Sized {}
 
     loom::thread_local! {

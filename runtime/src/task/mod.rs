@@ -7,7 +7,7 @@ pub(crate) mod cancel;
 pub(crate) mod cells;
 pub(crate) mod error;
 pub(crate) mod header;
-mod join;
+pub(crate) mod join;
 pub(crate) mod local_key;
 mod spawn;
 pub(crate) mod state;

@@ -45,11 +45,17 @@ pub(crate) enum Reason {
     Lock,
     /// Waits for something else of `sync` to happen: a condition, a permit, a barrier, an initialisation.
     Sync,
+    /// In `run` of another runtime.
+    Run,
+    /// Not started.
+    Start,
+    /// Not suspended: about to end, its result being written. In no report.
+    End,
 }
 
 impl Reason {
     pub(crate) fn from_u8(raw: u8) -> Self {
-        const ALL: [Reason; 10] = [
+        const ALL: [Reason; 13] = [
             Reason::Ready,
             Reason::Join,
             Reason::Park,
@@ -60,6 +66,9 @@ impl Reason {
             Reason::Select,
             Reason::Lock,
             Reason::Sync,
+            Reason::Run,
+            Reason::Start,
+            Reason::End,
         ];
         ALL.get(raw as usize).copied().unwrap_or(Self::Ready)
     }
@@ -77,6 +86,9 @@ impl Reason {
             Self::Select => "selecting among channels",
             Self::Lock => "waiting for a lock",
             Self::Sync => "waiting for a condition, a permit or a barrier",
+            Self::Run => "running another runtime",
+            Self::Start => "not started",
+            Self::End => "about to end",
         }
     }
 }
