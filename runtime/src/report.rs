@@ -290,3 +290,50 @@ pub(crate) fn panicked(task: TaskPtr, payload: &(dyn Any + Send), shared: Option
         say(format_args!("greenloom: {panic}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::TaskReport;
+    use crate::wait::Reason;
+    use crate::{Runtime, park};
+
+    /// How long a task is said to have waited that has just been woken from a long sleep of the whole runtime and waits again; and how
+    /// long that wait is at most.
+    fn waited_after_a_quiet_time() -> (Duration, Duration) {
+        let runtime = Runtime::builder().processors(1).build().unwrap();
+        let task = runtime.spawn(|| {
+            loop {
+                park();
+            }
+        });
+        let report = || runtime.shared().tasks_alive(1).tasks.pop();
+        let parks = |report: &TaskReport| report.reason == Reason::Park;
+        let parked = || {
+            loop {
+                if let Some(report) = report().filter(parks) {
+                    return report;
+                }
+            }
+        };
+        parked();
+        // Long enough for all threads of the runtime to fall asleep; then nobody counts time slices.
+        std::thread::sleep(Duration::from_millis(500));
+        let runs = runtime.shared().runs();
+        let woken = Instant::now();
+        task.task().unpark();
+        while runtime.shared().runs() == runs {
+            std::hint::spin_loop();
+        }
+        (parked().waited, woken.elapsed())
+    }
+
+    #[test]
+    fn a_quiet_time_of_the_whole_runtime_is_not_taken_for_a_wait() {
+        // On a busy machine the monitor may not have come to its rest in time, or the task not to its second; not each time.
+        let told: Vec<_> = (0..5).map(|_| waited_after_a_quiet_time()).collect();
+        let wrong = |(waited, at_most): &&(Duration, Duration)| *waited > *at_most + Duration::from_millis(20);
+        assert!(told.iter().filter(wrong).count() < 3, "{told:?}");
+    }
+}
