@@ -2,6 +2,10 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
 use common::model;
 use greenloom::task::{Builder, Placement};
 use greenloom::{Runtime, park, spawn, yield_now};
@@ -73,9 +77,28 @@ fn a_late_spawn_meets_the_end_of_the_runtime() {
     model(2, || {
         let runtime = runtime(1);
         let handle = runtime.handle();
-        let late = thread::spawn(move || handle.spawn(|| 1).join());
-        drop(runtime);
-        assert!(late.join().unwrap().map_or_else(|e| e.is_cancelled(), |one| one == 1));
+        let (ran, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let guard = OnDrop({
+            let dropped = dropped.clone();
+            move || _ = dropped.fetch_add(1, Ordering::Relaxed)
+        });
+        let late = thread::spawn({
+            let ran = ran.clone();
+            move || {
+                let task = handle.spawn(move || {
+                    let _guard = guard;
+                    ran.store(true, Ordering::Relaxed);
+                });
+                task.join()
+            }
+        });
+        assert!(runtime.shutdown(Duration::from_secs(1)).is_clean());
+        // Whatever happened to it, its handle says so, and its closure is gone.
+        match late.join().unwrap() {
+            Ok(()) => assert!(ran.load(Ordering::Relaxed)),
+            Err(error) => assert!(error.is_cancelled() && !ran.load(Ordering::Relaxed)),
+        }
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
     });
 }
 

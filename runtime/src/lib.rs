@@ -129,15 +129,18 @@ pub mod group;
 pub mod models;
 pub mod pool;
 mod prim;
+mod report;
 mod runtime;
 mod scheduler;
 mod scope;
 mod stack;
 pub mod sync;
 pub mod task;
+pub mod testing;
 pub mod time;
 mod wait;
 
+pub use report::{OnDeadlock, OnLeak, ShutdownReport, TaskPanic, TaskReport};
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(greenloom_loom))]

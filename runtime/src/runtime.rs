@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use crate::prim::sync::Arc;
 use crate::prim::thread;
+use crate::report::{OnDeadlock, OnLeak, PanicHook, ShutdownReport, TaskPanic};
 use crate::scheduler::placement::Placement;
 use crate::scheduler::{Config, Shared, local};
 use crate::scope::{Scope, scope_in};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::stack::slab::Slabs;
+use crate::task::header::Extra;
 use crate::task::{JoinHandle, spawn_on};
+use crate::wait::Reason;
 
 /// The most processors that a runtime may have: with their spares they fit the idle word's counts.
 const MAX_PROCESSORS: usize = 1024;
@@ -26,8 +29,9 @@ const MAX_PROCESSORS: usize = 1024;
 /// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.
 ///
 /// # Panics
-/// If `f` does, with the same payload; if the system has no threads or memory for a runtime; and inside
-/// [`no_suspend`](crate::no_suspend).
+/// If `f` does, with the same payload: the process's panic hook has printed its message when it happened, and nothing more is printed.
+/// If all tasks wait for each other; see [`RuntimeBuilder::on_deadlock`]. If the system has no threads or memory for a runtime; and
+/// inside [`no_suspend`](crate::no_suspend).
 ///
 /// # Cancellation
 /// A cancelled caller unwinds from here, through the end of the runtime: `f` is cancelled like every other task of it.
@@ -89,8 +93,9 @@ impl Runtime {
     /// Blocks a plain OS thread; suspends a task, be it of this runtime or of another.
     ///
     /// # Panics
-    /// If `f` does, with the same payload; if there is no memory for the task; if the task is cancelled, because the runtime is
-    /// being dropped elsewhere; and inside [`no_suspend`](crate::no_suspend).
+    /// If `f` does, with the same payload: the process's panic hook has printed its message when it happened, and nothing more is printed.
+    /// If all tasks of the runtime wait for each other; see [`RuntimeBuilder::on_deadlock`]. If there is no memory for the task; if the
+    /// task is cancelled, because the runtime is being dropped elsewhere; and inside [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
     /// A cancelled caller unwinds from here; `f` goes on, detached.
@@ -100,11 +105,20 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        match self.handle.spawn(f).join() {
-            Ok(value) => value,
-            Err(error) => match error.try_into_panic() {
-                Ok(payload) => resume_unwind(payload),
-                Err(_) => panic!("greenloom: the task of Runtime::run was cancelled: its runtime is shutting down"),
+        let shared = self.shared();
+        let extra = Box::new(Extra { root: true, ..Extra::default() });
+        let root = match spawn_on(shared, f, Location::caller(), Some(extra), Placement::Near) {
+            Ok(root) => root,
+            Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
+        };
+        let elsewhere = local::machine().is_some_and(|local| !Arc::ptr_eq(&local.shared, shared));
+        let verdict = shared.roots.wait(root.raw(), if elsewhere { Reason::Run } else { Reason::Join });
+        match (root.join(), verdict) {
+            (Ok(value), _) => value,
+            (Err(error), verdict) => match (error.try_into_panic(), verdict) {
+                (Ok(payload), _) => resume_unwind(payload),
+                (Err(_), Some(verdict)) => panic!("{verdict}"),
+                (Err(_), None) => panic!("greenloom: the task of Runtime::run was cancelled: its runtime is shutting down"),
             },
         }
     }
@@ -151,6 +165,51 @@ impl Runtime {
         F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
     {
         scope_in(&self.handle.shared, f)
+    }
+
+    /// Ends the runtime, as dropping it does, and tells which tasks have not ended: they are cancelled, and have until `grace` is over.
+    ///
+    /// The report takes the place of what the drop would say on stderr. Tasks that have not started never will, and are in no report.
+    ///
+    /// Blocks a plain OS thread, up to `grace` and no longer than it takes. Inside a task of another runtime it suspends only that task.
+    ///
+    /// # Panics
+    /// In one of the runtime's own tasks, which would wait for its own end; the runtime is dropped there, and so begins to end. And
+    /// inside [`no_suspend`](crate::no_suspend).
+    ///
+    /// # Cancellation
+    /// As dropping: a caller that is cancelled before unwinds from here; one that is cancelled while it waits does wait to the end.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().build()?;
+    /// let task = runtime.spawn(greenloom::park);
+    /// let report = runtime.shutdown(Duration::from_secs(5));
+    /// for task in report.leftover() {
+    ///     eprintln!("does not end: {} since {:?}: {task}", task.waiting_for(), task.waited());
+    /// }
+    /// assert!(report.is_clean() && task.join().unwrap_err().is_cancelled());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn shutdown(self, grace: Duration) -> ShutdownReport {
+        let shared = self.handle.shared.clone();
+        if local::machine().is_some_and(|local| Arc::ptr_eq(&local.shared, &shared)) {
+            panic!(
+                "Runtime::shutdown was called in a task of the runtime itself, which would wait for its own end; drop it there"
+            );
+        }
+        shared.lock_remains().asked = Some(grace);
+        drop(self);
+        let leftover = std::mem::take(&mut shared.lock_remains().leftover);
+        ShutdownReport::new(leftover)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 
     /// A handle to start tasks with from anywhere. It does not keep the runtime from ending.
@@ -261,6 +320,9 @@ pub struct RuntimeBuilder {
     pin_to_cores: bool,
     thread_name: String,
     shutdown_grace: Duration,
+    on_panic: Option<PanicHook>,
+    on_leak: OnLeak,
+    on_deadlock: OnDeadlock,
     #[cfg(not(greenloom_loom))]
     stack_guard: crate::StackGuard,
 }
@@ -273,6 +335,9 @@ impl Default for RuntimeBuilder {
             pin_to_cores: false,
             thread_name: "greenloom".to_owned(),
             shutdown_grace: Duration::from_secs(1),
+            on_panic: None,
+            on_leak: OnLeak::default(),
+            on_deadlock: OnDeadlock::default(),
             #[cfg(not(greenloom_loom))]
             stack_guard: crate::StackGuard::Auto,
         }
@@ -312,6 +377,82 @@ impl RuntimeBuilder {
         self
     }
 
+    /// What to do when a task panics, in place of the line on stderr that names the task.
+    ///
+    /// The hook is called once for each task that a panic ends, the roots of [`run`](Runtime::run) included: on the task's stack, after it
+    /// has unwound and before anybody hears that it has ended; the payload goes to whoever joins it. (A task that cannot start for want of
+    /// a stack ends in a panic as well.) Before that the process's own panic hook has printed message and place, as for a plain thread;
+    /// that is [`std::panic::set_hook`]'s business. Cancellation is no panic, and neither hook hears of it.
+    ///
+    /// The hook may do what a task may. If it panics, nothing happens but that the line is printed after all.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let panics = Arc::new(Mutex::new(Vec::new()));
+    /// let log = panics.clone();
+    /// let runtime = greenloom::Runtime::builder()
+    ///     .on_panic(move |panic| log.lock().unwrap().push((panic.task().id(), panic.message().map(str::to_owned))))
+    ///     .build()?;
+    /// let task = runtime.spawn(|| panic!("no luck"));
+    /// let id = task.task().id();
+    /// assert!(task.join().unwrap_err().is_panic());
+    /// assert_eq!(*panics.lock().unwrap(), [(id, Some("no luck".to_owned()))]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_panic(mut self, hook: impl Fn(&TaskPanic<'_>) + Send + Sync + 'static) -> Self {
+        self.on_panic = Some(PanicHook::new(hook));
+        self
+    }
+
+    /// What to do about tasks that are alive when the runtime ends: by default nothing but to cancel them.
+    ///
+    /// With [`OnLeak::Report`] each is named on stderr, started or not, with what it waited for when the end began. Tasks that end at
+    /// that moment may be among them; those that have been joined are not.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().on_leak(greenloom::OnLeak::Report).build()?;
+    /// runtime.run(|| drop(greenloom::spawn(greenloom::park)));
+    /// // Says: greenloom: still alive when its runtime ended: task 2 (spawned at src/main.rs:4:26), parked
+    /// drop(runtime);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_leak(mut self, on_leak: OnLeak) -> Self {
+        self.on_leak = on_leak;
+        self
+    }
+
+    /// What to do when all tasks wait and nothing can wake one of them.
+    ///
+    /// By default [`run`](Runtime::run) panics with "all tasks are asleep - deadlock!" and the tasks with their spawn sites and what they
+    /// wait for: its root task is cancelled, so that destructors run, and when it has ended the caller panics. Where that is impossible
+    /// (the root waits in a destructor, say, for another of these tasks; or the build has `panic = "abort"`), stderr says so, and the
+    /// process aborts: nothing could ever happen in it again.
+    ///
+    /// That is the case when nothing runs, no timer is set, and the process has no threads but this runtime's and callers of its `run`. Where
+    /// it has others, one of them might wake a task, and nobody can know: so after a second without any move stderr says so, once in
+    /// the runtime's life. Those are also the threads of other runtimes; tasks that wait for another runtime are not reported at all. A
+    /// runtime for which nobody waits in `run` may be asleep for as long as it likes. Where the number of the process's threads
+    /// is not known (elsewhere than on Linux) there may always be others.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use greenloom::{OnDeadlock, Runtime};
+    ///
+    /// // For a program whose tasks wait for a plain thread most of the time.
+    /// let runtime = Runtime::builder().on_deadlock(OnDeadlock::Ignore).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_deadlock(mut self, on_deadlock: OnDeadlock) -> Self {
+        self.on_deadlock = on_deadlock;
+        self
+    }
+
     /// How the end of each stack is guarded. By default as well as the system can.
     #[cfg(not(greenloom_loom))]
     pub fn stack_guard(mut self, guard: crate::StackGuard) -> Self {
@@ -343,6 +484,9 @@ impl RuntimeBuilder {
             pin_to_cores: self.pin_to_cores,
             thread_name: self.thread_name,
             grace: self.shutdown_grace,
+            on_panic: self.on_panic,
+            on_leak: self.on_leak,
+            on_deadlock: self.on_deadlock,
         };
         let shared = Shared::start(config, StackPool::new(slabs))?;
         Ok(Runtime { handle: Handle { shared } })

@@ -93,6 +93,18 @@ pub(crate) mod thread {
         std::mem::forget(abort);
     }
 
+    /// How many threads the process has; `None` where the system does not tell.
+    ///
+    /// Linux does, exactly, by its own count. (Whoever lists `/proc/self/task` may miss some while another thread ends.)
+    pub(crate) fn count_in_process() -> Option<usize> {
+        if !cfg!(target_os = "linux") {
+            return None;
+        }
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The name, in parentheses, is the second field and may hold anything; the threads are field 20 (proc_pid_stat(5)).
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(17)?.parse().ok()
+    }
+
     /// Makes this thread one that tasks run on: overflows of their stacks are reported, as long as the result lives; with `core`,
     /// it stays on one core, the one of that number if there are so many.
     pub(crate) fn prepare_machine(core: Option<usize>) -> impl Sized {

@@ -83,6 +83,12 @@ impl Idle {
         Snapshot(self.0.load(Ordering::Relaxed))
     }
 
+    /// Whether all machines sleep.
+    pub(crate) fn all_asleep(&self) -> bool {
+        // Acquire: pairs with `fell_asleep`; what the machines did before they slept is seen.
+        Snapshot(self.0.load(Ordering::Acquire)).awake() == 0
+    }
+
     /// Adds `plus` and takes `minus` away; the word before. AcqRel: every change of this word is one of the pair in the module's
     /// argument.
     fn shift(&self, plus: u64, minus: u64) -> Snapshot {

@@ -26,6 +26,7 @@
 //!
 //! See ARCHITECTURE.md for the designs that were tried, with their figures.
 
+pub(crate) mod deadlock;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod local;
@@ -39,23 +40,29 @@ pub(crate) mod timers;
 pub(crate) mod worker;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use crate::prim::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::prim::deque::{Injector, Steal};
 use crate::prim::sync::{Arc, Mutex};
-use crate::prim::{Parker, thread, untracked};
+use crate::prim::{self, Parker, thread, untracked};
+use crate::report::{OnDeadlock, OnLeak, PanicHook, TaskList};
+use crate::scheduler::deadlock::Roots;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::local::CROWD;
 use crate::scheduler::processor::Processor;
-use crate::scheduler::shutdown::End;
+use crate::scheduler::shutdown::{End, Remains};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::task::TaskPtr;
 use crate::task::cells::SharedCells;
 use crate::task::error::JoinError;
+use crate::wait::Reason;
+
+/// How long a time slice is: chains of tasks that make each other ready share one.
+pub(crate) const SLICE: Duration = Duration::from_millis(10);
 
 /// How far a runtime is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +82,9 @@ pub(crate) struct Config {
     pub(crate) pin_to_cores: bool,
     pub(crate) thread_name: String,
     pub(crate) grace: Duration,
+    pub(crate) on_panic: Option<PanicHook>,
+    pub(crate) on_leak: OnLeak,
+    pub(crate) on_deadlock: OnDeadlock,
 }
 
 /// All that the machines of a runtime share.
@@ -88,7 +98,9 @@ pub(crate) struct Shared {
     /// The size of a stack unless a task asks for another.
     pub(crate) class: Class,
     phase: AtomicU8,
-    /// How many time slices have begun, by the monitor's count.
+    /// When time slice zero began.
+    started: Instant,
+    /// The number of the current time slice; the monitor keeps it up to date, while it is awake, and whoever wakes it.
     pub(crate) slice: untracked::AtomicU32,
     /// Processors that have a machine: all regular ones and the first few spares.
     pub(crate) seated: untracked::AtomicUsize,
@@ -98,7 +110,11 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Machines that have not ended.
     machines: AtomicUsize,
+    /// The root tasks that somebody waits for in `run`.
+    pub(crate) roots: Roots,
     pub(crate) end: Mutex<End>,
+    /// What is to be told at the end.
+    pub(crate) remains: untracked::Mutex<Remains>,
     /// Where the monitor sleeps.
     pub(crate) monitor: Parker,
 }
@@ -116,13 +132,16 @@ impl Shared {
             stacks,
             class: config.class,
             phase: AtomicU8::new(Phase::Running as u8),
+            started: prim::now(),
             slice: untracked::AtomicU32::new(0),
             seated: untracked::AtomicUsize::new(regular),
             next_spread: untracked::AtomicU32::new(0),
             cells: SharedCells::new(),
             config,
             machines: AtomicUsize::new(regular),
+            roots: Roots::default(),
             end: Mutex::new(End::default()),
+            remains: untracked::Mutex::new(Remains::default()),
             monitor: Parker::new(),
         });
         for processor in &shared.processors {
@@ -168,7 +187,7 @@ impl Shared {
         loop {
             match self.injector.steal() {
                 // SAFETY: taken from the queue, and fresh.
-                Steal::Success(task) => unsafe { task.fail(JoinError::cancelled()) },
+                Steal::Success(task) => unsafe { task.fail(JoinError::cancelled(), self) },
                 Steal::Empty => return,
                 Steal::Retry => {}
             }
@@ -197,6 +216,8 @@ impl Shared {
     /// Counts a machine awake that the caller has won.
     pub(crate) fn count_awake(&self, processor: &Processor) {
         if self.idle.woke(processor.spare) {
+            // While the monitor slept, nobody counted slices.
+            self.note_slice(prim::now());
             self.monitor.unpark();
         }
     }
@@ -222,6 +243,45 @@ impl Shared {
     /// Whether a machine that has just fallen asleep must not: there is injected work, or news of the runtime's phase.
     pub(crate) fn must_stay_awake(&self, draining: bool) -> bool {
         !self.injector.is_empty() || (!draining && self.phase() != Phase::Running)
+    }
+
+    /// Brings the number of the time slice up to date, and tells it.
+    pub(crate) fn note_slice(&self, now: Instant) -> u32 {
+        let slice = self.slice_at(now);
+        // All machines read it at each pick: no store without need.
+        if self.slice.load(untracked::Ordering::Relaxed) != slice {
+            self.slice.store(slice, untracked::Ordering::Relaxed);
+        }
+        slice
+    }
+
+    /// The number of a moment's time slice; after 497 days they begin again.
+    fn slice_at(&self, now: Instant) -> u32 {
+        (now.saturating_duration_since(self.started).as_millis() / SLICE.as_millis()) as u32
+    }
+
+    /// The tasks that have started and not ended, `limit` of them named. From any thread; tasks that run may come and go meanwhile.
+    pub(crate) fn tasks_alive(&self, limit: usize) -> TaskList {
+        let now = self.slice_at(prim::now());
+        let mut list = TaskList::default();
+        self.stacks.for_each_bound(|record| {
+            // If the number has changed, the parts are of two tasks, of which the first has ended.
+            if let Some(mut task) = record.report()
+                && task.reason != Reason::End
+                && task.id == record.id()
+            {
+                if task.reason != Reason::Ready {
+                    task.waited = SLICE * now.wrapping_sub(record.parked_in());
+                }
+                list.push(task, limit);
+            }
+        });
+        list
+    }
+
+    /// The processors that have a machine.
+    pub(crate) fn seated(&self) -> &[Processor] {
+        &self.processors[..self.seated.load(untracked::Ordering::Relaxed)]
     }
 
     /// The processors with a machine, but for one, beginning anywhere.

@@ -2,7 +2,7 @@
 //!
 //! Each tick, a millisecond where somebody could be helped by it and ten otherwise (one processor, and no timers):
 //!
-//! - it advances the time slice every [`SLICE`];
+//! - it advances the time slice every [`SLICE`](super::SLICE);
 //! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
 //! - it tells a machine whose timers are late, which then fires them before its next task, and fires those of a machine that has run
 //!   the same task since the last tick: a limit of that task's own time may be among them;
@@ -13,7 +13,7 @@
 //!   injector, [`LENT`] each tick, where every machine looks at every 61st pick at the latest;
 //! - memory of idle stacks goes back to the system every [`TRIM`].
 //!
-//! It sleeps when all machines do, and ends a runtime whose grace period is over.
+//! It sleeps when all machines do, having looked for a [deadlock](super::deadlock), and ends a runtime whose grace period is over.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{self, say, thread};
+use crate::report::LISTED;
+use crate::scheduler::deadlock::Watch;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::local::make_runnable;
 use crate::scheduler::processor::Processor;
@@ -31,7 +33,6 @@ use crate::task::error::JoinError;
 
 const TICK: Duration = Duration::from_millis(1);
 const LAZY_TICK: Duration = Duration::from_millis(10);
-const SLICE: Duration = Duration::from_millis(10);
 const STUCK: Duration = Duration::from_millis(10);
 /// When a stuck task that keeps others waiting is named on stderr.
 const NAMED: Duration = Duration::from_secs(1);
@@ -41,19 +42,19 @@ const LINGER: Duration = Duration::from_millis(20);
 /// Fresh tasks that leave a stuck machine's deque each tick, where nobody is free to steal them. Not all at once: fork and join
 /// keeps the large parts of its work there, and a leaf of more than [`STUCK`] is nothing unusual.
 const LENT: usize = 64;
-/// The most tasks that a report lists.
-const LISTED: usize = 20;
 
 struct Monitor {
     shared: Arc<Shared>,
     watched: Vec<Watched>,
     now: Instant,
-    slice_began: Instant,
+    /// The number of the time slice that the machines were told of last.
+    slice: u32,
     trimmed: Instant,
     /// Since when all machines sleep.
     quiet_since: Option<Instant>,
     /// When the grace period ends.
     deadline: Option<Instant>,
+    deadlock: Watch,
 }
 
 /// What the monitor remembers of a processor.
@@ -73,7 +74,7 @@ impl Monitor {
     fn new(shared: Arc<Shared>) -> Self {
         let now = prim::now();
         let watched = shared.processors.iter().map(|_| Watched { runs: 0, since: now, named: 0 }).collect();
-        Self { shared, watched, now, slice_began: now, trimmed: now, quiet_since: None, deadline: None }
+        Self { shared, watched, now, slice: 0, trimmed: now, quiet_since: None, deadline: None, deadlock: Watch::default() }
     }
 
     fn run(mut self) {
@@ -84,15 +85,14 @@ impl Monitor {
                 return;
             }
             if self.shared.phase() == Phase::Draining {
-                let end =
-                    *self.deadline.get_or_insert_with(|| self.now.checked_add(self.shared.config.grace).unwrap_or(far(self.now)));
+                let grace = || self.shared.lock_remains().asked.unwrap_or(self.shared.config.grace);
+                let end = *self.deadline.get_or_insert_with(|| self.now.checked_add(grace()).unwrap_or(far(self.now)));
                 if self.now >= end {
                     return self.abandon();
                 }
             }
-            if self.now - self.slice_began >= SLICE {
-                self.slice_began = self.now;
-                self.shared.slice.fetch_add(1, Ordering::Relaxed);
+            let slice = self.shared.note_slice(self.now);
+            if std::mem::replace(&mut self.slice, slice) != slice {
                 self.shared.processors.iter().for_each(begin_slice);
             }
             if self.now - self.trimmed >= TRIM {
@@ -119,11 +119,11 @@ impl Monitor {
         if quiet < LINGER {
             shared.monitor.park_until(self.now + LAZY_TICK);
         } else if idle.monitor_sleeps() || shared.idle.monitor_sleeps() {
-            if quiet < 3 * TRIM {
-                // Long enough for two passes: the first marks what is idle, the second gives it back.
-                shared.monitor.park_until(self.now + TRIM);
-            } else {
-                shared.monitor.park();
+            // Long enough for two passes: the first marks what is idle, the second gives it back.
+            let trim = (quiet < 3 * TRIM).then(|| self.now + TRIM);
+            match trim.into_iter().chain(self.deadlock.look(shared, self.now)).min() {
+                Some(next) => _ = shared.monitor.park_until(next),
+                None => shared.monitor.park(),
             }
         }
     }
@@ -189,13 +189,13 @@ impl Monitor {
             return;
         }
         // SAFETY: a record is mapped as long as the runtime lives.
-        let label = unsafe { processor.running.load(Ordering::Relaxed).as_ref() }.and_then(|record| record.label());
-        if let Some(label) = label
-            && self.watched[processor.index as usize].named != label.id
+        let task = unsafe { processor.running.load(Ordering::Relaxed).as_ref() }.and_then(|record| record.report());
+        if let Some(task) = task
+            && self.watched[processor.index as usize].named != task.id
         {
-            self.watched[processor.index as usize].named = label.id;
+            self.watched[processor.index as usize].named = task.id;
             say(format_args!(
-                "greenloom: {label}, has held its thread for {} ms without suspending; {others} tasks that started there cannot run",
+                "greenloom: {task}, has held its thread for {} ms without suspending; {others} tasks that started there cannot run",
                 held.as_millis()
             ));
         }
@@ -232,7 +232,7 @@ impl Monitor {
     fn cancel_unstarted(&self, processor: &Processor) {
         let cancel = |task: TaskPtr| {
             // SAFETY: taken from its queue, and fresh.
-            unsafe { task.fail(JoinError::cancelled()) };
+            unsafe { task.fail(JoinError::cancelled(), &self.shared) };
         };
         processor.next.rescue().into_iter().for_each(cancel);
         loop {
@@ -257,17 +257,12 @@ impl Monitor {
         let shared = &self.shared;
         shared.set_phase(Phase::Abandoned);
         shared.idle.close_by_force();
-        let mut left = 0;
-        shared.stacks.for_each_bound(|record| {
-            if let Some(label) = record.label() {
-                left += 1;
-                if left <= LISTED {
-                    say(format_args!("greenloom: still there after the grace period of {:?}: {label}", shared.config.grace));
-                }
-            }
-        });
-        if left > LISTED {
-            say(format_args!("greenloom: … and {} more", left - LISTED));
+        if shared.lock_remains().asked.is_some() {
+            let leftover = shared.tasks_alive(usize::MAX).tasks;
+            shared.lock_remains().leftover = leftover;
+        } else {
+            let what = format!("still there after the grace period of {:?}", shared.config.grace);
+            shared.tasks_alive(LISTED).say(&what);
         }
         shared.wake_everyone();
         // Whoever waits for the end goes on now: the closures that are dropped below run code of the user's, which may block.
@@ -329,6 +324,6 @@ fn post_back(shared: &Shared, processor: &Processor, task: TaskPtr) {
         Posted::Queued => {}
         Posted::WonSleeper => shared.wake_won(processor, false),
         // SAFETY: still ours; and fresh, since a machine with a started task does not end.
-        Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
+        Posted::Refused => unsafe { task.fail(JoinError::cancelled(), shared) },
     }
 }

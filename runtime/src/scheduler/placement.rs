@@ -136,7 +136,7 @@ impl Shared {
             Posted::Queued => {}
             Posted::WonSleeper => self.wake_won(target, false),
             // SAFETY: refused, so still ours, and fresh.
-            Posted::Refused => unsafe { task.fail(JoinError::cancelled()) },
+            Posted::Refused => unsafe { task.fail(JoinError::cancelled(), self) },
         }
     }
 }

@@ -8,10 +8,14 @@
 //! 4. If the grace period passes first, the monitor closes the word itself, names the tasks that are left, and reports the end.
 //!    Machines with tasks left park for ever, and with them stay the stacks.
 
+use std::time::Duration;
+
 use crate::prim::atomic::Ordering;
 use crate::prim::untracked;
+use crate::report::{OnLeak, TaskList, TaskReport};
 use crate::scheduler::idle::Snapshot;
-use crate::scheduler::{Phase, Shared};
+use crate::scheduler::{Phase, Shared, local};
+use crate::task::TaskPtr;
 use crate::wait::{self, Reason, Waiter};
 
 /// Whether the runtime has ended, and who waits for that.
@@ -19,6 +23,17 @@ use crate::wait::{self, Reason, Waiter};
 pub(crate) struct End {
     ended: bool,
     waiters: Vec<Waiter>,
+}
+
+/// What is to be told of tasks at the end.
+#[derive(Default)]
+pub(crate) struct Remains {
+    /// The grace period, if whoever ends the runtime gives one and is told of the leftovers; else stderr is.
+    pub(crate) asked: Option<Duration>,
+    /// Tasks that were alive when the end began, if they are to be named.
+    leaks: TaskList,
+    /// Tasks that had not ended after the grace period, if they were asked for.
+    pub(crate) leftover: Vec<TaskReport>,
 }
 
 /// Spare processors that a runtime has room for: enough that two endless loops per processor leave one that moves.
@@ -32,15 +47,32 @@ impl Shared {
         if self.phase() != Phase::Running {
             return;
         }
+        if self.config.on_leak == OnLeak::Report {
+            let mut leaks = self.tasks_alive(usize::MAX);
+            // Whoever ends the runtime it runs in is no leak.
+            leaks.tasks.retain(|task| local::running().is_none_or(|(_, record)| record.id() != task.id));
+            self.lock_remains().leaks = leaks;
+        }
         self.set_phase(Phase::Draining);
         self.idle.announce();
         self.wake_everyone();
         self.monitor.unpark();
     }
 
+    /// A task is dropped before it has started, because the runtime ends.
+    pub(crate) fn note_unstarted(&self, task: TaskPtr) {
+        if self.config.on_leak == OnLeak::Report {
+            self.lock_remains().leaks.push(TaskReport::fresh(task), usize::MAX);
+        }
+    }
+
+    pub(crate) fn lock_remains(&self) -> impl std::ops::DerefMut<Target = Remains> {
+        self.remains.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Wakes every machine that sleeps.
     pub(crate) fn wake_everyone(&self) {
-        for processor in &self.processors[..self.seated.load(untracked::Ordering::Relaxed)] {
+        for processor in self.seated() {
             if processor.inbox.win_sleeper() {
                 self.wake_won(processor, false);
             }
@@ -97,8 +129,15 @@ impl Shared {
         self.begin_shutdown();
     }
 
+    /// How many machines have not ended.
+    pub(crate) fn machines(&self) -> usize {
+        self.machines.load(Ordering::Acquire)
+    }
+
     /// Tells whoever waits that the runtime has ended.
     pub(crate) fn report_end(&self) {
+        let leaks = std::mem::take(&mut self.lock_remains().leaks);
+        leaks.say("still alive when its runtime ended");
         let waiters = {
             let mut end = self.lock_end();
             end.ended = true;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{self, LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
+use crate::report;
 use crate::scheduler::local::{CROWD, Local};
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared};
@@ -89,10 +90,10 @@ impl Local {
             self.stop(record);
         } else {
             match how {
-                Suspend::Wait => self.park(task, Park::Wait, false),
-                Suspend::WaitShielded => self.park(task, Park::Wait, true),
-                Suspend::Park => self.park(task, Park::Token, false),
-                Suspend::ParkShielded => self.park(task, Park::Token, true),
+                Suspend::Wait => self.park(task, record, Park::Wait, false),
+                Suspend::WaitShielded => self.park(task, record, Park::Wait, true),
+                Suspend::Park => self.park(task, record, Park::Token, false),
+                Suspend::ParkShielded => self.park(task, record, Park::Token, true),
                 Suspend::Yield | Suspend::Done => unreachable!(),
             }
         }
@@ -110,6 +111,7 @@ impl Local {
         if self.shared.phase() != Phase::Running {
             // The runtime shuts down, whether this machine has noticed or not: the closure is dropped, on a stack, without a run.
             let _ = task.state().cancel();
+            self.shared.note_unstarted(task);
         }
         let class = task.class().unwrap_or(self.shared.class);
         match self.stacks.take(&self.shared.stacks, class) {
@@ -126,7 +128,10 @@ impl Local {
             Err(error) => {
                 let what = format!("greenloom: a task could not start, because there is no stack for it: {error}");
                 // SAFETY: taken from a queue, and fresh.
-                unsafe { task.fail(JoinError::panicked(Box::new(what))) };
+                unsafe {
+                    report::panicked(task, &what, Some(&self.shared));
+                    task.fail(JoinError::panicked(Box::new(what)), &self.shared);
+                }
                 None
             }
         }
@@ -139,7 +144,9 @@ impl Local {
     }
 
     #[inline]
-    fn park(&self, task: TaskPtr, park: Park, shielded: bool) {
+    fn park(&self, task: TaskPtr, record: &Record, park: Park, shielded: bool) {
+        // For reports: the slice's number instead of a clock.
+        record.note_parked(self.shared.slice.load(Ordering::Relaxed));
         match task.state().commit(park, shielded) {
             TransitionToParked::Parked => {}
             TransitionToParked::Requeue => self.push_ready(task),

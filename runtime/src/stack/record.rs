@@ -17,11 +17,13 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr::{NonNull, null};
+use std::time::Duration;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::prim::{prefetch, say, stack_pointer};
+use crate::report::TaskReport;
 use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
 use crate::task::TaskPtr;
@@ -92,6 +94,8 @@ pub(crate) struct Record {
     /// The index of the processor that runs the stack's task, plus one: zero, as memory that was given back reads, is nobody.
     home: AtomicU32,
     reason: AtomicU8,
+    /// The number of the time slice in which the task was parked last.
+    parked_in: AtomicU32,
     /// The task's number; zero while the stack is free.
     id: AtomicU64,
     site: AtomicPtr<Location<'static>>,
@@ -168,8 +172,8 @@ impl Record {
         if unsafe { self.slot.canary_intact() } {
             return;
         }
-        match self.label() {
-            Some(label) => say(format_args!("greenloom: {label}, overflowed its stack; memory below it may be damaged")),
+        match self.report() {
+            Some(task) => say(format_args!("greenloom: {task}, overflowed its stack; memory below it may be damaged")),
             None => say(format_args!("greenloom: a task overflowed its stack; memory below it may be damaged")),
         }
         say(format_args!("  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less"));
@@ -193,6 +197,7 @@ impl Record {
         self.task.set(task.as_ptr());
         self.home.store(home + 1, Ordering::Relaxed);
         self.site.store(std::ptr::from_ref(task.site()).cast_mut(), Ordering::Relaxed);
+        self.reason.store(Reason::Ready as u8, Ordering::Relaxed);
         // Release: pairs with the readers' Acquire of the id; the labels above belong to it.
         self.id.store(task.id(), Ordering::Release);
         // SAFETY: the caller's promise (rule 2 of the header).
@@ -274,6 +279,25 @@ impl Record {
         }
     }
 
+    /// The task is about to complete, or is not any more: whoever has learned of a completion finds the task in no report, since this
+    /// comes before it.
+    #[inline]
+    pub(crate) fn set_ending(&self, ending: bool) {
+        let reason = if ending { Reason::End } else { Reason::Ready };
+        self.reason.store(reason as u8, Ordering::Relaxed);
+    }
+
+    /// The machine parks the task, in this time slice.
+    #[inline]
+    pub(crate) fn note_parked(&self, slice: u32) {
+        self.parked_in.store(slice, Ordering::Relaxed);
+    }
+
+    /// The time slice in which the task was parked last.
+    pub(crate) fn parked_in(&self) -> u32 {
+        self.parked_in.load(Ordering::Relaxed)
+    }
+
     /// Panics inside `no_suspend`.
     #[inline]
     #[track_caller]
@@ -310,21 +334,28 @@ impl Record {
         self.locals.set(locals);
     }
 
-    /// What reports say about the stack's task, if it has one. From any thread; the parts may be of different moments.
-    pub(crate) fn label(&self) -> Option<Label> {
+    /// What reports say about the stack's task, if it has one, but for how long it waits. From any thread; the parts may be of
+    /// different moments.
+    pub(crate) fn report(&self) -> Option<TaskReport> {
         // Acquire: pairs with the Release in `bind`.
         let id = self.id.load(Ordering::Acquire);
         if id == 0 {
             return None;
         }
         let site = self.site.load(Ordering::Relaxed).cast_const();
-        Some(Label {
+        Some(TaskReport {
             id,
             name: self.name.lock().unwrap_or_else(|e| e.into_inner()).clone(),
             // SAFETY: null, or a `&'static Location` stored by `bind`.
             site: unsafe { site.as_ref() },
-            reason: Reason::from_u8(self.reason.load(Ordering::Relaxed)),
+            reason: Reason::from_u8(self.reason.load(Ordering::Acquire)),
+            waited: Duration::ZERO,
         })
+    }
+
+    /// The number of the stack's task, zero if it has none, as of now.
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Ordering::Acquire)
     }
 
     /// The labels, for a signal handler: without waiting for a lock, and without counting a reference.
@@ -349,28 +380,6 @@ impl Record {
 #[track_caller]
 fn refuse_to_suspend(reason: Reason) -> ! {
     panic!("a task tried to suspend inside no_suspend: it would be {}", reason.describe())
-}
-
-/// A task as reports name it.
-#[derive(Clone, Debug)]
-pub(crate) struct Label {
-    pub(crate) id: u64,
-    pub(crate) name: Option<Arc<str>>,
-    pub(crate) site: Option<&'static Location<'static>>,
-    pub(crate) reason: Reason,
-}
-
-impl std::fmt::Display for Label {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "task '{name}' (id {}", self.id)?,
-            None => write!(f, "task {} (", self.id)?,
-        }
-        if let Some(site) = self.site {
-            write!(f, "{}spawned at {site}", if self.name.is_some() { ", " } else { "" })?;
-        }
-        write!(f, "), {}", self.reason.describe())
-    }
 }
 
 /// What every coroutine runs: one task after another.

@@ -50,8 +50,8 @@ fn raise_or_defer_slow(task: TaskPtr) -> bool {
     }
     if interrupts.count(to) {
         let what = if to.is_some() { "the end of its time" } else { "its cancellation" };
-        match record.label() {
-            Some(label) => report(label, what),
+        match record.report() {
+            Some(task) => report(task, what),
             None => report(format_args!("task {}", task.id()), what),
         }
     }

@@ -65,8 +65,13 @@ impl JoinError {
     /// The message of a panic, where it has one.
     fn message(&self) -> Option<&str> {
         let Cause::Panicked(payload) = &*self.0 else { return None };
-        payload.downcast_ref::<&'static str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        message(&**payload)
     }
+}
+
+/// The message of a panic, if its payload is one.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<&'static str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 // SAFETY: the payload, which is only Send, is reachable through `&JoinError` in one way: `message` looks at it if it is a

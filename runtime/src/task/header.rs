@@ -9,6 +9,8 @@ use std::ptr::NonNull;
 use crate::prim::cell::UnsafeCell;
 use crate::prim::thread::Unwinding;
 use crate::prim::untracked::Arc;
+use crate::report;
+use crate::scheduler::Shared;
 use crate::scheduler::local;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
@@ -49,12 +51,14 @@ pub(crate) struct Extra {
     pub(crate) class: Option<Class>,
     /// Placed with [`Placement::On`](crate::task::Placement::On): nobody moves it.
     pub(crate) pinned: bool,
+    /// The root of a `run`, whose caller goes on with the panic.
+    pub(crate) root: bool,
 }
 
 /// The operations that know the closure's and the result's type.
 struct Vtable {
     run: unsafe fn(TaskPtr),
-    fail: unsafe fn(TaskPtr, JoinError),
+    fail: unsafe fn(TaskPtr, JoinError, Option<&Shared>),
     drop_result: unsafe fn(TaskPtr),
     take_result: unsafe fn(TaskPtr, *mut ()),
     free: unsafe fn(TaskPtr, Option<&CellCache>),
@@ -97,9 +101,9 @@ where
         // SAFETY: rule 5: the running task owns the closure, and this takes it once.
         let closure = unsafe { (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure)) };
         let result = if task.state().is_cancelled() {
-            catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(JoinError::from_payload).and(Err(JoinError::cancelled()))
+            catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(|p| task.ended_by(p, None)).and(Err(JoinError::cancelled()))
         } else {
-            catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::from_payload)
+            catch_unwind(AssertUnwindSafe(closure)).map_err(|p| task.ended_by(p, None))
         };
         // SAFETY: rule 5; the closure is gone, its room is free.
         unsafe { (*Self::payload(task)).with_mut(|p| (&raw mut (*p).result).write(ManuallyDrop::new(result))) };
@@ -109,11 +113,11 @@ where
     ///
     /// # Safety
     /// As [`TaskPtr::fail`], once, instead of `run`.
-    unsafe fn fail(task: TaskPtr, error: JoinError) {
+    unsafe fn fail(task: TaskPtr, error: JoinError, shared: Option<&Shared>) {
         // SAFETY: rule 5: a fresh task's closure belongs to whoever took the task from its queue.
         unsafe {
             let closure = (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure));
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(JoinError::from_payload);
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(|p| task.ended_by(p, shared));
             let result = dropped.and(Err(error));
             (*Self::payload(task)).with_mut(|p| (&raw mut (*p).result).write(ManuallyDrop::new(result)));
         }
@@ -250,6 +254,10 @@ impl TaskPtr {
         self.header().extra.as_ref().is_some_and(|extra| extra.pinned)
     }
 
+    pub(crate) fn is_root(self) -> bool {
+        self.header().extra.as_ref().is_some_and(|extra| extra.root)
+    }
+
     /// # Safety
     /// Rule 2.
     #[inline]
@@ -331,16 +339,26 @@ impl TaskPtr {
         }
     }
 
-    /// Ends a task that cannot be started, or never will be.
+    /// What an unwinding means that has ended the task. A panic is reported here, before anybody hears of the end: to `shared`, or to
+    /// the runtime of the machine that this thread is.
+    #[cold]
+    fn ended_by(self, payload: Box<dyn Any + Send>, shared: Option<&Shared>) -> JoinError {
+        if !payload.is::<Cancelled>() {
+            report::panicked(self, &*payload, shared.or_else(|| local::machine().map(|local| &*local.shared)));
+        }
+        JoinError::from_payload(payload)
+    }
+
+    /// Ends a task of `shared` that cannot be started, or never will be.
     ///
     /// # Safety
     /// By whoever took the fresh task from its queue, or did not get it into one: a machine between two tasks, the monitor, or
     /// whoever spawned it, be that a task. The closure is dropped on the caller's stack, by code of the user's that may do anything;
     /// so the caller holds no lock and has nothing half done. The task may be gone afterwards.
-    pub(crate) unsafe fn fail(self, error: JoinError) {
+    pub(crate) unsafe fn fail(self, error: JoinError, shared: &Shared) {
         // SAFETY: the caller's promise.
         unsafe {
-            (self.header().vtable.fail)(self, error);
+            (self.header().vtable.fail)(self, error, Some(shared));
             self.finish(None);
         }
     }
@@ -354,8 +372,13 @@ impl TaskPtr {
             catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
             dropped = true;
         }
-        self.end_locals();
+        // SAFETY: rule 2: written before the task started, which runs here, or null.
+        let record = unsafe { self.record().as_ref() };
+        end_locals(record);
         loop {
+            if let Some(record) = record {
+                record.set_ending(true);
+            }
             match self.state().complete(dropped) {
                 TransitionToComplete::Done => return,
                 TransitionToComplete::Free => {
@@ -369,25 +392,16 @@ impl TaskPtr {
                     return;
                 }
                 TransitionToComplete::DropResult => {
+                    if let Some(record) = record {
+                        record.set_ending(false);
+                    }
                     // SAFETY: as above; the handle went in the meantime.
                     catch_and_forget(|| unsafe { (self.header().vtable.drop_result)(self) });
                     // Its destructor may have used some.
-                    self.end_locals();
+                    end_locals(record);
                     dropped = true;
                 }
             }
-        }
-    }
-
-    /// Drops the values that the task has by `task_local!`. By the running task, at its end, or for one that never ran.
-    #[inline]
-    fn end_locals(self) {
-        // SAFETY: rule 2: written before the task started, which runs here, or null.
-        let record = unsafe { self.record().as_ref() };
-        if let Some(record) = record
-            && !record.locals().is_null()
-        {
-            local_key::drop_task_values(record);
         }
     }
 
@@ -431,7 +445,17 @@ impl TaskPtr {
     }
 }
 
-/// Runs a destructor that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is dropped is
+/// Drops the values that the running task has by `task_local!`, at its end; one that never ran has no record.
+#[inline]
+fn end_locals(record: Option<&Record>) {
+    if let Some(record) = record
+        && !record.locals().is_null()
+    {
+        local_key::drop_task_values(record);
+    }
+}
+
+/// Runs code of the user's that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is dropped is
 /// leaked.
 pub(crate) fn catch_and_forget(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f))

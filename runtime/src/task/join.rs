@@ -54,7 +54,9 @@ macro_rules! handle_methods {
         /// [`Runtime`](crate::Runtime) ended may never end; a join on it then never returns.
         ///
         /// # Errors
-        /// If the task panicked or was cancelled: the [`JoinError`] says which.
+        /// If the task panicked or was cancelled: the [`JoinError`] says which. A panic has been reported by then: by the process's
+        /// panic hook, with message and place, and by the runtime, with the task; see
+        /// [`on_panic`](crate::RuntimeBuilder::on_panic).
         ///
         /// # Panics
         /// Inside [`no_suspend`](crate::no_suspend), unless the task has ended.
@@ -90,6 +92,11 @@ macro_rules! handle_methods {
 
 impl<T> JoinHandle<T> {
     handle_methods!();
+
+    /// The task itself, alive as long as the handle.
+    pub(crate) fn raw(&self) -> TaskPtr {
+        self.raw.task
+    }
 
     /// # Safety
     /// As [`Raw::new`]; and the result is Send if this handle leaves its thread.
@@ -137,7 +144,7 @@ impl<T> Raw<T> {
 
     #[inline(always)]
     fn join(self) -> Result<T, JoinError> {
-        wait_until_complete(self.task);
+        wait_until_complete(self.task, Reason::Join);
         let task = self.task;
         std::mem::forget(self);
         // SAFETY: complete, and this is the handle, which gives its right and its reference up here.
@@ -149,9 +156,10 @@ impl<T> Raw<T> {
     }
 }
 
-/// Waits until the task is complete.
+/// Waits until the task is complete, whose join handle the caller has.
 #[inline(always)]
-fn wait_until_complete(task: TaskPtr) {
+#[track_caller]
+pub(crate) fn wait_until_complete(task: TaskPtr, reason: Reason) {
     if task.state().is_complete() {
         return;
     }
@@ -160,7 +168,7 @@ fn wait_until_complete(task: TaskPtr) {
         unsafe { task.set_joiner(waiter) };
         task.state().register_joiner()
     };
-    let _ = wait::wait_for(Reason::Join, None, publish, || task.state().withdraw_joiner());
+    let _ = wait::wait_for(reason, None, publish, || task.state().withdraw_joiner());
     debug_assert!(task.state().is_complete(), "a joiner had a wake that was not meant for it");
 }
 

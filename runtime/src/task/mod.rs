@@ -9,7 +9,7 @@ pub(crate) mod cells;
 pub(crate) mod error;
 pub(crate) mod header;
 pub(crate) mod interrupt;
-mod join;
+pub(crate) mod join;
 pub(crate) mod local_key;
 pub(crate) mod members;
 pub(crate) mod spawn;

@@ -21,7 +21,11 @@ const OUTSIDE: &str = "greenloom::spawn was called outside a runtime; call it fr
 /// turns with those that are ready. It is fresh until then, and may be stolen; once it has started it stays on its thread.
 ///
 /// # Panics
-/// Outside a runtime, and when there is no memory for the task. A panic in `f` stays in the task; see [`JoinHandle::join`].
+/// Outside a runtime, and when there is no memory for the task.
+///
+/// A panic in `f` stays in the task: the process's panic hook prints message and place, as for any thread, then a line on stderr names the
+/// task with its number and spawn site (or the runtime's [`on_panic`](crate::RuntimeBuilder::on_panic) hook is called), and
+/// [`JoinHandle::join`] gives the payload.
 ///
 /// ```
 /// greenloom::run(|| {
@@ -233,8 +237,8 @@ impl Builder {
             ));
         }
         let pinned = matches!(self.placement, Placement::On(_));
-        let extra =
-            (self.name.is_some() || class.is_some() || pinned).then(|| Box::new(Extra { name: self.name, class, pinned }));
+        let extra = (self.name.is_some() || class.is_some() || pinned)
+            .then(|| Box::new(Extra { name: self.name, class, pinned, root: false }));
         spawn_on(shared, f, site, extra, self.placement)
     }
 }

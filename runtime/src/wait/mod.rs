@@ -47,11 +47,17 @@ pub(crate) enum Reason {
     Sync,
     /// In `sleep`, or an interval's `tick`.
     Sleep,
+    /// In `run` of another runtime.
+    Run,
+    /// Not started.
+    Start,
+    /// Not suspended: about to end, its result being written. In no report.
+    End,
 }
 
 impl Reason {
     pub(crate) fn from_u8(raw: u8) -> Self {
-        const ALL: [Reason; 11] = [
+        const ALL: [Reason; 14] = [
             Reason::Ready,
             Reason::Join,
             Reason::Park,
@@ -63,6 +69,9 @@ impl Reason {
             Reason::Lock,
             Reason::Sync,
             Reason::Sleep,
+            Reason::Run,
+            Reason::Start,
+            Reason::End,
         ];
         ALL.get(raw as usize).copied().unwrap_or(Self::Ready)
     }
@@ -81,6 +90,9 @@ impl Reason {
             Self::Lock => "waiting for a lock",
             Self::Sync => "waiting for a condition, a permit or a barrier",
             Self::Sleep => "sleeping",
+            Self::Run => "running another runtime",
+            Self::Start => "not started",
+            Self::End => "about to end",
         }
     }
 }

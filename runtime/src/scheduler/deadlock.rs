@@ -1,0 +1,167 @@
+//! Deadlock: every task waits, somebody waits for them in `run`, and nothing is left that could wake one.
+//!
+//! The monitor looks when all machines have slept for a while, so a runtime that works pays nothing.
+//!
+//! **Why there is no false alarm.** A parked task is woken by a running task, a timer, the clock thread, or a thread that is not ours.
+//! The monitor notes how many tasks have been resumed so far; sees all machines asleep, no timer, no mail and no injected work; counts
+//! the threads of the process; and sees all machines asleep again, with no task resumed in between. If no thread was there at the count but machines, the monitor and
+//! callers whose roots have not ended (they do nothing but wait), then nobody could have been about to wake a machine, or to start a
+//! thread, at that moment: a machine that is awake is counted so until it sleeps, and whoever wakes one counts it awake before it
+//! sleeps or ends itself.
+//!
+//! Where there are other threads, one may be about to wake a task, and nobody can know. That is said on stderr, once, after
+//! [`PATIENCE`]; from then on the monitor looks ever more seldom whether they have gone. Tasks that wait for another runtime are left in
+//! peace.
+//!
+//! **How `run` panics.** Its root is cancelled, so that destructors run, and the verdict is left beside it for the caller to panic with.
+//! If no root can be woken so (it waits in a destructor, say, for another of these tasks), nothing can ever happen in this process: it is
+//! aborted, with a sentence.
+
+use std::time::{Duration, Instant};
+
+use crate::prim::untracked::{Arc, Mutex, Ordering};
+use crate::prim::{say, thread};
+use crate::report::{LISTED_IN_A_MESSAGE, OnDeadlock};
+use crate::scheduler::{Phase, Shared, local};
+use crate::task::{TaskPtr, join};
+use crate::wait::Reason;
+
+/// How long all tasks wait before that is reported where other threads might wake one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The root tasks of a runtime, and what their callers are to panic with.
+#[derive(Default)]
+pub(crate) struct Roots(Mutex<Vec<Root>>);
+
+struct Root {
+    task: TaskPtr,
+    /// Its caller is a plain thread, which waits until the root has ended.
+    thread: bool,
+    verdict: Option<Arc<str>>,
+}
+
+impl Roots {
+    fn lock(&self) -> impl std::ops::DerefMut<Target = Vec<Root>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Waits for the end of a root, whose join handle the caller has; what the caller must panic with, if it was in a deadlock.
+    #[track_caller]
+    pub(crate) fn wait(&self, task: TaskPtr, reason: Reason) -> Option<Arc<str>> {
+        /// The entry goes before the join handle does, and so before the task.
+        struct Leave<'a>(&'a Roots, TaskPtr);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.lock().retain(|root| root.task != self.1);
+            }
+        }
+        self.lock().push(Root { task, thread: local::machine().is_none(), verdict: None });
+        let _leave = Leave(self, task);
+        join::wait_until_complete(task, reason);
+        self.lock().iter().find(|root| root.task == task).and_then(|root| root.verdict.clone())
+    }
+
+    /// How many have not ended, and how many of those block a plain thread.
+    fn count(&self) -> (usize, usize) {
+        let roots = self.lock();
+        let alive = || roots.iter().filter(|root| !root.task.state().is_complete());
+        (alive().count(), alive().filter(|root| root.thread).count())
+    }
+
+    /// Cancels them; how many that has woken.
+    fn condemn(&self, verdict: &Arc<str>) -> usize {
+        let mut woken = 0;
+        for root in self.lock().iter_mut().filter(|root| !root.task.state().is_complete()) {
+            root.verdict = Some(verdict.clone());
+            if root.task.state().cancel() {
+                local::make_runnable(root.task);
+                woken += 1;
+            }
+        }
+        woken
+    }
+}
+
+/// The monitor's watch for deadlocks.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// How many tasks had been resumed when all machines were first seen asleep, and when that was.
+    still: Option<(u32, Instant)>,
+    said: bool,
+}
+
+impl Watch {
+    /// Looks for a deadlock; to be called while all machines sleep. When to look again, should they still do so.
+    pub(crate) fn look(&mut self, shared: &Shared, now: Instant) -> Option<Instant> {
+        let runs = shared.runs();
+        if shared.config.on_deadlock == OnDeadlock::Ignore || !shared.is_still() {
+            return None;
+        }
+        let since = match self.still {
+            Some((before, since)) if before == runs => since,
+            _ => now,
+        };
+        self.still = Some((runs, since));
+        let (roots, callers) = shared.roots.count();
+        if roots == 0 {
+            return None;
+        }
+        // The monitor is one of ours.
+        let ours = shared.machines() + 1 + callers;
+        let alone = thread::count_in_process().is_some_and(|all| all <= ours);
+        let asleep = now - since;
+        // The longer, the more seldom.
+        let again = Some(if asleep < PATIENCE { since + PATIENCE } else { now + asleep });
+        if !alone && (self.said || asleep < PATIENCE) {
+            return again;
+        }
+        // Nothing has moved since the first look: what was counted in between belongs to one moment.
+        if !shared.is_still() || shared.runs() != runs || shared.waits_for_another_runtime() {
+            return None;
+        }
+        let tasks = shared.tasks_alive(LISTED_IN_A_MESSAGE);
+        if !alone {
+            self.said = true;
+            say(format_args!(
+                "greenloom: all tasks are asleep - deadlock! (unless another thread of the process wakes one){tasks}"
+            ));
+            return again;
+        }
+        let verdict: Arc<str> = format!("all tasks are asleep - deadlock!{tasks}").into();
+        if shared.config.on_deadlock == OnDeadlock::Report {
+            if !self.said {
+                say(format_args!("greenloom: {verdict}"));
+            }
+            self.said = true;
+        } else if cfg!(panic = "abort") || shared.roots.condemn(&verdict) == 0 {
+            say(format_args!("greenloom: fatal error: {verdict}"));
+            std::process::abort();
+        }
+        None
+    }
+}
+
+impl Shared {
+    /// Whether all machines sleep, and no work or timer that the runtime knows of will wake one.
+    fn is_still(&self) -> bool {
+        self.idle.all_asleep()
+            && self.phase() == Phase::Running
+            && self.injector.is_empty()
+            && self.seated().iter().all(|p| p.timers.is_empty() && !p.inbox.has_mail())
+    }
+
+    /// How many tasks have been resumed so far.
+    pub(crate) fn runs(&self) -> u32 {
+        // Relaxed: what a machine counted before it slept is seen by whoever has seen it asleep.
+        self.seated().iter().fold(0, |sum, p| sum.wrapping_add(p.runs.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a task waits for another runtime, whose tasks may be busy.
+    fn waits_for_another_runtime(&self) -> bool {
+        let mut any = false;
+        self.stacks.for_each_bound(|record| {
+            any |= record.report().is_some_and(|task| matches!(task.reason, Reason::Run | Reason::Shutdown));
+        });
+        any
+    }
+}

@@ -1,0 +1,500 @@
+//! All tasks asleep, and nothing to wake one: `run` panics, and never where something could.
+//!
+//! Each case is a process of its own: this program again, told by a variable which one to be. A test harness has threads, which might
+//! wake a task as far as anybody knows; so this program has a `main` instead, and a case begins with one thread.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use greenloom::sync::{Barrier, Mutex};
+use greenloom::task::Builder;
+use greenloom::{OnDeadlock, Runtime, RuntimeBuilder, channel, park, spawn, yield_now};
+
+const CASE: &str = "GREENLOOM_DEADLOCK_CASE";
+const DEADLOCK: &str = "all tasks are asleep - deadlock!";
+
+/// Far more than any case takes: it only ever ends one that hangs.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Longer than the monitor waits until it looks.
+const A_LOOK: Duration = Duration::from_millis(30);
+
+/// Longer than all tasks may sleep before that is reported where other threads could wake one.
+const A_REPORT: Duration = Duration::from_millis(1300);
+
+/// What a case does in its process, and what must come of it.
+struct Case {
+    name: &'static str,
+    body: fn(),
+    check: fn(Process),
+}
+
+macro_rules! cases {
+    ($($body:ident => $check:expr),* $(,)?) => {
+        &[$(Case { name: stringify!($body), body: $body, check: $check }),*]
+    };
+}
+
+const CASES: &[Case] = cases![
+    // These fail if a deadlock is not found, or not told to whoever runs.
+    philosophers_with_a_fork_each => |process| {
+        let end = process.panics();
+        assert_eq!(end.stderr.matches(DEADLOCK).count(), 1, "{}", end.stderr);
+        for who in ["Hegel", "Kant", "Marx", "Plato", "Spinoza"] {
+            let line = end.stderr.lines().find(|line| line.contains(who)).unwrap_or_else(|| panic!("{who}: {}", end.stderr));
+            assert!(line.contains(&format!("task '{who}' (id ")) && line.contains(&format!("spawned at {}:", file!())), "{line}");
+            assert!(line.contains("waiting for a lock"), "{line}");
+        }
+        assert_eq!(end.stderr.matches("waiting for another task to end").count(), 1, "{}", end.stderr);
+        assert_eq!(end.stdout, "the root unwinds\n");
+    },
+    a_root_that_waits_for_a_message_of_nobody => |process| {
+        assert!(process.panics().stderr.contains("receiving from a channel"));
+    },
+    a_root_that_parks => |process| assert!(process.panics().stderr.contains("parked")),
+    two_threads_in_run => |process| {
+        let end = process.succeeds();
+        assert_eq!(end.stderr.matches(&format!("{DEADLOCK}\n")).count(), 2, "{}", end.stderr);
+    },
+    a_runtime_after_a_deadlock => |process| _ = process.succeeds(),
+    a_root_whose_destructor_waits_for_a_task_that_waits => |process| {
+        let end = process.ends();
+        assert_eq!(end.status.signal(), Some(libc::SIGABRT), "{}:\n{}", end.status, end.stderr);
+        assert!(end.stderr.contains(&format!("greenloom: fatal error: {DEADLOCK}\n")), "{}", end.stderr);
+    },
+    after_a_foreign_thread_has_ended => |process| assert!(process.panics().stderr.contains(DEADLOCK)),
+    // These fail if nothing is said, or more than once.
+    beside_a_foreign_thread => |mut process| {
+        process.wait_for("(unless another thread of the process wakes one)");
+        process.send();
+        let end = process.succeeds();
+        assert_eq!(end.stderr.matches(DEADLOCK).count(), 1, "{}", end.stderr);
+        assert!(end.stderr.contains("receiving from a channel"), "{}", end.stderr);
+    },
+    inside_a_task_of_another_runtime => |mut process| {
+        process.wait_for(DEADLOCK);
+        process.send();
+        let end = process.succeeds();
+        assert_eq!(end.stderr.matches(DEADLOCK).count(), 1, "{}", end.stderr);
+        // Of the inner one: the outer one's only task waits for that.
+        assert!(end.stderr.contains("parked"), "{}", end.stderr);
+    },
+    told_to_report_only => |mut process| {
+        process.wait_for(&format!("greenloom: {DEADLOCK}\n"));
+        process.kill();
+    },
+    // These fail if a deadlock is spoken of.
+    told_to_ignore_it => Process::says_nothing_of_one,
+    tasks_that_nobody_runs_for => Process::says_nothing_of_one,
+    sleeping_tasks => Process::says_nothing_of_one,
+    waits_with_a_deadline => Process::says_nothing_of_one,
+    a_task_that_blocks_its_thread => Process::says_nothing_of_one,
+    a_runtime_whose_only_task_runs_another => Process::says_nothing_of_one,
+    the_end_of_another_runtime => Process::says_nothing_of_one,
+    // These fail if a wake that was under way, or could have been, is not seen. (On a slow machine their partners may be so late that
+    // all is quiet for a second, which is reported.)
+    messages_of_a_foreign_thread => |process| _ = process.succeeds(),
+    meetings_with_a_foreign_thread => |process| _ = process.succeeds(),
+    foreign_threads_that_end_after_their_wake => |process| _ = process.succeeds(),
+    a_thread_that_wakes_between_two_runs => |process| _ = process.succeeds(),
+    messages_of_another_runtimes_tasks => |process| _ = process.succeeds(),
+];
+
+fn one() -> RuntimeBuilder {
+    Runtime::builder().processors(1)
+}
+
+/// Says so when it is dropped.
+struct Says(&'static str);
+
+impl Drop for Says {
+    fn drop(&mut self) {
+        println!("{}", self.0);
+    }
+}
+
+fn philosophers_with_a_fork_each() {
+    greenloom::run(|| {
+        let _says = Says("the root unwinds");
+        let names = ["Hegel", "Kant", "Marx", "Plato", "Spinoza"];
+        let forks: Arc<[Mutex<()>]> = names.iter().map(|_| Mutex::new(())).collect();
+        let seated = Arc::new(Barrier::new(names.len()));
+        let tasks: Vec<_> = names
+            .into_iter()
+            .enumerate()
+            .map(|(i, name)| {
+                let (forks, seated) = (forks.clone(), seated.clone());
+                let eat = move || {
+                    let _left = forks[i].lock().unwrap();
+                    seated.wait();
+                    let _right = forks[(i + 1) % forks.len()].lock().unwrap();
+                };
+                Builder::new().name(name).spawn(eat).unwrap()
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| task.join().unwrap());
+    });
+}
+
+fn a_root_that_waits_for_a_message_of_nobody() {
+    one()
+        .build()
+        .unwrap()
+        .run(|| {
+            let (_tx, rx) = channel::unbounded::<()>();
+            rx.recv()
+        })
+        .unwrap();
+}
+
+fn a_root_that_parks() {
+    greenloom::run(park);
+}
+
+fn two_threads_in_run() {
+    let runtime = Arc::new(one().build().unwrap());
+    let run = |runtime: Arc<Runtime>| catch_unwind(AssertUnwindSafe(|| runtime.run(park))).unwrap_err();
+    let other = thread::spawn({
+        let runtime = runtime.clone();
+        move || run(runtime)
+    });
+    let here = run(runtime);
+    for payload in [here, other.join().unwrap()] {
+        assert!(payload.downcast_ref::<String>().unwrap().starts_with(DEADLOCK));
+    }
+}
+
+fn a_runtime_after_a_deadlock() {
+    let runtime = one().build().unwrap();
+    for round in 0..3 {
+        assert!(catch_unwind(AssertUnwindSafe(|| runtime.run(|| drop(spawn(park).join())))).is_err());
+        assert_eq!(runtime.run(move || spawn(move || round).join().unwrap()), round);
+    }
+}
+
+fn a_root_whose_destructor_waits_for_a_task_that_waits() {
+    struct Joins(Option<greenloom::JoinHandle<()>>);
+    impl Drop for Joins {
+        fn drop(&mut self) {
+            drop(self.0.take().unwrap().join());
+        }
+    }
+    greenloom::run(|| {
+        let _joins = Joins(Some(spawn(park)));
+        park();
+    });
+}
+
+fn after_a_foreign_thread_has_ended() {
+    greenloom::run(|| {
+        thread::spawn(|| thread::sleep(A_LOOK));
+        park();
+    });
+}
+
+/// Waits for a line on stdin.
+fn told() {
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+fn beside_a_foreign_thread() {
+    let (tx, rx) = channel::bounded(0);
+    let foreign = thread::spawn(move || {
+        told();
+        tx.send(()).unwrap();
+        // All is quiet once more.
+        thread::sleep(A_REPORT);
+        tx.send(()).unwrap();
+    });
+    greenloom::run(move || {
+        rx.recv().unwrap();
+        rx.recv().unwrap();
+    });
+    foreign.join().unwrap();
+}
+
+fn inside_a_task_of_another_runtime() {
+    one().build().unwrap().run(|| {
+        greenloom::run(|| {
+            let root = greenloom::current();
+            thread::spawn(move || {
+                told();
+                root.unpark();
+            });
+            park();
+        });
+    });
+}
+
+fn told_to_report_only() {
+    one().on_deadlock(OnDeadlock::Report).build().unwrap().run(park);
+}
+
+fn told_to_ignore_it() {
+    let (tx, rx) = channel::bounded(0);
+    let foreign = thread::spawn(move || {
+        thread::sleep(A_REPORT);
+        tx.send(()).unwrap();
+    });
+    one().on_deadlock(OnDeadlock::Ignore).build().unwrap().run(move || rx.recv().unwrap());
+    foreign.join().unwrap();
+}
+
+fn tasks_that_nobody_runs_for() {
+    let runtime = one().build().unwrap();
+    let task = runtime.spawn(park);
+    runtime.run(yield_now);
+    thread::sleep(A_REPORT);
+    task.task().unpark();
+    task.join().unwrap();
+}
+
+fn sleeping_tasks() {
+    greenloom::run(|| {
+        let sleeper = spawn(|| (0..5).for_each(|_| _ = channel::after(3 * A_LOOK).recv()));
+        let waiter = spawn(move || sleeper.join().unwrap());
+        waiter.join().unwrap();
+        channel::after(A_REPORT).recv().unwrap();
+    });
+}
+
+fn waits_with_a_deadline() {
+    one().build().unwrap().run(|| {
+        let (_tx, rx) = channel::bounded::<()>(0);
+        for _ in 0..10 {
+            assert!(rx.recv_timeout(A_LOOK).is_err());
+        }
+    });
+}
+
+fn a_task_that_blocks_its_thread() {
+    greenloom::run(|| {
+        let task = spawn(|| assert!(Command::new("sleep").arg("0.5").status().unwrap().success()));
+        task.join().unwrap();
+    });
+}
+
+fn a_runtime_whose_only_task_runs_another() {
+    one().build().unwrap().run(|| {
+        greenloom::run(|| channel::after(A_REPORT).recv().unwrap());
+    });
+}
+
+fn the_end_of_another_runtime() {
+    let stop = Arc::new(AtomicBool::new(false));
+    one().build().unwrap().run(move || {
+        let inner = Runtime::builder().processors(1).shutdown_grace(WATCHDOG).build().unwrap();
+        let task = inner.spawn({
+            let stop = stop.clone();
+            move || {
+                while !stop.load(SeqCst) {
+                    thread::sleep(A_REPORT);
+                    stop.store(true, SeqCst);
+                }
+            }
+        });
+        drop(inner);
+        drop(task.join());
+    });
+}
+
+fn messages_of_a_foreign_thread() {
+    let (tx, rx) = channel::unbounded();
+    let foreign = thread::spawn(move || {
+        for round in 0..40 {
+            thread::sleep(A_LOOK);
+            tx.send(round).unwrap();
+        }
+    });
+    greenloom::run(move || assert_eq!(rx.iter().count(), 40));
+    foreign.join().unwrap();
+}
+
+fn meetings_with_a_foreign_thread() {
+    let (to, from_root) = channel::bounded(0);
+    let (answer, answers) = channel::bounded(0);
+    let foreign = thread::spawn(move || {
+        for question in from_root {
+            thread::sleep(A_LOOK);
+            answer.send(question + 1).unwrap();
+        }
+    });
+    greenloom::run(move || {
+        for round in 0..40 {
+            to.send(round).unwrap();
+            assert_eq!(answers.recv().unwrap(), round + 1);
+        }
+    });
+    foreign.join().unwrap();
+}
+
+fn foreign_threads_that_end_after_their_wake() {
+    one().build().unwrap().run(|| {
+        for round in 0..150 {
+            let root = greenloom::current();
+            // Around the moment at which the monitor looks.
+            let pause = Duration::from_millis(15) + Duration::from_micros(97 * round);
+            drop(thread::spawn(move || {
+                thread::sleep(pause);
+                root.unpark();
+            }));
+            park();
+        }
+    });
+}
+
+fn a_thread_that_wakes_between_two_runs() {
+    let runtime = Arc::new(one().build().unwrap());
+    let (tx, rx) = channel::unbounded();
+    let other = thread::spawn({
+        let runtime = runtime.clone();
+        move || runtime.run(move || assert_eq!(rx.iter().count(), 40))
+    });
+    for round in 0..40 {
+        runtime.run(yield_now);
+        thread::sleep(A_LOOK);
+        tx.send(round).unwrap();
+    }
+    drop(tx);
+    other.join().unwrap();
+}
+
+fn messages_of_another_runtimes_tasks() {
+    let other = one().build().unwrap();
+    let (tx, rx) = channel::bounded(0);
+    let task = other.spawn(move || {
+        for round in 0..20 {
+            channel::after(A_LOOK).recv().unwrap();
+            tx.send(round).unwrap();
+        }
+    });
+    one().build().unwrap().run(move || assert_eq!(rx.iter().count(), 20));
+    task.join().unwrap();
+}
+
+/// A case's process.
+struct Process {
+    child: Child,
+    stdout: thread::JoinHandle<String>,
+    /// What stderr has said so far, line by line.
+    lines: mpsc::Receiver<String>,
+    stderr: String,
+}
+
+/// How a case's process ended.
+struct Ended {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+impl Process {
+    fn start(case: &Case) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .env(CASE, case.name)
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let stdout = thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        let (tx, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                // Nobody listens any more if the case has failed.
+                let _ = tx.send(line.unwrap() + "\n");
+            }
+        });
+        Self { child, stdout, lines, stderr: String::new() }
+    }
+
+    /// Reads another line of stderr; false if that has ended.
+    fn read(&mut self) -> bool {
+        match self.lines.recv_timeout(WATCHDOG) {
+            Ok(line) => self.stderr += &line,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return false,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.child.kill().unwrap();
+                panic!("hangs; it said:\n{}", self.stderr);
+            }
+        }
+        true
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        while !self.stderr.contains(text) {
+            assert!(self.read(), "not said: {text:?}, but:\n{}", self.stderr);
+        }
+    }
+
+    /// Sends a line to its stdin.
+    fn send(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn ends(mut self) -> Ended {
+        while self.read() {}
+        let status = self.child.wait().unwrap();
+        Ended { status, stdout: self.stdout.join().unwrap(), stderr: self.stderr }
+    }
+
+    fn succeeds(self) -> Ended {
+        let end = self.ends();
+        assert!(end.status.success(), "{}:\n{}\n{}", end.status, end.stdout, end.stderr);
+        end
+    }
+
+    /// By a panic that nobody catches.
+    fn panics(self) -> Ended {
+        let end = self.ends();
+        assert_eq!(end.status.code(), Some(101), "{}:\n{}\n{}", end.status, end.stdout, end.stderr);
+        end
+    }
+
+    fn says_nothing_of_one(self) {
+        let end = self.succeeds();
+        assert!(!end.stderr.contains(DEADLOCK), "{}", end.stderr);
+    }
+}
+
+fn main() {
+    if let Ok(name) = std::env::var(CASE) {
+        let case = CASES.iter().find(|case| case.name == name).expect("a case of this program");
+        return (case.body)();
+    }
+    let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let asked = |case: &&Case| filters.is_empty() || filters.iter().any(|filter| case.name.contains(filter.as_str()));
+    // All at once: most of them wait most of the time.
+    let running: Vec<_> = CASES
+        .iter()
+        .filter(asked)
+        .map(|case| {
+            (case.name, thread::Builder::new().name(case.name.to_owned()).spawn(|| (case.check)(Process::start(case))).unwrap())
+        })
+        .collect();
+    let mut failed = 0;
+    for (name, case) in running {
+        let passed = case.join().is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += u32::from(!passed);
+    }
+    assert_eq!(failed, 0, "cases failed");
+}

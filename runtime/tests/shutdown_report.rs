@@ -1,0 +1,142 @@
+//! `Runtime::shutdown`: cancels, waits up to a grace period, and tells what is left.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use common::{Counter, OnDrop, Slot, in_child, run_on, runtime, spin_until, within_a_minute, yield_until};
+use greenloom::task::Builder;
+use greenloom::{park, spawn, sync, yield_now};
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(600);
+
+#[test]
+fn tasks_that_unwind_leave_a_clean_report_as_soon_as_they_have() {
+    within_a_minute(|| {
+        let dropped = Counter::default();
+        let runtime = runtime(2);
+        for _ in 0..100 {
+            let guard = dropped.on_drop();
+            drop(runtime.spawn(move || {
+                let _guard = guard;
+                park();
+            }));
+        }
+        let report = runtime.shutdown(LONG);
+        assert!(report.is_clean() && report.leftover().is_empty());
+        assert_eq!(report.to_string(), "all tasks have ended");
+        assert_eq!(dropped.get(), 100);
+    });
+}
+
+/// Parks for ever when dropped.
+fn stubborn() -> OnDrop<impl FnOnce()> {
+    OnDrop::new(|| {
+        loop {
+            park();
+        }
+    })
+}
+
+#[test]
+fn what_does_not_end_is_listed_with_name_site_reason_and_time_and_not_on_stderr() {
+    let child = in_child("what_does_not_end_is_listed_with_name_site_reason_and_time_and_not_on_stderr", || {
+        let runtime = runtime(2);
+        let (begun, line, id) = (Counter::default(), line!() + 4, Slot::new());
+        runtime.run({
+            let (begun, id) = (begun.clone(), id.clone());
+            move || {
+                let task = Builder::new().name("stubborn").spawn({
+                    let begun = begun.clone();
+                    move || {
+                        let _stubborn = stubborn();
+                        begun.add();
+                        park();
+                    }
+                });
+                id.put(task.unwrap().task().id());
+                let begun_too = begun.clone();
+                drop(spawn(move || {
+                    let mutex = sync::Mutex::new(());
+                    let _held = mutex.lock().unwrap();
+                    let _waits = OnDrop::new(|| drop(mutex.lock()));
+                    begun_too.add();
+                    park();
+                }));
+                yield_until(|| begun.get() == 2);
+            }
+        });
+        let report = runtime.shutdown(Duration::from_millis(300));
+        let text = report.to_string();
+        assert!(!report.is_clean());
+        assert_eq!(report.leftover().len(), 2, "{text}");
+        let find = |named: bool| report.leftover().iter().find(|task| task.name().is_some() == named).unwrap();
+        let task = find(true);
+        assert_eq!((task.name(), task.id()), (Some("stubborn"), id.take().unwrap()));
+        let site = task.spawned_at().unwrap();
+        assert!(site.file() == file!() && site.line() == line, "{site}, not {line}");
+        assert_eq!(task.waiting_for(), "parked");
+        assert!(task.waited() > Duration::ZERO, "{:?}", task.waited());
+        let task = find(false);
+        assert_eq!((task.name(), task.waiting_for()), (None, "waiting for a lock"));
+        assert!(text.starts_with("tasks that have not ended: 2\n  task "), "{text}");
+        assert!(text.contains("waiting for a lock for ") && text.contains(", parked for "), "{text}");
+    });
+    child.assert_success();
+    assert_eq!(child.stderr, "");
+}
+
+#[test]
+fn a_task_that_never_suspends_is_running() {
+    within_a_minute(|| {
+        let (spinning, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let runtime = runtime(1);
+        let task = runtime.spawn({
+            let (spinning, stop) = (spinning.clone(), stop.clone());
+            move || {
+                spinning.store(true, SeqCst);
+                spin_until(|| stop.load(SeqCst));
+            }
+        });
+        yield_until(|| spinning.load(SeqCst));
+        let began = Instant::now();
+        let report = runtime.shutdown(Duration::from_millis(50));
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        assert_eq!(report.leftover().len(), 1);
+        assert_eq!(report.leftover()[0].waiting_for(), "running or ready to run");
+        assert_eq!(report.leftover()[0].waited(), Duration::ZERO);
+        stop.store(true, SeqCst);
+        drop(task.join());
+    });
+}
+
+#[test]
+fn in_a_task_of_another_runtime_it_suspends_that_task_alone() {
+    run_on(1, || {
+        let inner = runtime(1);
+        let task = inner.spawn(park);
+        let others = Counter::default();
+        drop(spawn({
+            let others = others.clone();
+            move || others.add()
+        }));
+        assert!(inner.shutdown(LONG).is_clean());
+        assert!(task.join().unwrap_err().is_cancelled());
+        yield_now();
+        assert_eq!(others.get(), 1);
+    });
+}
+
+#[test]
+fn in_a_task_of_its_own_it_panics_and_the_runtime_ends() {
+    within_a_minute(|| {
+        let runtime = runtime(1);
+        let (handle, waiting) = (runtime.handle(), runtime.spawn(park));
+        let error = handle.spawn(move || runtime.shutdown(LONG).is_clean()).join().unwrap_err();
+        assert!(error.to_string().contains("its own end"), "{error}");
+        assert!(waiting.join().unwrap_err().is_cancelled());
+    });
+}
