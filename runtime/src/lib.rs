@@ -132,13 +132,19 @@ mod scheduler;
 mod stack;
 pub mod sync;
 pub mod task;
+<<<<<<< HEAD
 mod time;
+=======
+pub mod time;
+>>>>>>> i4-time
 mod wait;
 
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
-pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task, current, no_suspend, park, spawn, spawn_local, yield_now};
+pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task};
+pub use task::{checkpoint, current, no_suspend, park, park_timeout, spawn, spawn_local, uncancellable, yield_now};
+pub use time::sleep;
 
 /// The README's program runs as pasted.
 #[cfg(doctest)]

@@ -143,7 +143,7 @@ pub enum Limit {
 impl Limit {
     /// So long from now; for ever if that is too long to say.
     pub fn after(timeout: Duration) -> Self {
-        Instant::now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
+        prim::now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
     }
 
     fn deadline(self) -> Option<Instant> {
@@ -312,7 +312,7 @@ pub(super) fn run(
         let deadline = earliest(operations, limit);
         let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(&order, waiter), || claim.abort());
         let found = queued.outcome(room).or_else(|| poll(operations, &mut order, watch, room));
-        if found.is_some() || limit.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+        if found.is_some() || limit.deadline().is_some_and(|deadline| deadline <= prim::now()) {
             return found;
         }
     }

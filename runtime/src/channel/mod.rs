@@ -96,6 +96,7 @@ pub use sender::Sender;
 pub use crate::{select, select_biased};
 
 use self::core::Channel;
+use crate::prim;
 use crate::prim::sync::Arc;
 use receiver::Flavor;
 use timer::Timer;
@@ -163,7 +164,7 @@ fn handles<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
 /// assert!(due >= start + Duration::from_millis(5) && Instant::now() >= due);
 /// ```
 pub fn after(duration: Duration) -> Receiver<Instant> {
-    Instant::now().checked_add(duration).map_or_else(never, at)
+    prim::now().checked_add(duration).map_or_else(never, at)
 }
 
 /// A channel that delivers one message, the moment itself, when it has come. It never disconnects.
@@ -187,7 +188,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 /// assert!(second >= first + Duration::from_millis(2));
 /// ```
 pub fn tick(duration: Duration) -> Receiver<Instant> {
-    match Instant::now().checked_add(duration) {
+    match prim::now().checked_add(duration) {
         Some(first) => timer(Timer::new(first, Some(duration))),
         None => never(),
     }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::core::{Attempt, Channel, Core, Open, finish, finish_all, has_free, win_first};
-use crate::task::cancel::deferred;
+use crate::task::cancel::uncancellable;
 use crate::wait::list::Wakes;
 use crate::wait::{Reason, Waiter, wait_for};
 
@@ -265,7 +265,7 @@ impl<T> Channel<T> {
             // SAFETY: the node is in no queue, and stays until it is served, which nothing aborts.
             unsafe { self.arrive(&node, waiter) }
         };
-        let _ = deferred(|| wait_for(Reason::Receive, None, publish, || false));
+        let _ = uncancellable(|| wait_for(Reason::Receive, None, publish, || false));
         node.data().outcome()
     }
 

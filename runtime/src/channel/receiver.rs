@@ -11,6 +11,7 @@ use crate::channel::choose::{Promise, Side};
 use crate::channel::core::{Attempt, Channel};
 use crate::channel::timer::Timer;
 use crate::channel::{IntoIter, Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError};
+use crate::prim;
 use crate::prim::sync::Arc;
 use crate::wait::{Reason, Waited, Waiter, sleep_until, wait_for};
 
@@ -186,7 +187,7 @@ impl<T> Receiver<T> {
     /// ```
     #[track_caller]
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.recv_by(Instant::now().checked_add(timeout))
+        self.recv_by(prim::now().checked_add(timeout))
     }
 
     /// As [`recv`](Self::recv), but waits no longer than until this moment for a sender.

@@ -11,6 +11,7 @@ use crate::channel::choose::{Promise, Side};
 use crate::channel::core::{Attempt, Channel};
 use crate::channel::promise::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
+use crate::prim;
 use crate::prim::sync::Arc;
 use crate::wait::{Reason, Waited, Waiter, wait_for};
 
@@ -165,7 +166,7 @@ impl<T> Sender<T> {
     /// ```
     #[track_caller]
     pub fn send_timeout(&self, msg: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.send_by(msg, Instant::now().checked_add(timeout))
+        self.send_by(msg, prim::now().checked_add(timeout))
     }
 
     /// As [`send`](Self::send), but waits no longer than until this moment.

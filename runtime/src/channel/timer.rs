@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::prim::Lock;
+use crate::prim::{self, Lock};
 use crate::wait::{self, Reason};
 
 pub(super) struct Timer {
@@ -26,13 +26,13 @@ impl Timer {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.next().is_some_and(|next| next <= Instant::now())
+        self.next().is_some_and(|next| next <= prim::now())
     }
 
     /// Takes the message, if its time has come. The next comes a period later, reckoned from when the last was due if the caller
     /// `since` then waited for it, and from now if nobody did: a ticker that was not looked at does not catch up.
     fn take(&self, since: Option<Instant>) -> Option<Instant> {
-        let now = Instant::now();
+        let now = prim::now();
         let mut next = self.next.lock();
         let due = next.filter(|&due| due <= now)?;
         let from = if since.is_some_and(|since| since <= due) { due } else { now };
@@ -47,7 +47,7 @@ impl Timer {
     /// Waits for the message; `None` if the deadline comes first.
     #[inline(always)]
     pub(super) fn receive(&self, deadline: Option<Instant>) -> Option<Instant> {
-        let since = Instant::now();
+        let since = prim::now();
         loop {
             if let Some(message) = self.take(Some(since)) {
                 return Some(message);

@@ -1,4 +1,4 @@
-//! The seam for verification: the only place that names std's atomics, cells, locks and threads.
+//! The seam for verification: the only place that names std's atomics, cells, locks, threads and clock.
 //!
 //! A plain build takes them from std ([`real`]); under `cfg(greenloom_loom)` the same names are loom's ([`model`]), so that the
 //! scheduler's real code runs inside the model checker. Nothing here decides anything: it is vocabulary.

@@ -17,7 +17,7 @@ pub(crate) use loom::thread_local;
 pub(crate) use parker::Parker;
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod sync {
@@ -28,6 +28,11 @@ pub(crate) mod cell {
     pub(crate) use loom::cell::UnsafeCell;
 }
 
+/// The real clock: a model waits for no deadline that is not over when it begins, see [`Parker::park_until`].
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 pub(crate) mod thread {
     use std::cell::Cell;
     use std::io;
@@ -36,6 +41,13 @@ pub(crate) mod thread {
 
     /// A machine's own stack: room for the scheduler, and for a message when a model fails.
     const STACK_WORDS: usize = 1 << 14;
+
+    /// Time stands still in a model, unless it is over when the wait begins.
+    pub(crate) fn park_timeout(limit: std::time::Duration) {
+        if !limit.is_zero() {
+            park();
+        }
+    }
 
     /// One order is as good as another: a model tries all schedules.
     pub(crate) fn random() -> u64 {

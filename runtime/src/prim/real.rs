@@ -1,11 +1,17 @@
 //! std's primitives under the names that the rest of the crate uses.
 
 pub(crate) mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod sync {
     pub(crate) use std::sync::{Arc, Mutex};
+}
+
+/// The clock that all of the runtime goes by.
+#[inline(always)]
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 pub(crate) mod deque {
@@ -38,7 +44,7 @@ pub(crate) mod cell {
 
 pub(crate) mod thread {
     use std::io;
-    pub(crate) use std::thread::{Thread, current, park, yield_now};
+    pub(crate) use std::thread::{Thread, current, park, park_timeout, yield_now};
 
     /// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
     pub(crate) fn number() -> u64 {

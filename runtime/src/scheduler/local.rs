@@ -55,8 +55,8 @@ pub(crate) struct Local {
     pub(crate) stacks: StackCache,
     /// A task was switched away from while this thread was unwinding; [`Local::settle`] sees to what that means.
     pub(crate) unsettled: Cell<bool>,
-    /// A cancelled task was suspended instead of unwound.
-    pub(crate) deferred_cancel: Cell<bool>,
+    /// A task was suspended instead of unwound.
+    pub(crate) deferred_unwinding: Cell<bool>,
     /// The stack of the task that is suspended in the middle of an unwinding: the first, if there are more.
     pub(crate) unwinding: Cell<*const Record>,
     /// Its tasks have been told that the runtime shuts down.
@@ -150,7 +150,7 @@ impl Local {
             end_id: Cell::new(0),
             cells: CellCache::new(),
             unsettled: Cell::new(false),
-            deferred_cancel: Cell::new(false),
+            deferred_unwinding: Cell::new(false),
             unwinding: Cell::new(std::ptr::null()),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),
@@ -384,9 +384,9 @@ impl Local {
         self.processor().live.store(live, Ordering::Relaxed);
     }
 
-    /// A cancelled task could not unwind because of another unwinding on this thread.
-    pub(crate) fn note_deferred_cancel(&self) {
-        self.deferred_cancel.set(true);
+    /// A task could not unwind because of another unwinding on this thread.
+    pub(crate) fn note_deferred_unwinding(&self) {
+        self.deferred_unwinding.set(true);
         self.unsettled.set(true);
     }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{say, thread};
+use crate::prim::{self, say, thread};
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared, start_machine};
@@ -68,7 +68,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 
 impl Monitor {
     fn new(shared: Arc<Shared>) -> Self {
-        let now = Instant::now();
+        let now = prim::now();
         let watched = shared.processors.iter().map(|_| Watched { runs: 0, since: now, named: 0 }).collect();
         Self { shared, watched, now, slice_began: now, trimmed: now, quiet_since: None, deadline: None }
     }
@@ -76,7 +76,7 @@ impl Monitor {
     fn run(mut self) {
         loop {
             self.pause();
-            self.now = Instant::now();
+            self.now = prim::now();
             if self.shared.has_ended() {
                 return;
             }

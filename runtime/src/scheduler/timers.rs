@@ -1,20 +1,21 @@
 //! The timers of a processor: a hierarchical timing wheel (Varghese and Lauck, 1987; the levels are those of the Linux kernel and of
-//! tokio) whose entries lie in the frames of those who wait.
+//! tokio) whose entries lie in the frames of those who wait, or of bounds that time trips.
 //!
 //! Time is counted in ticks of [`TICK`]. Level *n* has 64 slots of 64ⁿ ticks each; an entry lies in the level of the highest group of
 //! six bits in which its tick differs from now, so that inserting it and taking it back costs the same for any length. When time
 //! reaches a slot above level 0, its entries move down; in level 0 they fire. Deadlines are rounded up: nothing fires early.
 //!
-//! Who may do what: the tasks of the machine insert and take back, the machine fires; all under the lock, so that the entry of a
-//! task that has taken it back is certainly not touched any more.
+//! Who may do what: the tasks of the machine insert and take back; the machine fires, or, while one task holds it, the monitor. All
+//! under the lock, so that the entry of a task that has taken it back is certainly not touched any more.
 
 use std::cell::Cell;
 use std::ptr::null;
 use std::time::{Duration, Instant};
 
-use crate::prim::Lock;
 use crate::prim::untracked::{AtomicU64, Ordering};
+use crate::prim::{self, Lock};
 use crate::task::TaskPtr;
+use crate::task::bound::Bound;
 
 /// A tick in nanoseconds: 32.8 µs, the order of what waking a thread costs.
 const TICK: u64 = 1 << 15;
@@ -28,13 +29,24 @@ const NEVER: u64 = u64::MAX;
 /// The most timers that fire under one taking of the lock.
 const BATCH: usize = 64;
 
-/// A timer, in the frame of the task that it wakes. It may not move or end while it is in a wheel.
+/// A timer, in a frame of the task that it is for. It may not move or end while it is in a wheel.
 pub(crate) struct Timer {
-    task: TaskPtr,
+    aim: Cell<Aim>,
     tick: Cell<u64>,
     place: Cell<Place>,
     next: Cell<*const Timer>,
     previous: Cell<*const Timer>,
+}
+
+/// What a timer does.
+#[derive(Clone, Copy)]
+pub(crate) enum Aim {
+    /// It is not set.
+    Nothing,
+    /// Ends the task's current wait.
+    Wake(TaskPtr),
+    /// Trips a bound, which lives as long as the timer is in a wheel.
+    Trip(*const Bound),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,8 +57,15 @@ enum Place {
 }
 
 impl Timer {
-    pub(crate) fn new(task: TaskPtr) -> Self {
-        Self { task, tick: Cell::new(0), place: Cell::new(Place::Nowhere), next: Cell::new(null()), previous: Cell::new(null()) }
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            aim: Cell::new(Aim::Nothing),
+            tick: Cell::new(0),
+            place: Cell::new(Place::Nowhere),
+            next: Cell::new(null()),
+            previous: Cell::new(null()),
+        }
     }
 }
 
@@ -65,30 +84,42 @@ unsafe impl Sync for Timers {}
 
 impl Timers {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), next: AtomicU64::new(NEVER), wheel: Lock::new(Wheel::new()) }
+        Self { start: prim::now(), next: AtomicU64::new(NEVER), wheel: Lock::new(Wheel::new()) }
     }
 
-    /// Sets a timer: its task is woken at `deadline`, or soon after.
+    /// Nanoseconds from the start to a moment.
+    #[inline]
+    fn nanos(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.start);
+        since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos())).min(LAST * TICK)
+    }
+
+    /// Sets a timer: it does what it is to at `deadline`, or soon after.
     ///
     /// # Safety
-    /// The timer is in no wheel. It stays where it is until [`take_back`](Self::take_back) was called on it.
-    pub(crate) unsafe fn set(&self, timer: &Timer, deadline: Instant) {
-        let nanos = deadline.saturating_duration_since(self.start).as_nanos().min(u128::from(LAST * TICK)) as u64;
-        timer.tick.set(nanos.div_ceil(TICK));
+    /// The timer is in no wheel. It stays where it is until [`take_back`](Self::take_back) was called on it, and what it aims at
+    /// as long.
+    #[inline]
+    pub(crate) unsafe fn set(&self, timer: &Timer, aim: Aim, deadline: Instant) {
+        timer.aim.set(aim);
+        timer.tick.set(self.nanos(deadline).div_ceil(TICK));
         let mut wheel = self.wheel.lock();
         // SAFETY: the caller's promise.
-        unsafe { wheel.insert(timer) };
-        self.note_next(&wheel);
+        let look = unsafe { wheel.insert(timer) };
+        if look < self.next.load(Ordering::Relaxed) {
+            self.next.store(look, Ordering::Relaxed);
+        }
     }
 
     /// Takes a timer back; true if it has fired.
+    #[inline]
     pub(crate) fn take_back(&self, timer: &Timer) -> bool {
         let mut wheel = self.wheel.lock();
         let fired = timer.place.get() == Place::Fired;
         if !fired {
             wheel.remove(timer);
             if wheel.is_empty() {
-                self.note_next(&wheel);
+                self.next.store(NEVER, Ordering::Relaxed);
             }
         }
         fired
@@ -108,7 +139,7 @@ impl Timers {
 
     /// Fires what is due; `queue` gets the tasks that were parked. Whether there were such.
     pub(crate) fn fire(&self, mut queue: impl FnMut(TaskPtr)) -> bool {
-        let now = (self.start.elapsed().as_nanos() as u64) / TICK;
+        let now = self.nanos(prim::now()) / TICK;
         let mut any = false;
         while self.next.load(Ordering::Relaxed) <= now {
             let mut won = [None; BATCH];
@@ -118,23 +149,25 @@ impl Timers {
                 while count < BATCH
                     && let Some(timer) = wheel.pop_due(now)
                 {
-                    // SAFETY: it was in the wheel, so its owner has not taken it back yet and waits for the lock, or for us.
-                    let task = unsafe { (*timer).task };
-                    if task.state().time_up() {
-                        won[count] = Some(task);
+                    // SAFETY: it was in the wheel, so its owner has not taken it back yet: timer and aim last until the lock is
+                    // free.
+                    let task = match unsafe { (*timer).aim.get() } {
+                        Aim::Wake(task) => task.state().time_up().then_some(task),
+                        // SAFETY: as above.
+                        Aim::Trip(bound) => unsafe { (*bound).trip() },
+                        Aim::Nothing => None,
+                    };
+                    if task.is_some() {
+                        won[count] = task;
                         count += 1;
                     }
                 }
-                self.note_next(&wheel);
+                self.next.store(wheel.next(), Ordering::Relaxed);
             }
             any |= count > 0;
             won.into_iter().flatten().for_each(&mut queue);
         }
         any
-    }
-
-    fn note_next(&self, wheel: &Wheel) {
-        self.next.store(wheel.next(), Ordering::Relaxed);
     }
 }
 
@@ -165,20 +198,24 @@ impl Wheel {
         if level == DUE { &mut self.due } else { &mut self.slots[level as usize][slot as usize] }
     }
 
+    /// Puts a timer where it belongs, and tells when that place is to be looked at.
+    ///
     /// # Safety
     /// The timer is in no wheel, and stays alive and where it is as long as it is in this one.
-    unsafe fn insert(&mut self, timer: &Timer) {
+    #[inline]
+    unsafe fn insert(&mut self, timer: &Timer) -> u64 {
         if self.slots.is_empty() {
-            self.slots.resize(LEVELS, [null(); SLOTS]);
+            self.make_slots();
         }
         let tick = timer.tick.get();
-        let (level, slot) = if tick <= self.now {
-            (DUE, 0)
+        let (level, slot, look) = if tick <= self.now {
+            (DUE, 0, 0)
         } else {
             let level = (63 - (tick ^ self.now).leading_zeros()) / BITS;
-            let slot = (tick >> (level * BITS)) as usize % SLOTS;
+            let group = tick >> (level * BITS);
+            let slot = group as usize % SLOTS;
             self.occupied[level as usize] |= 1 << slot;
-            (level as u8, slot as u8)
+            (level as u8, slot as u8, group << (level * BITS))
         };
         let head = self.head(level, slot);
         let old = *head;
@@ -190,8 +227,15 @@ impl Wheel {
         if let Some(old) = unsafe { old.as_ref() } {
             old.previous.set(timer);
         }
+        look
     }
 
+    #[cold]
+    fn make_slots(&mut self) {
+        self.slots.resize(LEVELS, [null(); SLOTS]);
+    }
+
+    #[inline]
     fn remove(&mut self, timer: &Timer) {
         let Place::In { level, slot } = timer.place.replace(Place::Nowhere) else { return };
         let (previous, next) = (timer.previous.get(), timer.next.get());
@@ -248,7 +292,7 @@ impl Wheel {
             while let Some(entry) = unsafe { timer.as_ref() } {
                 timer = entry.next.get();
                 // SAFETY: in no list any more.
-                unsafe { self.insert(entry) };
+                let _ = unsafe { self.insert(entry) };
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The loop of a machine: pick a task, run it until it switches away, see to what it wanted; search and sleep when there is none.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
+use crate::prim::{self, LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
 use crate::scheduler::local::{CROWD, Local};
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared};
@@ -147,7 +147,7 @@ impl Local {
     }
 
     /// After a switch away from a task, of a thread that unwinds or did: notes whose unwinding it is, for the sake of poisoning
-    /// (see `task::cancel::unwinding`), and cancels those that had to wait for its end.
+    /// (see `task::cancel::unwinding`), and wakes those whose own had to wait for its end.
     #[cold]
     fn settle(&self, record: &Record, how: Suspend) {
         if thread::panicking() {
@@ -163,15 +163,15 @@ impl Local {
         }
         self.unwinding.set(std::ptr::null());
         self.unsettled.set(false);
-        if self.deferred_cancel.get() {
-            self.cancel_deferred();
+        if self.deferred_unwinding.get() {
+            self.end_deferral();
         }
     }
 
-    fn cancel_deferred(&self) {
-        self.deferred_cancel.set(false);
+    fn end_deferral(&self) {
+        self.deferred_unwinding.set(false);
         self.for_each_own(|task| {
-            if task.state().cancel_deferred() {
+            if task.state().end_deferral() {
                 self.push_ready(task);
             }
         });
@@ -314,11 +314,11 @@ impl Local {
         if seen.awake() == 0 && self.draining.get() {
             shared.try_close(seen);
         }
-        let since = Instant::now();
+        let since = prim::now();
         if !self.park_until_timer() {
             return Rest::Again;
         }
-        if since.elapsed() < SHORT_SLEEP {
+        if prim::now() - since < SHORT_SLEEP {
             self.patience.set(SEARCH_ROUNDS);
         }
         if shared.idle.peek().is_closed() {

@@ -26,6 +26,7 @@ use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
 use crate::task::TaskPtr;
 use crate::task::header::Header;
+use crate::task::interrupt::Interrupts;
 use crate::task::local_key::Locals;
 use crate::wait::Reason;
 
@@ -68,8 +69,8 @@ unsafe impl Stack for Frames {
 
 /// The head of a stack; see the module.
 ///
-/// `coroutine`, `yielder`, `task`, `no_suspend`, `defers`, `locals` and `cancelling` are for the thread that runs the stack, or, while it is free, for whoever owns
-/// it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped while the runtime
+/// `coroutine`, `yielder`, `task`, `no_suspend`, `interrupts` and `locals` are for the thread that runs the stack, or, while it is
+/// free, for whoever owns it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped while the runtime
 /// lives.
 #[repr(C, align(64))]
 pub(crate) struct Record {
@@ -79,12 +80,10 @@ pub(crate) struct Record {
     task: Cell<*mut Header>,
     slot: Slot,
     no_suspend: Cell<u32>,
-    /// How many sections the task is in that cancellation must not end.
-    defers: Cell<u32>,
+    /// What may end the task's code early, and what puts that off.
+    interrupts: Interrupts,
     /// What `task_local!` keeps for the task, if it does.
     locals: Cell<*const Locals>,
-    /// The payload of a cancellation lives that this task has raised.
-    cancelling: Cell<bool>,
     has_coroutine: Cell<bool>,
     /// Whether `name` has one.
     named: Cell<bool>,
@@ -123,9 +122,8 @@ impl StackPtr {
             (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
             (&raw mut (*record).slot).write(slot);
             (&raw mut (*record).no_suspend).write(Cell::new(0));
-            (&raw mut (*record).defers).write(Cell::new(0));
+            (&raw mut (*record).interrupts).write(Interrupts::new());
             (&raw mut (*record).locals).write(Cell::new(null()));
-            (&raw mut (*record).cancelling).write(Cell::new(false));
             (&raw mut (*record).name).write(Mutex::new(None));
             StackPtr(NonNull::new_unchecked(record))
         }
@@ -211,8 +209,8 @@ impl Record {
             self.set_name(None);
         }
         self.no_suspend.set(0);
-        self.cancelling.set(false);
-        debug_assert!(self.defers.get() == 0 && self.locals.get().is_null());
+        self.interrupts.reset();
+        debug_assert!(self.locals.get().is_null());
         self.id.store(0, Ordering::Release);
         self.task.set(std::ptr::null_mut());
     }
@@ -283,12 +281,9 @@ impl Record {
         self.no_suspend.set(self.no_suspend.get() - 1);
     }
 
-    pub(crate) fn defers_cancel(&self) -> bool {
-        self.defers.get() > 0
-    }
-
-    pub(crate) fn count_defers(&self, by: i32) {
-        self.defers.set(self.defers.get().wrapping_add_signed(by));
+    #[inline(always)]
+    pub(crate) fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
     }
 
     /// What `task_local!` keeps for the task; null if it keeps nothing.
@@ -299,14 +294,6 @@ impl Record {
 
     pub(crate) fn set_locals(&self, locals: *const Locals) {
         self.locals.set(locals);
-    }
-
-    pub(crate) fn is_cancelling(&self) -> bool {
-        self.cancelling.get()
-    }
-
-    pub(crate) fn set_cancelling(&self, cancelling: bool) {
-        self.cancelling.set(cancelling);
     }
 
     /// What reports say about the stack's task, if it has one. From any thread; the parts may be of different moments.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use super::const_fn;
 use super::crowd::{Crowd, Member};
 use super::mutex::MutexGuard;
-use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU8, Ordering};
+use crate::prim::{self, Lock};
 use crate::wait::list::Node;
 use crate::wait::{self, Reason, Waited, Waiter};
 
@@ -202,7 +202,7 @@ impl Condvar {
         limit: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
         // A moment beyond what the clock can say never comes.
-        self.wait_until(guard, Instant::now().checked_add(limit))
+        self.wait_until(guard, prim::now().checked_add(limit))
     }
 
     /// Waits, as [`wait`](Self::wait), as long as `condition` holds, and for `limit` at most.
@@ -238,7 +238,7 @@ impl Condvar {
     where
         F: FnMut(&mut T) -> bool,
     {
-        let deadline = Instant::now().checked_add(limit);
+        let deadline = prim::now().checked_add(limit);
         let mut result = WaitTimeoutResult(false);
         while condition(&mut *guard) {
             if result.timed_out() {

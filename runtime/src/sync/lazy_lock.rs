@@ -85,7 +85,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
             // SAFETY: the one who is at it has the content for itself, and nobody was before: after an attempt that failed there is
             // no second.
             let closure = unsafe { ManuallyDrop::take(&mut (*self.value.get()).closure) };
-            let value = cancel::deferred(closure);
+            let value = cancel::uncancellable(closure);
             // SAFETY: as above.
             unsafe { self.value.get().write(Content { value: ManuallyDrop::new(value) }) };
         });

@@ -1,22 +1,30 @@
-//! Raising cancellation: a cancelled task unwinds from its next suspension point.
+//! Raising an unwinding: a cancelled task unwinds to its end from its next suspension point, and one with a tripped bound to the
+//! bound's frame. Cancellation comes first; of bounds, the outermost.
+
+use std::time::Instant;
 
 use crate::prim::untracked::{AtomicBool, Ordering};
-use crate::prim::{say, thread};
+use crate::prim::{self, say, thread};
 use crate::scheduler::local;
 use crate::task::TaskPtr;
+use crate::task::bound::Bound;
 use crate::task::header::Cancelled;
+use crate::task::interrupt::{self, Interrupts, Running};
 
-/// Called by the running task at a suspension point: unwinds if it is cancelled.
+/// When a task that catches what is raised, and goes on, is named on stderr.
+const SWALLOWED: u32 = 1000;
+
+/// Called by the running task at a suspension point: unwinds if it is cancelled, or a bound is tripped.
 ///
-/// Returns whether the suspension must be shielded: the task is cancelled, but unwinding now would abort the process, since this
-/// thread is in the middle of an unwinding already. It may be this task's (a destructor suspends) or that of another task which
-/// a destructor suspended here; std counts per thread and cannot tell. The machine looks again when that has ended. Or the task is
-/// inside [`deferred`].
+/// Returns whether the suspension must be shielded from cancellation: the task is to unwind, but doing so now would abort the
+/// process, since this thread is in the middle of an unwinding already. It may be this task's (a destructor suspends) or that of
+/// another task which a destructor suspended here; std counts per thread and cannot tell. The machine looks again when that has
+/// ended. Or the task is inside [`uncancellable`].
 ///
 /// In a build with `panic = "abort"` there is no unwinding: cancellation of what has started is refused, that is, shielded for good.
-#[inline]
+#[inline(always)]
 pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
-    if task.state().is_cancelled() { raise_or_defer_slow(task) } else { false }
+    if task.state().is_interrupted() { raise_or_defer_slow(task) } else { false }
 }
 
 #[cold]
@@ -25,42 +33,141 @@ fn raise_or_defer_slow(task: TaskPtr) -> bool {
         refuse();
         return true;
     }
-    let running = local::running();
-    if running.is_some_and(|(_, record)| record.defers_cancel()) {
-        return true;
-    }
-    if thread::panicking() {
-        if let Some((machine, _)) = running {
-            machine.note_deferred_cancel();
+    let Some((machine, record)) = local::running() else { return true };
+    let interrupts = record.interrupts();
+    let to = if task.state().is_cancelled() && interrupts.uncancellable.get() == 0 {
+        None
+    } else {
+        let bound = if task.state().is_bound_up() { interrupts.outermost_tripped() } else { None };
+        if bound.is_none() {
+            return true;
         }
+        bound
+    };
+    if thread::panicking() {
+        machine.note_deferred_unwinding();
         return true;
     }
-    if let Some((_, record)) = running {
-        record.set_cancelling(true);
+    if interrupts.count(to) {
+        let what = if to.is_some() { "the end of its time" } else { "its cancellation" };
+        match record.label() {
+            Some(label) => report(label, what),
+            None => report(format_args!("task {}", task.id()), what),
+        }
     }
-    thread::raise(Box::new(Cancelled::new(task.id())))
+    interrupts.raise(to, task.id())
 }
 
-/// Runs `f`, in which this task is not cancelled: that comes at its first suspension point afterwards.
-pub(crate) fn deferred<R>(f: impl FnOnce() -> R) -> R {
-    struct End;
-    impl Drop for End {
+/// The same on a plain thread, which has nothing but bounds. Returns when to look again, if the thread is to wait now.
+#[cold]
+pub(crate) fn raise_on_thread() -> Option<Instant> {
+    let Running { interrupts, .. } = interrupt::current()?;
+    if interrupts.bound.get().is_null() || thread::panicking() {
+        return None;
+    }
+    let now = prim::now();
+    let over = interrupts.outermost_tripped_by(now);
+    if over.is_none() {
+        return interrupts.next_look(now);
+    }
+    if interrupts.count(over) {
+        report(format_args!("thread {:?}", thread::current().name().unwrap_or("without a name")), "the end of its time");
+    }
+    interrupts.raise(over, thread::number())
+}
+
+impl Interrupts {
+    /// Counts that an unwinding is raised; whether it has been so often that it should be said.
+    fn count(&self, to: Option<&Bound>) -> bool {
+        let count = to.map_or(&self.cancellations, |bound| &bound.raised);
+        count.set(count.get().saturating_add(1));
+        count.get() >= SWALLOWED && !self.reported.replace(true)
+    }
+
+    fn raise(&self, to: Option<&Bound>, id: u64) -> ! {
+        self.unwinding.set(true);
+        thread::raise(Box::new(Cancelled::new(id, to)))
+    }
+}
+
+fn report(who: impl std::fmt::Display, what: &str) {
+    say(format_args!(
+        "greenloom: {who}, has been told {SWALLOWED} times of {what}, and something has caught the unwinding each time: what catches \
+         panics in a task has to let it go on in the end"
+    ));
+}
+
+/// Runs `f`, in which neither the task's cancellation nor a [`timeout`](crate::time::timeout) around ends anything: that comes at the
+/// first suspension point afterwards.
+///
+/// For what must not stop half way though it waits, such as telling a partner that this task goes. A limit of time that begins
+/// inside is kept. On a plain OS thread it puts off the limits of time there.
+///
+/// # Panics
+/// If `f` does.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenloom::time::{sleep, timeout};
+///
+/// greenloom::run(|| {
+///     let mut done = false;
+///     let result = timeout(Duration::from_millis(1), || {
+///         greenloom::uncancellable(|| {
+///             sleep(Duration::from_millis(5));
+///             done = true;
+///         });
+///         sleep(Duration::from_secs(60));
+///     });
+///     assert!(done && result.is_err());
+/// });
+/// ```
+pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
+    struct End<'a>(&'a Interrupts);
+    impl Drop for End<'_> {
         fn drop(&mut self) {
-            // The same task: it stays on its stack and its thread.
-            if let Some((_, record)) = local::running() {
-                record.count_defers(-1);
-            }
+            self.0.uncancellable.set(self.0.uncancellable.get() - 1);
         }
     }
-    let Some((_, record)) = local::running() else { return f() };
-    record.count_defers(1);
-    let _end = End;
+    let Some(Running { interrupts, .. }) = interrupt::current() else { return f() };
+    interrupts.uncancellable.set(interrupts.uncancellable.get() + 1);
+    let _end = End(interrupts);
     f()
 }
 
-/// Whether the running task has raised a cancellation that has not been dealt with. Where something unwinds, this tells why.
+/// Unwinds if the task is cancelled, or the time of a [`timeout`](crate::time::timeout) around is up; does nothing else.
+///
+/// For loops that compute for long and never wait, which nothing could end otherwise. It costs one load, lets no other task run, and
+/// may be called inside [`no_suspend`](crate::no_suspend). That time is up is noticed by the runtime's monitor while a task holds
+/// its thread, some milliseconds late. On a plain OS thread, which cannot be cancelled, it looks at the clock if there is a limit.
+///
+/// # Cancellation
+/// This is what it is for; but not inside [`uncancellable`], nor in a destructor that runs because of an unwinding.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// greenloom::run(|| {
+///     let endless = greenloom::time::timeout(Duration::from_millis(1), || {
+///         loop {
+///             greenloom::checkpoint();
+///         }
+///     });
+///     assert!(endless.is_err());
+/// });
+/// ```
+#[inline]
+pub fn checkpoint() {
+    match local::running() {
+        Some((_, record)) => _ = raise_or_defer(record.task()),
+        None => _ = raise_on_thread(),
+    }
+}
+
+/// Whether an unwinding that the running code has raised, for its cancellation or a bound, has not been dealt with. Where something
+/// unwinds, this tells why.
 pub(crate) fn is_cancelling() -> bool {
-    local::running().is_some_and(|(_, record)| record.is_cancelling())
+    interrupt::current().is_some_and(|running| running.interrupts.unwinding.get())
 }
 
 /// Why the running code unwinds.
@@ -70,7 +177,7 @@ pub(crate) enum Unwinding {
     No,
     /// A panic.
     Panic,
-    /// The task is being cancelled.
+    /// It is cancelled, or its time is up.
     Cancellation,
 }
 
@@ -81,21 +188,19 @@ pub(crate) enum Unwinding {
 /// panics on that thread meanwhile: the second poisons nothing. (The other way round, locks would be poisoned that
 /// nothing happened to.)
 ///
-/// A task unwinds by cancellation as long as the payload of the cancellation lives: none begins during another unwinding.
+/// A task unwinds by cancellation, or to a bound, as long as the payload lives: none begins during another unwinding.
 #[cold]
 pub(crate) fn unwinding() -> Unwinding {
     if !thread::panicking() {
         return Unwinding::No;
     }
-    let Some((machine, record)) = local::running() else { return Unwinding::Panic };
-    let first = machine.unwinding.get();
-    if !first.is_null() && !std::ptr::eq(first, record) {
-        Unwinding::No
-    } else if record.is_cancelling() {
-        Unwinding::Cancellation
-    } else {
-        Unwinding::Panic
+    if let Some((machine, record)) = local::running() {
+        let first = machine.unwinding.get();
+        if !first.is_null() && !std::ptr::eq(first, record) {
+            return Unwinding::No;
+        }
     }
+    if is_cancelling() { Unwinding::Cancellation } else { Unwinding::Panic }
 }
 
 /// Says, once, why tasks do not end that were told to.

@@ -14,8 +14,10 @@ use crate::scheduler::local;
 use crate::scheduler::processor::Processor;
 use crate::stack::Class;
 use crate::stack::record::Record;
+use crate::task::bound::Bound;
 use crate::task::cells::CellCache;
 use crate::task::error::JoinError;
+use crate::task::interrupt;
 use crate::task::local_key;
 use crate::task::state::{State, TransitionByDrop, TransitionToComplete};
 use crate::wait::Waiter;
@@ -238,6 +240,13 @@ impl TaskPtr {
         self.header().extra.as_ref()?.class
     }
 
+    /// Asks the task to unwind.
+    pub(crate) fn cancel(self) {
+        if self.state().cancel() {
+            local::make_runnable(self);
+        }
+    }
+
     pub(crate) fn is_pinned(self) -> bool {
         self.header().extra.as_ref().is_some_and(|extra| extra.pinned)
     }
@@ -435,16 +444,22 @@ pub(crate) fn catch_and_forget(f: impl FnOnce()) {
     }
 }
 
-/// The payload of a cancellation's unwinding: private, so that nobody else can raise or recognise it.
+/// The payload of a cancellation's unwinding, or of one to a bound: private, so that nobody else can raise or recognise it.
 pub(crate) struct Cancelled {
-    /// The cancelled task's number.
+    /// The number of the task, or thread, that raised it.
     id: u64,
+    /// The address of the bound; zero for a cancellation.
+    bound: usize,
     _unwinding: Unwinding,
 }
 
 impl Cancelled {
-    pub(crate) fn new(id: u64) -> Self {
-        Self { id, _unwinding: Unwinding::begin() }
+    pub(crate) fn new(id: u64, bound: Option<&Bound>) -> Self {
+        Self { id, bound: bound.map_or(0, |bound| std::ptr::from_ref(bound).addr()), _unwinding: Unwinding::begin() }
+    }
+
+    pub(crate) fn bound(&self) -> usize {
+        self.bound
     }
 }
 
@@ -452,10 +467,10 @@ impl Drop for Cancelled {
     fn drop(&mut self) {
         // Whoever caught it may have taken it anywhere; where it does not end in its own task, that is taken to unwind by
         // cancellation until it ends.
-        if let Some((_, record)) = local::running()
-            && record.task().id() == self.id
+        if let Some(running) = interrupt::current()
+            && running.id() == self.id
         {
-            record.set_cancelling(false);
+            running.interrupts.unwinding.set(false);
         }
     }
 }

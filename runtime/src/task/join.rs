@@ -83,9 +83,7 @@ macro_rules! handle_methods {
         /// Never waits. A task that has ended does not mind. One that never suspends is not stopped. In a build with
         /// `panic = "abort"`, which cannot unwind, one that has started goes on, and stderr says so once.
         pub fn cancel(&self) {
-            if self.raw.task.state().cancel() {
-                local::make_runnable(self.raw.task);
-            }
+            self.raw.task.cancel();
         }
     };
 }

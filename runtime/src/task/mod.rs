@@ -3,10 +3,12 @@
 //! A task is one allocation: a header and the room for its closure, which later holds the result. Its life is a
 //! state word.
 
+pub(crate) mod bound;
 pub(crate) mod cancel;
 pub(crate) mod cells;
 pub(crate) mod error;
 pub(crate) mod header;
+pub(crate) mod interrupt;
 mod join;
 pub(crate) mod local_key;
 mod spawn;
@@ -14,8 +16,10 @@ pub(crate) mod state;
 
 use std::fmt;
 use std::panic::Location;
+use std::time::Duration;
 
 pub use crate::scheduler::placement::Placement;
+pub use cancel::{checkpoint, uncancellable};
 pub use error::JoinError;
 pub(crate) use header::TaskPtr;
 pub use join::{JoinHandle, LocalJoinHandle};
@@ -23,10 +27,13 @@ pub use local_key::{AccessError, LocalKey, ValueKey};
 pub(crate) use spawn::spawn_on;
 pub use spawn::{Builder, spawn, spawn_local};
 
-use crate::prim::thread::{self, Thread};
+use crate::prim::{
+    self,
+    thread::{self, Thread},
+};
 use crate::scheduler::local;
 use crate::stack::record::Suspend;
-use crate::wait::Reason;
+use crate::wait::{self, Reason};
 
 /// A handle to a task, to name it and to wake it from [`park`]; or to a plain thread, where [`current`] was called on one.
 ///
@@ -78,6 +85,23 @@ impl Task {
         match &self.0 {
             Kind::Green(task) => Some(task.site()),
             Kind::Thread(..) => None,
+        }
+    }
+
+    /// Asks the task to end, as [`JoinHandle::cancel`] does: it unwinds from its next suspension point, or the one it waits in.
+    ///
+    /// Never waits. A task that has ended does not mind; nor does a plain thread, which cannot be cancelled.
+    ///
+    /// ```
+    /// greenloom::run(|| {
+    ///     let waits = greenloom::spawn(greenloom::park);
+    ///     waits.task().cancel();
+    ///     assert!(waits.join().unwrap_err().is_cancelled());
+    /// });
+    /// ```
+    pub fn cancel(&self) {
+        if let Kind::Green(task) = self.0 {
+            task.cancel();
         }
     }
 
@@ -174,7 +198,7 @@ pub fn current() -> Task {
 #[track_caller]
 pub fn park() {
     let Some((_, record)) = local::running() else {
-        return thread::park();
+        return park_thread(None);
     };
     let task = record.task();
     loop {
@@ -187,7 +211,67 @@ pub fn park() {
         if !task.state().take_abort_wake() {
             return;
         }
-        // Cancelled: unwinds now, or waits on where it must not.
+        // It is to unwind: does so now, or waits on where it must not.
+    }
+}
+
+/// As [`park`], but for no longer than `limit`. Nothing tells whether somebody has called [`Task::unpark`] or time is up.
+///
+/// Suspends the task. On a plain OS thread it is [`std::thread::park_timeout`], which blocks the thread. A time that is too long to
+/// be said is for ever; one of zero only takes the token, if there is one.
+///
+/// # Panics
+/// Inside [`no_suspend`].
+///
+/// # Cancellation
+/// A cancelled task unwinds from here, also while it waits.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// greenloom::run(|| {
+///     let start = Instant::now();
+///     greenloom::park_timeout(Duration::from_millis(2));
+///     assert!(start.elapsed() >= Duration::from_millis(2));
+/// });
+/// ```
+#[inline(always)]
+#[track_caller]
+pub fn park_timeout(limit: Duration) {
+    let Some((local, record)) = local::running() else {
+        return park_thread(Some(limit));
+    };
+    let task = record.task();
+    let deadline = prim::now().checked_add(limit);
+    loop {
+        let shielded = cancel::raise_or_defer(task);
+        record.assert_may_suspend(Reason::Park);
+        if task.state().take_token() || limit.is_zero() {
+            return;
+        }
+        let how = if shielded { Suspend::ParkShielded } else { Suspend::Park };
+        let timed_out = match deadline {
+            None => {
+                record.suspend(how, Reason::Park);
+                false
+            }
+            Some(deadline) => wait::suspend_until(local, record, how, Reason::Park, deadline),
+        };
+        if !task.state().take_abort_wake() || timed_out {
+            return;
+        }
+        // It is to unwind: does so now, or waits on where it must not.
+    }
+}
+
+/// Parks a plain thread, until a token or a limit comes.
+#[cold]
+fn park_thread(limit: Option<Duration>) {
+    let bound = cancel::raise_on_thread().map(|deadline| deadline.saturating_duration_since(prim::now()));
+    // If it was the bound's time that was up, the next wait of the thread unwinds: a token may be lost by it, but this returns.
+    match limit.into_iter().chain(bound).min() {
+        Some(limit) => thread::park_timeout(limit),
+        None => thread::park(),
     }
 }
 
@@ -214,6 +298,7 @@ pub fn park() {
 #[track_caller]
 pub fn yield_now() {
     let Some((_, record)) = local::running() else {
+        cancel::raise_on_thread();
         return thread::yield_now();
     };
     cancel::raise_or_defer(record.task());

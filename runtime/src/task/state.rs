@@ -8,8 +8,9 @@
 //! | `NOTIFIED` | a partner whose wake came before the commit | the commit consumes it and queues the task again | `PARKED` |
 //! | `TOKEN` | `Task::unpark` | the next `park()` returns at once | |
 //! | `CANCELLED` | `cancel` | sticky: every later suspension point unwinds | |
-//! | `TIME_UP` | a timer that fired while the task was not parked | the commit consumes it and queues the task again; after the wait the task clears it | `PARKED` |
-//! | `ABORT_WAKE` | whoever ends a wait because of `CANCELLED` or a timer | tells the task that no partner woke it; the task clears it | `PARKED` |
+//! | `BOUND_UP` | `trip`, for a bound around the running code | until the task has left that bound every suspension point looks whether to unwind to it | |
+//! | `TIME_UP` | a timer or a bound that came while the task was not parked | the commit consumes it and queues the task again; after a wait with a timer the task clears it | `PARKED` |
+//! | `ABORT_WAKE` | whoever ends a wait because of `CANCELLED`, a timer or a bound | tells the task that no partner woke it; the task clears it | `PARKED` |
 //! | `COMPLETE` | the task's last act | result written; nothing but references changes any more | |
 //! | `JOINER` | `join` | the joiner cell holds a waiter, which the completing task will wake | |
 //! | `HANDLE` | spawn | a join handle exists: it, not the task, drops the result | |
@@ -32,6 +33,7 @@ const COMPLETE: u64 = 1 << 7;
 const JOINER: u64 = 1 << 8;
 const HANDLE: u64 = 1 << 9;
 const TIME_UP: u64 = 1 << 10;
+const BOUND_UP: u64 = 1 << 11;
 const REF: u64 = 1 << 16;
 
 /// What kind of suspension the worker commits.
@@ -167,10 +169,10 @@ impl State {
         })
     }
 
-    /// Wakes a task whose cancellation had been deferred; true if the caller must queue it.
-    pub(crate) fn cancel_deferred(&self) -> bool {
+    /// Wakes a task whose unwinding had been deferred; true if the caller must queue it.
+    pub(crate) fn end_deferral(&self) -> bool {
         self.change(|s| {
-            if s & (CANCELLED | PARKED) == CANCELLED | PARKED {
+            if s & PARKED != 0 && s & (CANCELLED | BOUND_UP) != 0 {
                 Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | ABORT_WAKE, true))
             } else {
                 Err(false)
@@ -186,9 +188,36 @@ impl State {
         })
     }
 
+    /// A bound of the task has been marked tripped; true if the caller must queue the task. The task is alive: it withdraws the
+    /// bound before it goes on from its frame.
+    ///
+    /// A shielded task is woken too, and looks again: the bound may lie inside what shields it. The word is changed even where
+    /// the bits are set: the mark is published by it, for [`leave_bound`](Self::leave_bound).
+    pub(crate) fn trip(&self) -> bool {
+        self.change(|s| {
+            if s & PARKED != 0 {
+                Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | BOUND_UP | ABORT_WAKE, true))
+            } else {
+                Ok((s | BOUND_UP | TIME_UP, false))
+            }
+        })
+    }
+
+    /// The running task has left a bound that was tripped: it looks at the others after this, and calls
+    /// [`keep_bound_up`](Self::keep_bound_up) if another is. One that trips meanwhile sets the bit again by itself, or has marked
+    /// itself before: AcqRel pairs with `trip`.
+    pub(crate) fn leave_bound(&self) {
+        self.0.fetch_and(!BOUND_UP, Ordering::AcqRel);
+    }
+
+    pub(crate) fn keep_bound_up(&self) {
+        self.0.fetch_or(BOUND_UP, Ordering::AcqRel);
+    }
+
     /// After a wait with a timer, which has been taken back: forgets that it fired too late.
     pub(crate) fn forget_time(&self) {
-        // Relaxed: whoever fired the timer did so under the lock under which it was taken back.
+        // Relaxed: whoever fired the timer did so under the lock under which it was taken back. That of a bound is lost with it,
+        // which `BOUND_UP` tells of at the next suspension point.
         if self.0.load(Ordering::Relaxed) & TIME_UP != 0 {
             self.0.fetch_and(!TIME_UP, Ordering::AcqRel);
         }
@@ -201,7 +230,20 @@ impl State {
         self.0.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
-    /// After a wait: whether cancellation or a timer ended it. Asked by the task itself.
+    /// Whether the task may have to unwind: it is cancelled, or a bound is tripped. One load, at every suspension point.
+    #[inline(always)]
+    pub(crate) fn is_interrupted(&self) -> bool {
+        // Relaxed: a flag that carries no data; `is_bound_up` looks again.
+        self.0.load(Ordering::Relaxed) & (CANCELLED | BOUND_UP) != 0
+    }
+
+    /// Whether a bound of the task is tripped: asked by the task itself, which then looks for it.
+    pub(crate) fn is_bound_up(&self) -> bool {
+        // Acquire: pairs with `trip`; the mark is seen.
+        self.0.load(Ordering::Acquire) & BOUND_UP != 0
+    }
+
+    /// After a wait: whether cancellation, a timer or a bound ended it. Asked by the task itself.
     #[inline]
     pub(crate) fn take_abort_wake(&self) -> bool {
         // Relaxed: the task was resumed by the machine that saw the bit set.

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::prim::Parker;
 use crate::scheduler::local::{self, Local};
-use crate::scheduler::timers::Timer;
+use crate::scheduler::timers::{Aim, Timer};
 use crate::stack::record::{Record, Suspend};
 use crate::task::TaskPtr;
 use crate::task::cancel;
@@ -45,11 +45,13 @@ pub(crate) enum Reason {
     Lock,
     /// Waits for something else of `sync` to happen: a condition, a permit, a barrier, an initialisation.
     Sync,
+    /// In `sleep`, or an interval's `tick`.
+    Sleep,
 }
 
 impl Reason {
     pub(crate) fn from_u8(raw: u8) -> Self {
-        const ALL: [Reason; 10] = [
+        const ALL: [Reason; 11] = [
             Reason::Ready,
             Reason::Join,
             Reason::Park,
@@ -60,6 +62,7 @@ impl Reason {
             Reason::Select,
             Reason::Lock,
             Reason::Sync,
+            Reason::Sleep,
         ];
         ALL.get(raw as usize).copied().unwrap_or(Self::Ready)
     }
@@ -77,6 +80,7 @@ impl Reason {
             Self::Select => "selecting among channels",
             Self::Lock => "waiting for a lock",
             Self::Sync => "waiting for a condition, a permit or a barrier",
+            Self::Sleep => "sleeping",
         }
     }
 }
@@ -145,8 +149,8 @@ pub(crate) enum Waited {
 /// Suspends a task; blocks a plain thread.
 ///
 /// # Cancellation
-/// A cancelled task unwinds from here before anything is published, or after it was withdrawn. Where unwinding must wait because
-/// the thread unwinds already, it is published again.
+/// A cancelled task, or one with a tripped bound, unwinds from here before anything is published, or after it was withdrawn. Where
+/// unwinding must wait because the thread unwinds already, it is published again. So does a plain thread with a bound.
 // Inlined for the sake of `Record::suspend`.
 #[inline(always)]
 #[track_caller]
@@ -182,17 +186,17 @@ pub(crate) fn wait_for(
         if timed_out {
             return Waited::TimedOut;
         }
-        // Cancelled: unwinds now, or waits on where it must not.
+        // It is to unwind: does so now, or waits on where it must not.
     }
 }
 
 /// Suspends the running task, which has published itself, with a timer; whether that has fired.
 #[inline(always)]
-fn suspend_until(local: &Local, record: &Record, how: Suspend, reason: Reason, deadline: Instant) -> bool {
+pub(crate) fn suspend_until(local: &Local, record: &Record, how: Suspend, reason: Reason, deadline: Instant) -> bool {
     let timers = &local.processor().timers;
-    let timer = Timer::new(record.task());
+    let timer = Timer::new();
     // SAFETY: new, and taken back below, before the frame can end: a suspension does not unwind.
-    unsafe { timers.set(&timer, deadline) };
+    unsafe { timers.set(&timer, Aim::Wake(record.task()), deadline) };
     record.suspend(how, reason);
     let fired = timers.take_back(&timer);
     record.task().state().forget_time();
@@ -205,17 +209,28 @@ fn block_thread(
     mut publish: impl FnMut(Waiter) -> bool,
     mut withdraw: impl FnMut() -> bool,
 ) -> Waited {
-    let parker = Parker::new();
-    if !publish(Waiter::thread(&parker)) {
-        return Waited::Done;
+    loop {
+        let bound = cancel::raise_on_thread();
+        let parker = Parker::new();
+        if !publish(Waiter::thread(&parker)) {
+            return Waited::Done;
+        }
+        let first = deadline.into_iter().chain(bound).min();
+        match first {
+            Some(first) if parker.park_until(first) => return Waited::Done,
+            Some(first) if withdraw() => {
+                if deadline.is_some_and(|deadline| deadline <= first) {
+                    return Waited::TimedOut;
+                }
+                // A bound's time is up: unwinds now.
+            }
+            // The partner that has the waiter wakes it.
+            _ => {
+                parker.park();
+                return Waited::Done;
+            }
+        }
     }
-    match deadline {
-        Some(deadline) if parker.park_until(deadline) => return Waited::Done,
-        Some(_) if withdraw() => return Waited::TimedOut,
-        // The partner that has the waiter wakes it.
-        _ => parker.park(),
-    }
-    Waited::Done
 }
 
 /// Receives the wake of a partner that took the waiter before the aborted task could withdraw it.

@@ -44,7 +44,7 @@ impl Parker {
     /// Time stands still in a model. But a deadline that was over before the wait began is noticed, at whatever moment loom lets this
     /// thread come to it; so a model may have a wait end late, with a partner on its way.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
-        if deadline > Instant::now() {
+        if deadline > super::now() {
             self.park();
             return true;
         }

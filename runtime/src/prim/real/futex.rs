@@ -43,7 +43,7 @@ impl Parker {
             return true;
         }
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(super::now());
             if left.is_zero() {
                 // Acquire: pairs with the Release in `unpark`, in case the token came at the last moment.
                 return self.state.swap(EMPTY, Ordering::Acquire) == NOTIFIED;

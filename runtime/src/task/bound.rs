@@ -1,0 +1,161 @@
+//! Bounds: frames that a task can be unwound to, from whatever it waits in, while it goes on outside of them. A limit of time is one.
+//!
+//! - A bound lies in the frame of [`bounded`], and the task's innermost one in its [`Interrupts`]; each knows the next.
+//! - Whoever *trips* it (a timer, another task) first marks the bound, then changes the task's state word, which wakes the task if
+//!   it is parked. Both happen under a lock of the tripper's, under which the frame withdraws the bound before it ends: so a bound is
+//!   never touched late, nor half tripped when its frame ends.
+//! - While the bit `BOUND_UP` is in the state word, every suspension point looks for the outermost tripped bound and raises an
+//!   unwinding to it; see [`cancel`](super::cancel) for when that is put off.
+//! - The frame, when it ends, withdraws the bound, clears the bit and looks at the outer bounds: after the clearing, while a tripper
+//!   marks before it sets the bit. So one that is tripped at that moment keeps the bit or sets it again.
+//! - A bound that has been raised stays so: its frame ends as tripped even if the unwinding was swallowed in between. One that was
+//!   tripped too late to be raised is forgotten.
+//!
+//! A plain thread has bounds as well. It looks at them itself when it waits: at their deadlines, and every [`LOOK`] at those without.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::from_ref;
+use std::time::{Duration, Instant};
+
+use crate::prim::atomic::{AtomicBool, Ordering};
+use crate::task::TaskPtr;
+use crate::task::header::Cancelled;
+use crate::task::interrupt::{Interrupts, Running};
+
+/// How often a plain thread that waits looks whether others have tripped a bound of its own.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A frame that can be unwound to.
+pub(crate) struct Bound {
+    /// The task whose frame it is; `None` on a plain thread.
+    task: Option<TaskPtr>,
+    tripped: AtomicBool,
+    /// When it trips by itself, on a plain thread; if ever.
+    deadline: Option<Instant>,
+    /// How often an unwinding to it was raised.
+    pub(super) raised: Cell<u32>,
+    /// How many `uncancellable` sections are around it.
+    depth: u32,
+    outer: *const Bound,
+}
+
+/// What [`bounded`] was ended by.
+#[derive(Debug)]
+pub(crate) struct Tripped;
+
+impl Bound {
+    /// Marks the bound, and asks its task to unwind to it; a task that is returned has to be queued by the caller. Any thread may call
+    /// this, under the lock under which the bound is withdrawn.
+    #[must_use = "a task that is returned is in no queue"]
+    pub(crate) fn trip(&self) -> Option<TaskPtr> {
+        // Release: pairs with the Acquire in `is_tripped`. Before the state's change, which pairs with `leave_bound`.
+        self.tripped.store(true, Ordering::Release);
+        self.task.filter(|task| task.state().trip())
+    }
+
+    fn is_tripped(&self) -> bool {
+        self.tripped.load(Ordering::Acquire)
+    }
+}
+
+/// Runs `f`; a trip of the bound ends it.
+///
+/// `arm` makes the bound known to whoever may trip it; `disarm` takes that back, after which nobody does. On a plain thread it trips at
+/// `deadline` too.
+///
+/// # Panics
+/// If `f` does. In a build with `panic = "abort"`.
+#[inline(always)]
+#[track_caller]
+pub(crate) fn bounded<T>(
+    Running { interrupts, task }: Running<'_>,
+    deadline: Option<Instant>,
+    arm: impl FnOnce(&Bound),
+    disarm: impl FnOnce(&Bound),
+    f: impl FnOnce() -> T,
+) -> Result<T, Tripped> {
+    if cfg!(panic = "abort") {
+        refuse();
+    }
+    let bound = Bound {
+        task,
+        tripped: AtomicBool::new(false),
+        deadline,
+        raised: Cell::new(0),
+        depth: interrupts.uncancellable.get(),
+        outer: interrupts.bound.get(),
+    };
+    arm(&bound);
+    interrupts.bound.set(&bound);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    disarm(&bound);
+    interrupts.bound.set(bound.outer);
+    if bound.is_tripped() {
+        leave_tripped(&bound);
+    }
+    match result {
+        Ok(value) if bound.raised.get() == 0 => Ok(value),
+        Ok(_swallowed) => Err(Tripped),
+        Err(payload) => unwound(payload, &bound),
+    }
+}
+
+/// The frame of a tripped bound ends: are others tripped?
+#[cold]
+fn leave_tripped(bound: &Bound) {
+    let Some(task) = bound.task else { return };
+    task.state().leave_bound();
+    if chain(bound.outer).any(Bound::is_tripped) {
+        task.state().keep_bound_up();
+    }
+}
+
+/// An unwinding has come to the frame of a bound: it ends here if it is the bound's own.
+#[cold]
+fn unwound<T>(payload: Box<dyn Any + Send>, bound: &Bound) -> Result<T, Tripped> {
+    match payload.downcast::<Cancelled>() {
+        // An old payload that somebody has kept may have the same address in it.
+        Ok(raised) if raised.bound() == from_ref(bound).addr() && bound.raised.get() > 0 => Err(Tripped),
+        Ok(raised) => resume_unwind(raised),
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+#[cold]
+#[track_caller]
+fn refuse() -> ! {
+    panic!("a limit of time ends code by unwinding, which this program cannot: it was built with panic = \"abort\"")
+}
+
+/// A bound and those around it, by the task or thread whose they are.
+fn chain<'a>(innermost: *const Bound) -> impl Iterator<Item = &'a Bound> {
+    // SAFETY: each lies in a frame that has not ended, further out on the caller's own stack.
+    let next = |bound: *const Bound| unsafe { bound.as_ref() };
+    std::iter::successors(next(innermost), move |bound| next(bound.outer))
+}
+
+impl Interrupts {
+    /// The bounds that an unwinding may be raised to: those inside the innermost `uncancellable` section.
+    fn reachable<'a>(&self) -> impl Iterator<Item = &'a Bound> {
+        let depth = self.uncancellable.get();
+        chain(self.bound.get()).take_while(move |bound| bound.depth == depth)
+    }
+
+    /// The tripped bound to unwind to.
+    pub(super) fn outermost_tripped<'a>(&self) -> Option<&'a Bound> {
+        self.reachable().filter(|bound| bound.is_tripped()).last()
+    }
+
+    /// The same for a plain thread, by this moment.
+    pub(super) fn outermost_tripped_by<'a>(&self, now: Instant) -> Option<&'a Bound> {
+        let over = |bound: &Bound| bound.deadline.is_some_and(|deadline| deadline <= now);
+        self.reachable().filter(|bound| over(bound) || bound.is_tripped()).last()
+    }
+
+    /// When a plain thread that waits is to look at its bounds again.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.reachable().map(|bound| bound.deadline.unwrap_or(now + LOOK)).min()
+    }
+}

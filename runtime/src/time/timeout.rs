@@ -1,0 +1,135 @@
+//! Limits of time.
+
+use std::time::{Duration, Instant};
+use std::{error, fmt, io};
+
+use crate::prim;
+use crate::scheduler::local;
+use crate::scheduler::timers::{Aim, Timer};
+use crate::task::bound::{Bound, Tripped, bounded};
+use crate::task::interrupt::{self, Running};
+
+/// The time of a [`timeout`] was up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed(());
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("deadline has elapsed")
+    }
+}
+
+impl error::Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(_: Elapsed) -> io::Error {
+        io::ErrorKind::TimedOut.into()
+    }
+}
+
+/// Runs `f`, but for no longer than `limit`: when time is up, it unwinds to here from its next suspension point, or from the one it
+/// waits in.
+///
+/// That is so for whatever suspends inside, here or in any library above. Destructors run, and may suspend. Of limits inside each
+/// other, the one that is over first ends what is inside it; if several are over, the outermost does. The task itself goes on
+/// after it.
+///
+/// - What never suspends is not ended; a [`checkpoint`](crate::checkpoint) in it helps. If `f` returns before it notices that time is
+///   up, its value counts.
+/// - A limit of zero lets `f` run to its first suspension point. A limit that is too long to be said is none.
+/// - A value that a partner had handed over before is returned by the suspension point, and the limit comes at the next one.
+/// - Catching the unwinding delays it to the next suspension point; the result is `Elapsed` all the same.
+/// - It poisons std locks that `f` holds, as any panic does (not those of [`sync`](crate::sync)), and aborts the process if it has to
+///   cross `extern "C"`.
+/// - What `f` has started is another task, and goes on.
+/// - It comes later inside [`uncancellable`](crate::uncancellable), and while the task, or another that a destructor has suspended on
+///   its thread, is unwinding already.
+///
+/// A limit that is not reached costs a look at the clock and two short locks, and allocates nothing.
+///
+/// Neither suspends nor blocks by itself. On a plain OS thread the limit ends what waits there for something of this crate; what
+/// blocks in the kernel it does not.
+///
+/// # Errors
+/// [`Elapsed`] if the limit has ended something of `f`.
+///
+/// # Panics
+/// If `f` does. In a build with `panic = "abort"`, which cannot unwind.
+///
+/// # Cancellation
+/// Not a suspension point. A cancelled task unwinds through it.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenloom::channel;
+/// use greenloom::time::timeout;
+///
+/// greenloom::run(|| {
+///     let (_sender, receiver) = channel::unbounded::<u32>();
+///     // Nobody sends.
+///     assert!(timeout(Duration::from_millis(2), || receiver.recv()).is_err());
+///     assert_eq!(timeout(Duration::from_secs(60), || 42), Ok(42));
+/// });
+/// ```
+#[inline]
+#[track_caller]
+pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
+    let now = prim::now();
+    limited(now, now.checked_add(limit), f)
+}
+
+/// As [`timeout`], with the moment when time is up.
+///
+/// # Errors
+/// [`Elapsed`] if the limit has ended something of `f`.
+///
+/// # Panics
+/// If `f` does. In a build with `panic = "abort"`, which cannot unwind.
+///
+/// # Cancellation
+/// Not a suspension point. A cancelled task unwinds through it.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use greenloom::time::{sleep, timeout_at};
+///
+/// greenloom::run(|| {
+///     let deadline = Instant::now() + Duration::from_millis(2);
+///     assert!(timeout_at(deadline, || sleep(Duration::from_secs(60))).is_err());
+///     assert!(Instant::now() >= deadline);
+/// });
+/// ```
+#[inline]
+#[track_caller]
+pub fn timeout_at<T>(deadline: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
+    limited(prim::now(), Some(deadline), f)
+}
+
+#[inline(always)]
+#[track_caller]
+fn limited<T>(now: Instant, deadline: Option<Instant>, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
+    let Some(deadline) = deadline else { return Ok(f()) };
+    let result = match local::running() {
+        Some((local, record)) => {
+            let timers = &local.processor().timers;
+            let timer = Timer::new();
+            let arm = |bound: &Bound| {
+                if deadline <= now {
+                    let woken = bound.trip();
+                    debug_assert!(woken.is_none(), "the task runs");
+                } else {
+                    // SAFETY: new, and taken back by `disarm`, before its frame and the bound's end. The same wheel: the task stays
+                    // on its machine.
+                    unsafe { timers.set(&timer, Aim::Trip(bound), deadline) };
+                }
+            };
+            let disarm = |_: &Bound| _ = timers.take_back(&timer);
+            bounded(Running::task(record), None, arm, disarm, f)
+        }
+        None => {
+            let Some(thread) = interrupt::current() else { return Ok(f()) };
+            bounded(thread, Some(deadline), |_| (), |_| (), f)
+        }
+    };
+    result.map_err(|Tripped| Elapsed(()))
+}
