@@ -132,11 +132,7 @@ mod scheduler;
 mod stack;
 pub mod sync;
 pub mod task;
-<<<<<<< HEAD
-mod time;
-=======
 pub mod time;
->>>>>>> i4-time
 mod wait;
 
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
