@@ -29,6 +29,8 @@
 //! });
 //! ```
 //!
+//! What knows nothing of contexts is ended by [`Context::run`]: it unwinds from whatever it waits in.
+//!
 //! Everything here works in tasks and on plain threads alike, and nothing waits: neither suspends the task nor blocks the thread.
 //!
 //! # Coming from Go
@@ -57,7 +59,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 use crate::channel::{Receiver, never};
+use crate::prim;
 use crate::prim::untracked::Arc;
+use crate::task::bound::Tripped;
 use node::NodeRef;
 use values::Values;
 
@@ -156,7 +160,7 @@ impl Context {
     /// ```
     #[track_caller]
     pub fn with_timeout(&self, timeout: Duration) -> (Context, Canceller) {
-        let now = Instant::now();
+        let now = prim::now();
         let shorter = std::iter::successors(Some(timeout), |longer| Some(*longer / 2));
         let deadline = shorter.into_iter().find_map(|timeout| now.checked_add(timeout));
         self.derive(deadline)
@@ -260,6 +264,52 @@ impl Context {
     #[track_caller]
     pub fn after_func<F: FnOnce() + Send + 'static>(&self, f: F) -> AfterFunc {
         AfterFunc { node: NodeRef::function(self.node.clone(), Box::new(f)) }
+    }
+
+    /// Runs `f`, for no longer than until this context is done: then it unwinds to here from its next suspension point, or from the one
+    /// it waits in. If the context is done already, `f` is dropped and does not run.
+    ///
+    /// It is to a context what [`timeout`](crate::time::timeout) is to a limit of time, and all that is said there holds here: for whatever
+    /// suspends inside, in any library above; destructors run, and may suspend; what never suspends is not ended, unless it has a
+    /// [`checkpoint`](crate::checkpoint) in it; what catches the unwinding only delays it. If `f` returns before it notices the
+    /// end, its value counts.
+    ///
+    /// Allocates once; neither suspends nor blocks by itself. On a plain OS thread the end is noticed where `f` waits for something of
+    /// this crate, within some ten milliseconds.
+    ///
+    /// # Errors
+    /// Why the context is done, if that has ended something of `f`, or kept it from running.
+    ///
+    /// # Panics
+    /// If `f` does. In a build with `panic = "abort"`, which cannot unwind.
+    ///
+    /// # Cancellation
+    /// Not a suspension point. A cancelled task unwinds through it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use greenloom::context::{Context, ContextError};
+    /// use greenloom::sleep;
+    ///
+    /// greenloom::run(|| {
+    ///     let (ctx, canceller) = Context::background().with_cancel();
+    ///     let task = greenloom::spawn({
+    ///         let ctx = ctx.clone();
+    ///         // Knows nothing of contexts inside.
+    ///         move || ctx.run(|| sleep(Duration::from_secs(60)))
+    ///     });
+    ///     canceller.cancel();
+    ///     assert_eq!(task.join().unwrap(), Err(ContextError::Cancelled));
+    ///     assert_eq!(Context::background().run(|| 42), Ok(42));
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn run<F: FnOnce() -> T, T>(&self, f: F) -> Result<T, ContextError> {
+        let Some(node) = &self.node else { return Ok(f()) };
+        if let Some(why) = node.ended() {
+            return Err(why);
+        }
+        NodeRef::run(node.clone(), f).map_err(|Tripped| node.ended().expect("its end has tripped the bound"))
     }
 
     /// A channel that is disconnected when the context is done, and delivers nothing before: for
@@ -451,7 +501,7 @@ impl AfterFunc {
     /// assert!(!runs.stop());
     /// ```
     pub fn stop(&self) -> bool {
-        self.node.stop_function()
+        self.node.withdraw()
     }
 }
 

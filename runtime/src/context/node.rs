@@ -1,4 +1,5 @@
-//! The tree of what ends: a node for each context that can be cancelled, and for each function that waits for an end.
+//! The tree of what ends: a node for each context that can be cancelled, for each function that waits for an end, and for each frame that
+//! an end unwinds to.
 //!
 //! # The problem
 //!
@@ -26,13 +27,14 @@ use std::panic::Location;
 use std::ptr::{NonNull, null, null_mut};
 use std::time::Instant;
 
-use crate::channel::{Receiver, Sender, bounded};
+use crate::channel::{self, Receiver, Sender};
 use crate::context::ContextError;
 use crate::prim::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
-use crate::prim::{Lock, back_off, say, sync, thread};
+use crate::prim::{self, Lock, back_off, say, sync, thread};
 use crate::scheduler::{Shared, local};
-use crate::task::{Placement, spawn_on};
+use crate::task::bound::{Bound, Tripped, bounded};
+use crate::task::{Placement, interrupt, spawn_on};
 use crate::time::clock;
 
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;
@@ -93,6 +95,8 @@ enum OnEnd {
     /// A function starts. As long as it waits, its node has a reference that belongs to nobody; unless it has no parent, and nothing
     /// to wait for.
     Start(Box<Function>),
+    /// A task or a thread unwinds to this bound, whose frame withdraws it before it ends.
+    Trip(*const Bound),
 }
 
 /// A function that waits, with where it is to run.
@@ -109,7 +113,7 @@ struct Done {
 }
 
 // SAFETY: what is not atomic never changes or is under a lock, of the node or its parent. The pointers lead to nodes, which any thread
-// may use and drop; so it is with causes, functions and channels.
+// may use and drop, as it may causes, functions and channels; and to a bound, which any thread may trip.
 unsafe impl Send for Node {}
 // SAFETY: as above.
 unsafe impl Sync for Node {}
@@ -131,7 +135,7 @@ impl NodeRef {
     pub(super) fn context(parent: Option<NodeRef>, deadline: Option<Instant>) -> NodeRef {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline);
         let own = deadline.filter(|own| inherited.is_none_or(|inherited| *own < inherited));
-        let over = own.is_some_and(|own| own <= Instant::now());
+        let over = own.is_some_and(|own| own <= prim::now());
         let node = Self::new(parent, own.or(inherited), own.is_some() && !over, OnEnd::Nothing);
         if node.timed {
             // Before it has a parent: what the parent does with it follows.
@@ -156,6 +160,22 @@ impl NodeRef {
             node.join_parent();
         }
         node
+    }
+
+    /// Runs `f`; an end of `parent` meanwhile ends it.
+    ///
+    /// # Panics
+    /// If `f` does. In a build with `panic = "abort"`.
+    #[track_caller]
+    pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, Tripped> {
+        let Some(running) = interrupt::current() else { return Ok(f()) };
+        let node = Self::new(Some(parent), None, false, OnEnd::Nothing);
+        let arm = |bound: &Bound| {
+            node.inner.lock().on_end = OnEnd::Trip(bound);
+            node.join_parent();
+        };
+        let disarm = |_: &Bound| _ = node.withdraw();
+        bounded(running, None, arm, disarm, f)
     }
 
     fn new(parent: Option<NodeRef>, deadline: Option<Instant>, timed: bool, on_end: OnEnd) -> NodeRef {
@@ -251,6 +271,7 @@ impl NodeRef {
     fn mark(&self, why: ContextError, cause: &Option<Cause>) -> Option<Children> {
         let state = encode(why);
         let on_end;
+        let woken;
         let done;
         let children;
         {
@@ -262,6 +283,11 @@ impl NodeRef {
             // It had none, so nothing is dropped.
             inner.cause = cause.clone();
             on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
+            woken = match on_end {
+                // SAFETY: its frame has not withdrawn it, for which it needs the lock.
+                OnEnd::Trip(bound) => unsafe { (*bound).trip() },
+                _ => None,
+            };
             children = if inner.children.is_null() { Children::None } else { Children::Some };
             // Relaxed: set under the lock.
             done = self.done.load(Ordering::Relaxed);
@@ -281,25 +307,30 @@ impl NodeRef {
             self.let_go_of_function();
             function.start();
         }
+        if let Some(task) = woken {
+            local::make_runnable(task);
+        }
         Some(children)
     }
 
-    /// Takes back the function that waits; true if it was still there.
-    pub(super) fn stop_function(&self) -> bool {
-        let _function;
+    /// Takes back what was to happen at its end; true if that had still to come.
+    pub(super) fn withdraw(&self) -> bool {
+        let on_end;
         {
             let mut inner = self.inner.lock();
-            match std::mem::replace(&mut inner.on_end, OnEnd::Nothing) {
-                OnEnd::Nothing => return false,
-                function => _function = function,
+            on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
+            if let OnEnd::Nothing = on_end {
+                return false;
             }
-            // Relaxed: nobody asks a function's node; its marker looks under the lock.
+            // Relaxed: nobody asks such a node; its marker looks under the lock.
             self.state.store(CANCELLED, Ordering::Relaxed);
         }
         if let Some(parent) = &self.parent {
             parent.unlink(self);
         }
-        self.let_go_of_function();
+        if let OnEnd::Start(_) = on_end {
+            self.let_go_of_function();
+        }
         true
     }
 
@@ -444,7 +475,7 @@ impl Node {
     fn make_done(&self) -> *mut Done {
         loop {
             let ended = self.ended().is_some();
-            let (sender, receiver) = bounded(0);
+            let (sender, receiver) = channel::bounded(0);
             let new = Box::new(Done { receiver, sender: Lock::new(Some(sender)) });
             if ended {
                 new.disconnect();

@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::context::ContextError;
 use crate::context::node::{Node, NodeRef};
 use crate::prim::sync::Mutex;
-use crate::prim::{Parker, thread};
+use crate::prim::{self, Parker, thread};
 
 /// The most that are ended between two looks at the set.
 const BATCH: usize = 64;
@@ -120,7 +120,7 @@ fn run() {
     loop {
         let sleep = {
             let mut state = lock();
-            let now = Instant::now();
+            let now = prim::now();
             while fired.len() < BATCH
                 && let Some(first) = state.due.first().filter(|first| first.0 <= now).copied()
             {

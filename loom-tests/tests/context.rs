@@ -1,0 +1,231 @@
+//! Contexts under every schedule: plain threads of the model, and tasks of a runtime with one machine. Deadlines do not come here.
+
+mod common;
+
+use std::error::Error;
+use std::fmt;
+
+use common::model;
+use greenloom::context::{Context, ContextError};
+use greenloom::{Runtime, yield_now};
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+fn runtime() -> Runtime {
+    Runtime::builder().processors(1).build().unwrap()
+}
+
+/// Counts its drops.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // What was done before is seen by whoever has counted it.
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("counted")
+    }
+}
+
+impl Error for Counted {}
+
+#[test]
+fn a_cancellation_meets_a_derivation() {
+    model(4, || {
+        let (parent, canceller) = Context::background().with_cancel();
+        let derives = thread::spawn(move || {
+            let (child, childs) = parent.with_cancel();
+            childs.disarm();
+            child
+        });
+        canceller.cancel_with("from above");
+        let child = derives.join().unwrap();
+        assert_eq!(child.err(), Some(ContextError::Cancelled));
+        assert_eq!(child.cause().unwrap().to_string(), "from above");
+    });
+}
+
+#[test]
+fn a_cancellation_meets_the_end_of_children() {
+    model(3, || {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (parent, canceller) = Context::background().with_cancel();
+        let (first, firsts) = parent.with_cancel();
+        let (second, seconds) = parent.with_cancel();
+        let (third, thirds) = second.with_cancel();
+        let cause = Counted(drops.clone());
+        let ends = thread::spawn(move || {
+            firsts.cancel_with(cause);
+            drop((first, firsts));
+        });
+        let leaves = thread::spawn(move || {
+            seconds.disarm();
+            thirds.disarm();
+            drop((second, third));
+        });
+        canceller.cancel();
+        ends.join().unwrap();
+        leaves.join().unwrap();
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
+        assert!(parent.err().is_some());
+    });
+}
+
+#[test]
+fn a_child_is_dropped_and_another_one_derived_while_the_parent_is_cancelled() {
+    model(3, || {
+        let (parent, canceller) = Context::background().with_cancel();
+        let (child, childs) = parent.with_cancel();
+        childs.disarm();
+        let drops = thread::spawn(move || drop(child));
+        let derives = thread::spawn(move || parent.with_cancel());
+        canceller.cancel();
+        drops.join().unwrap();
+        let (late, _canceller) = derives.join().unwrap();
+        assert!(late.err().is_some());
+    });
+}
+
+#[test]
+fn two_cancel_at_once_above_and_below() {
+    model(3, || {
+        let (parent, parents) = Context::background().with_cancel();
+        let (child, childs) = parent.with_cancel();
+        let (grandchild, _grandchilds) = child.with_cancel();
+        let below = thread::spawn(move || childs.cancel_with("below"));
+        parents.cancel_with("above");
+        below.join().unwrap();
+        let causes = [&parent, &child, &grandchild].map(|ctx| ctx.cause().unwrap().to_string());
+        assert_eq!(causes[0], "above");
+        // Whoever was first at the child has its child too.
+        assert!(causes[1] == "above" || causes[1] == "below");
+        assert_eq!(causes[1], causes[2]);
+    });
+}
+
+#[test]
+fn err_and_done_say_the_same() {
+    model(4, || {
+        let (ctx, canceller) = Context::background().with_cancel();
+        let asks = {
+            let ctx = ctx.clone();
+            thread::spawn(move || {
+                let done = ctx.done().clone();
+                if ctx.err().is_some() {
+                    assert!(done.try_recv().unwrap_err().is_disconnected());
+                }
+                if done.try_recv().unwrap_err().is_disconnected() {
+                    assert!(ctx.err().is_some());
+                }
+            })
+        };
+        canceller.cancel();
+        asks.join().unwrap();
+        assert!(ctx.done().try_recv().unwrap_err().is_disconnected());
+    });
+}
+
+#[test]
+fn two_ask_for_done_while_it_ends() {
+    model(3, || {
+        let (ctx, canceller) = Context::background().with_cancel();
+        let waits = {
+            let ctx = ctx.clone();
+            thread::spawn(move || assert!(ctx.done().recv().is_err()))
+        };
+        let cancels = thread::spawn(move || canceller.cancel());
+        assert!(ctx.done().recv().is_err());
+        waits.join().unwrap();
+        cancels.join().unwrap();
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_done_is_woken() {
+    model(2, || {
+        let runtime = runtime();
+        let (ctx, canceller) = Context::background().with_cancel();
+        let task = runtime.spawn(move || {
+            assert!(ctx.done().recv().is_err());
+            ctx.err()
+        });
+        canceller.cancel();
+        assert_eq!(task.join().unwrap(), Some(ContextError::Cancelled));
+    });
+}
+
+#[test]
+fn a_function_runs_or_is_stopped() {
+    model(3, || {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (ctx, canceller) = Context::background().with_cancel();
+        let waits = ctx.after_func({
+            let (ran, counted) = (ran.clone(), Counted(drops.clone()));
+            move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                drop(counted);
+            }
+        });
+        drop(ctx);
+        let stops = thread::spawn(move || usize::from(waits.stop()));
+        canceller.cancel();
+        drop(canceller);
+        let stopped = stops.join().unwrap();
+        while drops.load(Ordering::Acquire) == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(ran.load(Ordering::Relaxed) + stopped, 1);
+    });
+}
+
+#[test]
+fn a_function_is_added_while_its_context_ends() {
+    model(3, || {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (ctx, canceller) = Context::background().with_cancel();
+        let adds = {
+            let counted = Counted(drops.clone());
+            thread::spawn(move || drop(ctx.after_func(move || drop(counted))))
+        };
+        canceller.cancel();
+        adds.join().unwrap();
+        while drops.load(Ordering::Acquire) == 0 {
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn an_end_meets_what_it_ends() {
+    model(2, || {
+        let runtime = runtime();
+        let (ctx, canceller) = Context::background().with_cancel();
+        let task = runtime.spawn(move || {
+            let result = ctx.run(yield_now);
+            // Nothing is left of it that would end this.
+            yield_now();
+            result
+        });
+        canceller.cancel();
+        let result = task.join().unwrap();
+        assert!(result == Ok(()) || result == Err(ContextError::Cancelled));
+    });
+}
+
+#[test]
+fn an_end_ends_what_waits_for_ever() {
+    model(2, || {
+        let runtime = runtime();
+        let (ctx, canceller) = Context::background().with_cancel();
+        let task = runtime.spawn(move || ctx.run(|| greenloom::channel::never::<()>().recv()));
+        canceller.cancel();
+        assert_eq!(task.join().unwrap(), Err(ContextError::Cancelled));
+    });
+}
