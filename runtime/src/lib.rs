@@ -123,12 +123,15 @@
 
 pub mod channel;
 pub mod context;
+pub mod group;
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;
+pub mod pool;
 mod prim;
 mod runtime;
 mod scheduler;
+mod scope;
 mod stack;
 pub mod sync;
 pub mod task;
@@ -136,6 +139,7 @@ pub mod time;
 mod wait;
 
 pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
+pub use scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
 pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task};

@@ -9,6 +9,7 @@ use crate::prim::sync::Arc;
 use crate::prim::thread;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::{Config, Shared, local};
+use crate::scope::{Scope, scope_in};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::stack::slab::Slabs;
@@ -116,6 +117,37 @@ impl Runtime {
         self.handle.spawn(f)
     }
 
+    /// [`scope`](crate::scope()) with its tasks in this runtime, from anywhere.
+    ///
+    /// Blocks a plain OS thread until all have ended; suspends a task, be it of this runtime or of another.
+    ///
+    /// # Panics
+    /// As [`scope`](crate::scope()), but not outside a runtime.
+    ///
+    /// # Cancellation
+    /// As [`scope`](crate::scope()).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().build()?;
+    /// let mut squares = [1, 2, 3];
+    /// runtime.scope(|s| {
+    ///     for number in &mut squares {
+    ///         s.spawn(|| *number *= *number);
+    ///     }
+    /// });
+    /// assert_eq!(squares, [1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn scope<'env, F, T>(&self, f: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        scope_in(&self.handle.shared, f)
+    }
+
     /// A handle to start tasks with from anywhere. It does not keep the runtime from ending.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -186,6 +218,12 @@ impl Handle {
             Ok(handle) => handle,
             Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
         }
+    }
+}
+
+impl Handle {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

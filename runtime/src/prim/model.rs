@@ -12,7 +12,7 @@ pub(crate) mod deque;
 mod lock;
 mod parker;
 
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Lock, LockGuard};
 pub(crate) use loom::thread_local;
 pub(crate) use parker::Parker;
 

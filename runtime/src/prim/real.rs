@@ -151,7 +151,7 @@ pub(crate) use std::thread_local;
 mod futex;
 mod lock;
 pub(crate) use futex::Parker;
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Lock, LockGuard};
 
 /// Every this many picks a processor looks at what it would otherwise reach last (Go's figure; a prime, so that it does not beat
 /// with periodic programs).

@@ -11,7 +11,8 @@ pub(crate) mod header;
 pub(crate) mod interrupt;
 mod join;
 pub(crate) mod local_key;
-mod spawn;
+pub(crate) mod members;
+pub(crate) mod spawn;
 pub(crate) mod state;
 
 use std::fmt;

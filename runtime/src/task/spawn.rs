@@ -94,7 +94,7 @@ where
 
 #[cold]
 #[track_caller]
-fn no_memory(error: &io::Error) -> ! {
+pub(crate) fn no_memory(error: &io::Error) -> ! {
     panic!("greenloom: cannot spawn a task: {error}")
 }
 
@@ -113,9 +113,28 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    // SAFETY: `F` and `T` are Send, and borrow nothing.
+    unsafe { spawn_unbounded(shared, f, site, extra, placement) }
+}
+
+/// As [`spawn_on`], whatever the closure borrows.
+///
+/// # Safety
+/// `F` and `T` are `Send`. What they borrow lives until the closure, and what it returned, have been dropped.
+#[inline]
+pub(crate) unsafe fn spawn_unbounded<F, T>(
+    shared: &Shared,
+    f: F,
+    site: &'static Location<'static>,
+    extra: Option<Box<Extra>>,
+    placement: Placement,
+) -> io::Result<JoinHandle<T>>
+where
+    F: FnOnce() -> T,
+{
     let here = local::machine().filter(|local| std::ptr::eq::<Shared>(&*local.shared, shared));
     let task = match here {
-        // SAFETY: `F` and `T` are Send.
+        // SAFETY: the caller's promise.
         Some(local) => unsafe { local.make_task(f, site, extra) }?,
         // SAFETY: as above.
         None => unsafe { TaskPtr::new(f, site, take_ids(1), extra, |layout| shared.cells.alloc(layout)) }

@@ -1,0 +1,201 @@
+//! Tasks that somebody answers for: those of a scope, those of a group. They are counted, waited for, and cancelled together.
+//!
+//! 1. A task is counted from before it is spawned ([`enter`](Members::enter)) until nothing of it is left that the others could
+//!    miss: closure, result, payload ([`leave`](Members::leave)).
+//! 2. While it runs, a node in its frame lists it ([`run`](Members::run)), so that it can be cancelled; a task that begins when the
+//!    others have been cancelled is cancelled too. Nothing is allocated.
+//! 3. One lock orders all that. The last task to leave touches the members for the last time when it releases the lock. Who waits
+//!    has either published itself before, and goes on when that task wakes it, without a look at the members; or it takes the lock
+//!    afterwards, and sees that nobody is left. So the members may lie in the frame of whoever waits.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::prim::{Lock, LockGuard, say};
+use crate::scheduler::local;
+use crate::task::header::catch_and_forget;
+use crate::task::{JoinError, TaskPtr, cancel};
+use crate::wait::list::{List, Node};
+use crate::wait::{self, Reason, Waiter};
+
+pub(crate) struct Members {
+    inner: Lock<Inner>,
+    /// Models watch rule 3: each touch reads a cell that the end writes.
+    #[cfg(greenloom_loom)]
+    alive: crate::prim::Alive,
+}
+
+struct Inner {
+    /// Tasks that have entered and not left.
+    count: usize,
+    /// All have been cancelled, and those to come are.
+    cancelled: bool,
+    /// Those that run. The ones that have been told to end are behind the others.
+    running: List<Running>,
+    /// Who waits until all have left.
+    waiter: Option<Waiter>,
+    /// The first panic that nobody else was told of.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// What the list keeps for a task.
+struct Running {
+    task: TaskPtr,
+    told: Cell<bool>,
+}
+
+/// Tasks that are cancelled under one holding of the lock.
+const AT_ONCE: usize = 16;
+
+impl Members {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Lock::new(Inner { count: 0, cancelled: false, running: List::new(), waiter: None, panic: None }),
+            #[cfg(greenloom_loom)]
+            alive: crate::prim::Alive::new(),
+        }
+    }
+
+    #[inline(always)]
+    fn lock(&self) -> LockGuard<'_, Inner> {
+        #[cfg(greenloom_loom)]
+        self.alive.touch();
+        self.inner.lock()
+    }
+
+    /// Counts a task that is about to be spawned.
+    #[inline]
+    pub(crate) fn enter(&self) {
+        self.lock().count += 1;
+    }
+
+    /// A task is gone, with all that it had. The last one wakes whoever waits; `self` may be gone then.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        let mut inner = self.lock();
+        inner.count -= 1;
+        let waiter = if inner.count == 0 { inner.waiter.take() } else { None };
+        drop(inner);
+        if let Some(waiter) = waiter {
+            // SAFETY: taken out, once.
+            unsafe { waiter.wake() };
+        }
+    }
+
+    /// How many have entered and not left.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().count
+    }
+
+    /// Runs `f` in the calling task, one of those that have entered: cancelled with the others, its panic caught. If they have been
+    /// cancelled already, `f` is only dropped.
+    #[inline]
+    pub(crate) fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, JoinError> {
+        let Some((_, record)) = local::running() else { unreachable!("a task runs on a stack") };
+        let node = Node::new(Running { task: record.task(), told: Cell::new(false) });
+        let inner = self.lock();
+        if inner.cancelled {
+            drop(inner);
+            // Only the mark: it runs, so there is nothing to queue.
+            let _ = record.task().state().cancel();
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(f))).map_err(JoinError::from_payload);
+            return dropped.and(Err(JoinError::cancelled()));
+        }
+        // SAFETY: under the lock; the node is new, and taken out below, before its frame ends.
+        unsafe { inner.running.push_back(&node, Waiter::NONE) };
+        drop(inner);
+        let result = catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::from_payload);
+        // SAFETY: under the lock, in this list: nobody else takes it out for good.
+        unsafe { self.lock().running.remove(&node) };
+        result
+    }
+
+    /// Keeps a panic, if this is one and the first, for [`take_panic`](Self::take_panic).
+    pub(crate) fn keep_panic(&self, error: JoinError) {
+        let Ok(payload) = error.try_into_panic() else { return };
+        let mut inner = self.lock();
+        let late = if inner.panic.is_none() { inner.panic.replace(payload) } else { Some(payload) };
+        drop(inner);
+        // Here, before the task leaves: it is the user's value.
+        catch_and_forget(|| drop(late));
+    }
+
+    /// The panic that was kept.
+    pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
+        self.lock().panic.take()
+    }
+
+    /// Cancels all tasks: those that run, and those that are still to begin. Never waits.
+    pub(crate) fn cancel(&self) {
+        let mut all_told = false;
+        while !all_told {
+            let mut woken = [None; AT_ONCE];
+            let mut inner = self.lock();
+            inner.cancelled = true;
+            for woken in &mut woken {
+                // SAFETY: under the lock, and used under it alone.
+                match unsafe { inner.running.front() } {
+                    Some(node) if !node.data().told.replace(true) => {
+                        let task = node.data().task;
+                        // SAFETY: under the lock; its owner cannot take it out meanwhile.
+                        unsafe {
+                            inner.running.remove(node);
+                            inner.running.push_back(node, Waiter::NONE);
+                        }
+                        // The task is on its stack here: it cannot end before it has taken its node out.
+                        *woken = task.state().cancel().then_some(task);
+                    }
+                    _ => {
+                        all_told = true;
+                        break;
+                    }
+                }
+            }
+            drop(inner);
+            // Won by the transition, so alive until they are queued.
+            woken.into_iter().flatten().for_each(local::make_runnable);
+        }
+    }
+
+    /// Waits until all have left. One at a time waits.
+    ///
+    /// Suspends a task; blocks a plain thread.
+    ///
+    /// # Cancellation
+    /// A cancelled task, or one whose time is up, unwinds from here if it has to wait.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn wait(&self) {
+        if self.count() == 0 {
+            return;
+        }
+        let publish = |waiter| {
+            let mut inner = self.lock();
+            let must_wait = inner.count > 0;
+            if must_wait {
+                debug_assert!(inner.waiter.is_none());
+                inner.waiter = Some(waiter);
+            }
+            must_wait
+        };
+        let _ = wait::wait_for(Reason::Join, None, publish, || self.lock().waiter.take().is_some());
+    }
+
+    /// As [`wait`](Self::wait), come what may: a cancelled task waits too, or one whose time is up.
+    pub(crate) fn wait_to_the_end(&self) {
+        /// Others use the frame that an unwinding would end.
+        struct Abort;
+        impl Drop for Abort {
+            fn drop(&mut self) {
+                say(format_args!(
+                    "greenloom: a wait that must not be left was left, which is a bug in greenloom: the process ends"
+                ));
+                std::process::abort();
+            }
+        }
+        let abort = Abort;
+        cancel::uncancellable(|| self.wait());
+        std::mem::forget(abort);
+    }
+}

@@ -1,0 +1,354 @@
+//! Worker pools: what is submitted runs once and in order, what is not says why, and nobody waits for what never comes.
+
+mod common;
+#[path = "common/waiting.rs"]
+mod waiting;
+
+use std::collections::HashSet;
+use std::panic::panic_any;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
+use greenloom::pool::{JobHandle, TrySubmitError, WorkerPool};
+use greenloom::{park, spawn, yield_now};
+use waiting::{cancel_and_join, in_tasks, let_others_run, spawn_begun};
+
+/// A pool of one worker, which is at a job that ends when the flag is set.
+fn busy_pool(capacity: usize) -> (WorkerPool, Arc<AtomicBool>, JobHandle<()>) {
+    let (pool, begun, go) = (WorkerPool::new(1, capacity), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let job = pool.submit({
+        let (begun, go) = (begun.clone(), go.clone());
+        move || {
+            begun.store(true, SeqCst);
+            yield_until(|| go.load(SeqCst));
+        }
+    });
+    yield_until(|| begun.load(SeqCst));
+    (pool, go, job.unwrap())
+}
+
+#[test]
+fn every_job_runs_once_and_its_handle_has_its_result() {
+    in_tasks(|| {
+        for capacity in [0, 1, 7] {
+            let (pool, ran) = (WorkerPool::new(3, capacity), Counter::default());
+            let jobs: Vec<_> = (0..200)
+                .map(|i| {
+                    let ran = ran.clone();
+                    pool.submit(move || {
+                        ran.add();
+                        if i % 5 == 0 {
+                            yield_now();
+                        }
+                        i
+                    })
+                    .unwrap()
+                })
+                .collect();
+            assert!(jobs.into_iter().map(|job| job.join().unwrap()).eq(0..200));
+            assert_eq!(ran.get(), 200);
+        }
+    });
+}
+
+#[test]
+fn jobs_start_in_the_order_in_which_they_were_submitted() {
+    in_tasks(|| {
+        let (pool, order) = (WorkerPool::new(1, 4), Arc::new(Mutex::new(Vec::new())));
+        for i in 0..100 {
+            let order = order.clone();
+            let _detached = pool.submit(move || order.lock().unwrap().push(i)).unwrap();
+        }
+        pool.close();
+        assert!(order.lock().unwrap().iter().copied().eq(0..100));
+    });
+}
+
+#[test]
+fn workers_are_spread_over_the_processors() {
+    run_on(2, || {
+        let (pool, threads) = (WorkerPool::new(2, 0), Arc::new(Mutex::new(HashSet::<ThreadId>::new())));
+        // Both workers are at a job at once.
+        let jobs: Vec<_> = (0..2)
+            .map(|_| {
+                let threads = threads.clone();
+                let job = move || {
+                    threads.lock().unwrap().insert(thread::current().id());
+                    yield_until(|| threads.lock().unwrap().len() == 2);
+                };
+                pool.submit(job).unwrap()
+            })
+            .collect();
+        jobs.into_iter().for_each(|job| job.join().unwrap());
+    });
+}
+
+#[test]
+fn no_more_jobs_run_at_once_than_there_are_workers() {
+    in_tasks(|| {
+        let (pool, running, most) = (WorkerPool::new(3, 2), Counter::default(), Arc::new(Mutex::new(0)));
+        let ended = Counter::default();
+        for _ in 0..50 {
+            let (running, ended, most) = (running.clone(), ended.clone(), most.clone());
+            let job = move || {
+                let _end = ended.on_drop();
+                running.add();
+                let now = running.get() - ended.get();
+                let mut most = most.lock().unwrap();
+                *most = now.max(*most);
+                drop(most);
+                let_others_run();
+            };
+            let _detached = pool.submit(job).unwrap();
+        }
+        pool.close();
+        let most = *most.lock().unwrap();
+        assert!((1..=3).contains(&most), "{most}");
+    });
+}
+
+#[test]
+fn a_full_pool_refuses_and_gives_the_job_back() {
+    in_tasks(|| {
+        let (pool, go, first) = busy_pool(1);
+        let second = pool.try_submit(|| 2).unwrap();
+        let word = String::from("kept");
+        match pool.try_submit(move || word) {
+            Err(TrySubmitError::Full(job)) => assert_eq!(job(), "kept"),
+            other => panic!("{other:?}"),
+        }
+        go.store(true, SeqCst);
+        first.join().unwrap();
+        assert_eq!(second.join().unwrap(), 2);
+    });
+}
+
+#[test]
+fn submit_waits_for_room() {
+    in_tasks(|| {
+        let (pool, go, first) = busy_pool(1);
+        let pool = Arc::new(pool);
+        let _queued = pool.submit(|| ()).unwrap();
+        let submitted = Arc::new(AtomicBool::new(false));
+        let task = spawn_begun({
+            let (pool, submitted) = (pool.clone(), submitted.clone());
+            move || {
+                let job = pool.submit(|| 3).unwrap();
+                submitted.store(true, SeqCst);
+                job.join().unwrap()
+            }
+        });
+        let_others_run();
+        assert!(!submitted.load(SeqCst));
+        go.store(true, SeqCst);
+        assert_eq!(task.join().unwrap(), 3);
+        first.join().unwrap();
+    });
+}
+
+#[test]
+fn a_cancelled_submit_drops_the_job() {
+    in_tasks(|| {
+        let (pool, go, _first) = busy_pool(1);
+        let (pool, dropped) = (Arc::new(pool), Counter::default());
+        let queued = pool.submit(|| 2).unwrap();
+        let task = spawn_begun({
+            let (pool, guard) = (pool.clone(), dropped.on_drop());
+            move || drop(pool.submit(move || drop(guard)))
+        });
+        let_others_run();
+        cancel_and_join(task);
+        assert_eq!(dropped.get(), 1);
+        go.store(true, SeqCst);
+        assert_eq!(queued.join().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_job_that_panics_tells_its_handle_and_spares_its_worker() {
+    in_tasks(|| {
+        let pool = WorkerPool::new(1, 4);
+        let jobs: Vec<_> = (0..10).map(|i| pool.submit(move || if i % 2 == 0 { panic_any(i) } else { i }).unwrap()).collect();
+        for (i, job) in (0..).zip(jobs) {
+            match job.join() {
+                Ok(value) => assert!(value == i && i % 2 == 1),
+                Err(error) => assert_eq!(error.into_panic().downcast_ref(), Some(&i)),
+            }
+        }
+        pool.close();
+    });
+}
+
+#[test]
+fn close_waits_for_all_that_was_submitted() {
+    in_tasks(|| {
+        let (pool, ran) = (WorkerPool::new(2, 20), Counter::default());
+        for _ in 0..20 {
+            let ran = ran.clone();
+            let job = move || {
+                let_others_run();
+                ran.add();
+            };
+            let _detached = pool.submit(job).unwrap();
+        }
+        pool.close();
+        assert_eq!(ran.get(), 20);
+    });
+}
+
+#[test]
+fn a_cancelled_close_cancels_the_jobs() {
+    in_tasks(|| {
+        let (pool, _go, running) = busy_pool(4);
+        let queued = pool.submit(|| ()).unwrap();
+        let task = spawn_begun(move || pool.close());
+        let_others_run();
+        cancel_and_join(task);
+        assert!(running.join().unwrap_err().is_cancelled());
+        assert!(queued.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn dropping_a_pool_cancels_what_runs_and_drops_what_is_queued() {
+    in_tasks(|| {
+        let (pool, begun, unwound, dropped) =
+            (WorkerPool::new(2, 10), Counter::default(), Counter::default(), Counter::default());
+        let running: Vec<_> = (0..2)
+            .map(|_| {
+                let (begun, guard) = (begun.clone(), unwound.on_drop());
+                let job = move || {
+                    let _guard = guard;
+                    begun.add();
+                    park();
+                };
+                pool.submit(job).unwrap()
+            })
+            .collect();
+        yield_until(|| begun.get() == 2);
+        let queued: Vec<_> = (0..10)
+            .map(|_| {
+                let guard = dropped.on_drop();
+                pool.submit(move || drop::<common::CountsDrop>(guard)).unwrap()
+            })
+            .collect();
+        drop(pool);
+        for job in running.into_iter().chain(queued) {
+            assert!(job.join().unwrap_err().is_cancelled());
+        }
+        yield_until(|| dropped.get() == 10);
+        assert_eq!(unwound.get(), 2);
+    });
+}
+
+#[test]
+fn a_queued_job_whose_destructor_panics_hurts_nobody() {
+    in_tasks(|| {
+        let (pool, _go, running) = busy_pool(4);
+        let jobs: Vec<_> = (0..3)
+            .map(|_| {
+                let guard = OnDrop::new(|| panic!("a destructor"));
+                pool.submit(move || drop(guard)).unwrap()
+            })
+            .collect();
+        drop(pool);
+        assert!(running.join().unwrap_err().is_cancelled());
+        jobs.into_iter().for_each(|job| assert!(job.join().unwrap_err().is_cancelled()));
+    });
+}
+
+#[test]
+fn results_that_nobody_joins_are_dropped_once() {
+    in_tasks(|| {
+        let (pool, dropped) = (WorkerPool::new(2, 4), Counter::default());
+        for i in 0..20 {
+            let result = dropped.clone();
+            let job = pool.submit(move || result.on_drop()).unwrap();
+            if i % 2 == 0 {
+                let_others_run();
+            }
+            drop(job);
+        }
+        pool.close();
+        assert_eq!(dropped.get(), 20);
+    });
+}
+
+#[test]
+fn jobs_may_submit_and_join_jobs() {
+    in_tasks(|| {
+        let pool = Arc::new(WorkerPool::new(2, 4));
+        let job = pool.submit({
+            let pool = pool.clone();
+            move || pool.submit(|| 20).unwrap().join().unwrap() + 1
+        });
+        assert_eq!(job.unwrap().join().unwrap(), 21);
+    });
+}
+
+#[test]
+fn where_the_runtime_has_ended_handles_do_not_hang_and_jobs_come_back() {
+    within_a_minute(|| {
+        let runtime = runtime(1);
+        let pool = WorkerPool::new_in(&runtime.handle(), 1, 3);
+        let running = pool.submit(park).unwrap();
+        let queued = pool.submit(|| ()).unwrap();
+        drop(runtime);
+        assert!(running.join().unwrap_err().is_cancelled());
+        assert!(queued.join().unwrap_err().is_cancelled());
+        assert_eq!(pool.submit(|| 5).unwrap_err().into_inner()(), 5);
+        assert!(pool.try_submit(|| 5).unwrap_err().is_closed());
+        pool.close();
+    });
+}
+
+#[test]
+fn plain_threads_submit_join_and_close() {
+    within_a_minute(|| {
+        let runtime = runtime(2);
+        let pool = WorkerPool::new_in(&runtime.handle(), 2, 1);
+        let jobs: Vec<_> = (0..50).map(|i| pool.submit(move || i).unwrap()).collect();
+        assert!(jobs.into_iter().map(|job| job.join().unwrap()).eq(0..50));
+        pool.close();
+    });
+}
+
+#[test]
+#[should_panic(expected = "without workers")]
+fn a_pool_without_workers_is_refused() {
+    run_on(1, || drop(WorkerPool::new(0, 1)));
+}
+
+#[test]
+#[should_panic(expected = "outside a runtime")]
+fn outside_a_runtime_a_pool_is_refused() {
+    drop(WorkerPool::new(1, 1));
+}
+
+#[test]
+fn submitters_and_a_drop_meet_in_any_order() {
+    in_tasks(|| {
+        for seed in 0..200 {
+            let (dropped, pool) = (Counter::default(), WorkerPool::new(1 + seed % 3, seed % 4));
+            let jobs: Vec<_> = (0..seed % 7)
+                .filter_map(|i| {
+                    let guard = dropped.on_drop();
+                    let job = move || {
+                        let _guard = guard;
+                        (0..i).for_each(|_| yield_now());
+                    };
+                    pool.try_submit(job).ok()
+                })
+                .collect();
+            (0..seed % 5).for_each(|_| yield_now());
+            let closer = spawn(move || if seed % 2 == 0 { pool.close() } else { drop(pool) });
+            for job in jobs {
+                assert!(job.join().map_or_else(|error| error.is_cancelled() && seed % 2 == 1, |()| true));
+            }
+            closer.join().unwrap();
+            yield_until(|| dropped.get() == seed % 7);
+        }
+    });
+}
