@@ -2,19 +2,23 @@
 
 mod common;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Counter, OnDrop, runtime, within_a_minute};
+use common::{Counter, OnDrop, run_on, within_a_minute};
+use greenloom::sync::{Barrier, Condvar, Mutex, Notify, Once, RwLock, Semaphore};
 use greenloom::time::{sleep, timeout, timeout_at};
-use greenloom::{channel, park, spawn, yield_now};
+use greenloom::{channel, park, spawn, spawn_local, yield_now};
 
 const SHORT: Duration = Duration::from_millis(2);
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Runs `body` in a task of a runtime with one processor.
 fn in_a_task<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-    within_a_minute(|| runtime(1).run(body))
+    run_on(1, body)
 }
 
 #[test]
@@ -151,7 +155,7 @@ fn a_cancellation_passes_through_limits() {
 #[test]
 fn a_panic_passes_through_limits() {
     in_a_task(|| {
-        let task = spawn(|| timeout(LONG, || -> () { std::panic::resume_unwind(Box::new(7)) }).is_err());
+        let task = spawn(|| timeout(LONG, || -> () { resume_unwind(Box::new(7)) }).is_err());
         assert_eq!(task.join().unwrap_err().into_panic().downcast_ref(), Some(&7));
     });
 }
@@ -169,4 +173,321 @@ fn destructors_may_suspend_while_a_limit_unwinds() {
         });
         assert!(result.is_err() && waited);
     });
+}
+
+#[test]
+fn every_kind_of_wait_ends() {
+    fn ends(name: &str, wait: impl FnOnce()) {
+        let drops = Counter::default();
+        let result = timeout(SHORT, || {
+            let _guard = drops.on_drop();
+            wait();
+        });
+        assert!(result.is_err(), "{name}");
+        assert_eq!(drops.get(), 1, "{name}");
+    }
+    fn all() {
+        let (sender, receiver) = channel::bounded::<i32>(0);
+        ends("recv", || _ = receiver.recv());
+        ends("recv_timeout", || _ = receiver.recv_timeout(LONG));
+        ends("send", || sender.send(1).unwrap());
+        ends("after", || _ = channel::after(LONG).recv());
+        ends("select!", || {
+            channel::select! {
+                recv(receiver) -> _ => {}
+                recv(channel::never::<()>()) -> _ => {}
+            }
+        });
+        let mutex = Arc::new(Mutex::new(0));
+        let (lock, unlock) = channel::bounded::<()>(0);
+        let holder = std::thread::spawn({
+            let mutex = mutex.clone();
+            move || {
+                let _guard = mutex.lock().unwrap();
+                lock.send(()).unwrap();
+                let _ = lock.send(());
+            }
+        });
+        unlock.recv().unwrap();
+        ends("Mutex::lock", || drop(mutex.lock()));
+        unlock.recv().unwrap();
+        holder.join().unwrap();
+        let condvar = Condvar::new();
+        ends("Condvar::wait", || drop(condvar.wait(mutex.lock().unwrap())));
+        assert!(!mutex.is_poisoned());
+        let lock = RwLock::new(0);
+        let reader = lock.read().unwrap();
+        ends("RwLock::write", || drop(lock.write()));
+        drop(reader);
+        ends("Semaphore::acquire", || drop(Semaphore::new(0).acquire()));
+        ends("Notify::notified", || Notify::new().notified());
+        ends("Barrier::wait", || _ = Barrier::new(2).wait());
+        ends("sleep", || sleep(LONG));
+        ends("park", || {
+            loop {
+                park();
+            }
+        });
+        ends("park_timeout", || {
+            loop {
+                greenloom::park_timeout(LONG);
+            }
+        });
+        ends("yield_now", || {
+            loop {
+                yield_now();
+            }
+        });
+    }
+    in_a_task(all);
+    within_a_minute(all);
+}
+
+#[test]
+fn a_join_ends_and_its_task_goes_on() {
+    in_a_task(|| {
+        let (sender, receiver) = channel::bounded::<()>(1);
+        let sum = Counter::default();
+        let task = spawn({
+            let sum = sum.clone();
+            move || {
+                receiver.recv().unwrap();
+                sum.add();
+            }
+        });
+        assert!(timeout(SHORT, || task.join()).is_err());
+        sender.send(()).unwrap();
+        while sum.get() == 0 {
+            yield_now();
+        }
+    });
+}
+
+#[test]
+fn local_tasks_and_what_is_not_send_may_be_limited() {
+    in_a_task(|| {
+        let seen = spawn_local(|| {
+            let shared = Rc::new(RefCell::new(0));
+            let inside = shared.clone();
+            let result = timeout(SHORT, move || {
+                *inside.borrow_mut() += 1;
+                park();
+            });
+            assert!(result.is_err());
+            assert_eq!(Rc::strong_count(&shared), 1);
+            shared.take()
+        });
+        assert_eq!(seen.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn limits_may_lie_deep_inside_each_other() {
+    fn nested(depth: u32, drops: &Counter) {
+        let _guard = drops.on_drop();
+        if depth == 0 {
+            sleep(LONG);
+        } else {
+            // The frame is inside the one that ends, so this never returns.
+            let _ = timeout(LONG, || nested(depth - 1, drops));
+            unreachable!();
+        }
+    }
+    in_a_task(|| {
+        let drops = Counter::default();
+        assert!(timeout(SHORT, || nested(50, &drops)).is_err());
+        assert_eq!(drops.get(), 51);
+        yield_now();
+    });
+}
+
+#[test]
+fn an_inner_limit_leaves_the_outer_in_force() {
+    in_a_task(|| {
+        let inner = Counter::default();
+        let start = Instant::now();
+        let result = timeout(Duration::from_millis(20), || {
+            loop {
+                assert!(timeout(SHORT, park).is_err());
+                inner.add();
+            }
+        });
+        assert!(result.is_err() && start.elapsed() >= Duration::from_millis(20));
+        assert!(inner.get() < 11);
+    });
+}
+
+#[test]
+fn a_limit_that_is_too_long_to_be_said_is_none() {
+    for on_thread in [false, true] {
+        let body = || assert_eq!(timeout(Duration::MAX, || timeout(SHORT, park).is_err()), Ok(true));
+        if on_thread { within_a_minute(body) } else { in_a_task(body) }
+    }
+    in_a_task(|| assert_eq!(timeout(Duration::from_secs(u64::MAX / 8), || sleep(SHORT)), Ok(())));
+}
+
+#[test]
+fn a_moment_that_has_passed_is_a_limit_of_zero() {
+    in_a_task(|| {
+        let past = Instant::now() - SHORT;
+        assert!(timeout_at(past, yield_now).is_err());
+        assert_eq!(timeout_at(past, || 1), Ok(1));
+    });
+}
+
+#[test]
+fn what_ends_too_late_but_ends_counts() {
+    in_a_task(|| {
+        let result = timeout(SHORT, || {
+            let start = Instant::now();
+            while start.elapsed() < SHORT * 5 {}
+            3
+        });
+        assert_eq!(result, Ok(3));
+        // Nothing is left of it.
+        yield_now();
+        sleep(SHORT);
+    });
+}
+
+#[test]
+fn a_cancellation_comes_before_a_limit() {
+    in_a_task(|| {
+        let after = Counter::default();
+        let task = spawn({
+            let after = after.clone();
+            move || {
+                greenloom::current().cancel();
+                let _ = timeout(Duration::ZERO, yield_now);
+                after.add();
+            }
+        });
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(after.get(), 0);
+    });
+}
+
+#[test]
+fn locks_of_ours_are_not_poisoned_and_those_of_std_are() {
+    fn all() {
+        let (ours, theirs) = (Mutex::new(0), std::sync::Mutex::new(0));
+        let result = timeout(SHORT, || {
+            let _ours = ours.lock().unwrap();
+            let _theirs = theirs.lock().unwrap();
+            sleep(LONG);
+        });
+        assert!(result.is_err());
+        assert!(!ours.is_poisoned() && theirs.is_poisoned());
+        let once = Once::new();
+        assert!(timeout(SHORT, || once.call_once(|| sleep(LONG))).is_err());
+        let mut ran = false;
+        once.call_once(|| ran = true);
+        assert!(ran);
+    }
+    in_a_task(all);
+    within_a_minute(all);
+}
+
+#[test]
+fn a_panic_of_a_destructor_that_the_limit_runs_is_a_panic() {
+    in_a_task(|| {
+        let task = spawn(|| {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                timeout(SHORT, || {
+                    // Caught, and then another: what arrives is the second.
+                    let _ = catch_unwind(AssertUnwindSafe(park));
+                    resume_unwind(Box::new("second"));
+                })
+            }));
+            yield_now();
+            *caught.unwrap_err().downcast::<&str>().unwrap()
+        });
+        assert_eq!(task.join().unwrap(), "second");
+    });
+}
+
+#[test]
+fn an_unwinding_that_was_kept_ends_no_other_limit() {
+    in_a_task(|| {
+        let mut kept = None;
+        let result = timeout(SHORT, || kept = catch_unwind(AssertUnwindSafe(park)).err());
+        assert!(result.is_err());
+        let payload = kept.unwrap();
+        let task = spawn_local(move || {
+            let _ = timeout(LONG, || resume_unwind(payload));
+            unreachable!("it is nobody's unwinding");
+        });
+        assert!(task.join().is_err());
+    });
+}
+
+#[test]
+fn a_limit_waits_while_another_task_is_suspended_in_its_unwinding() {
+    in_a_task(|| {
+        let (go_on, wait) = channel::bounded::<()>(0);
+        let panics = spawn(move || {
+            let _waits = OnDrop::new(move || wait.recv().unwrap());
+            resume_unwind(Box::new(()));
+        });
+        yield_now();
+        let limited = spawn(|| timeout(SHORT, park).is_err());
+        sleep(SHORT * 3);
+        assert!(!limited.is_finished());
+        go_on.send(()).unwrap();
+        assert!(limited.join().unwrap());
+        assert!(panics.join().is_err());
+    });
+}
+
+#[test]
+fn a_limit_inside_a_destructor_does_not_end_an_unwinding_task() {
+    in_a_task(|| {
+        let (sender, receiver) = channel::bounded::<()>(0);
+        let task = spawn(move || {
+            let _waits = OnDrop::new(move || assert_eq!(timeout(SHORT, || receiver.recv()), Ok(Ok(()))));
+            resume_unwind(Box::new(()));
+        });
+        sleep(SHORT * 3);
+        sender.send(()).unwrap();
+        assert!(task.join().is_err());
+    });
+}
+
+#[test]
+fn no_message_is_lost_to_a_limit() {
+    const MESSAGES: u64 = 3_000;
+    fn receive_all(capacity: usize) {
+        let (sender, receiver) = channel::bounded(capacity);
+        let sending = spawn(move || {
+            for message in 0..MESSAGES {
+                if message % 3 == 0 {
+                    sleep(Duration::from_micros(message % 70));
+                }
+                sender.send(message).unwrap();
+            }
+        });
+        let mut expected = 0;
+        let mut ended = 0;
+        while expected < MESSAGES {
+            match timeout(Duration::from_micros(expected % 53), || receiver.recv()) {
+                Ok(message) => {
+                    assert_eq!(message, Ok(expected));
+                    expected += 1;
+                }
+                Err(_) => ended += 1,
+            }
+        }
+        assert!(ended > 0);
+        sending.join().unwrap();
+    }
+    for (processors, capacity) in [(1, 0), (2, 0), (2, 3)] {
+        run_on(processors, move || receive_all(capacity));
+    }
+}
+
+#[test]
+fn an_elapsed_limit_reads_as_tokios() {
+    let elapsed = in_a_task(|| timeout(Duration::ZERO, yield_now).unwrap_err());
+    assert_eq!(elapsed.to_string(), "deadline has elapsed");
+    assert_eq!(std::io::Error::from(elapsed).kind(), std::io::ErrorKind::TimedOut);
 }

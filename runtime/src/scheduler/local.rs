@@ -44,7 +44,7 @@ pub(crate) struct Local {
     chain_only: Cell<bool>,
     aged_first: Cell<bool>,
     aging: Cell<Aging>,
-    /// The monitor's slice number when the running chain began.
+    /// The number of the processor's slice when the running chain began.
     slice: Cell<u32>,
     live: Cell<u32>,
     /// From so many live tasks on, look whether others have fewer; see `placement`.
@@ -258,7 +258,7 @@ impl Local {
         {
             return Some(task);
         }
-        let slice = self.shared.slice.load(Ordering::Relaxed);
+        let slice = self.processor().slice.load(Ordering::Relaxed);
         if let Some(ready) = self.processor().next.take() {
             // A chain of tasks that make each other ready lives on one slice of time; then it queues like everyone.
             if slice == self.slice.get() {
@@ -268,7 +268,7 @@ impl Local {
         }
         self.chain_only.set(false);
         if self.slice.replace(slice) != slice {
-            // Where tasks run for long, the next fair pick may be far away.
+            // A timer is late: where tasks run for long, the next fair pick may be far away.
             self.fire_timers();
         }
         let fresh_first = self.fresh_first.get();

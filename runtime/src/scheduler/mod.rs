@@ -88,7 +88,7 @@ pub(crate) struct Shared {
     /// The size of a stack unless a task asks for another.
     pub(crate) class: Class,
     phase: AtomicU8,
-    /// The number of the current time slice; the monitor advances it.
+    /// How many time slices have begun, by the monitor's count.
     pub(crate) slice: untracked::AtomicU32,
     /// Processors that have a machine: all regular ones and the first few spares.
     pub(crate) seated: untracked::AtomicUsize,

@@ -1,9 +1,11 @@
 //! The monitor: one thread per runtime that sees to what no machine can see to itself.
 //!
-//! Each tick, a millisecond where somebody could be helped by it and ten otherwise:
+//! Each tick, a millisecond where somebody could be helped by it and ten otherwise (one processor, and no timers):
 //!
 //! - it advances the time slice every [`SLICE`];
 //! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
+//! - it tells a machine whose timers are late, which then fires them before its next task, and fires those of a machine that has run
+//!   the same task since the last tick: a limit of that task's own time may be among them;
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
 //! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine
@@ -90,6 +92,7 @@ impl Monitor {
             if self.now - self.slice_began >= SLICE {
                 self.slice_began = self.now;
                 self.shared.slice.fetch_add(1, Ordering::Relaxed);
+                self.shared.processors.iter().for_each(begin_slice);
             }
             if self.now - self.trimmed >= TRIM {
                 self.trimmed = self.now;
@@ -105,7 +108,8 @@ impl Monitor {
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
-            let lazy = shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1;
+            let lazy =
+                shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1 && shared.processors[0].timers.is_empty();
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
             shared.monitor.park_until(self.deadline.map_or(next, |end| end.min(next)));
             return;
@@ -134,6 +138,13 @@ impl Monitor {
             if held >= STUCK {
                 stuck += 1;
                 self.name_holder(processor, held);
+            }
+            if processor.timers.is_due(self.now) {
+                if held.is_zero() {
+                    begin_slice(processor);
+                } else {
+                    processor.timers.fire(|task| post(&shared, processor, task));
+                }
             }
             if held >= STUCK || (sleepers && !held.is_zero()) {
                 rescue(&shared, processor);
@@ -234,7 +245,7 @@ impl Monitor {
             if unsafe { task.record().is_null() } {
                 cancel(task);
             } else {
-                post_back(&self.shared, processor, task);
+                post(&self.shared, processor, task);
             }
         }
     }
@@ -264,6 +275,10 @@ impl Monitor {
             self.cancel_unstarted(processor);
         }
     }
+}
+
+fn begin_slice(processor: &Processor) {
+    processor.slice.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Moves the oldest fresh tasks of a stuck machine to the injector.
@@ -299,15 +314,14 @@ fn rescue(shared: &Shared, processor: &Processor) {
             unsafe { task.set_home(std::ptr::null()) };
             shared.inject(task);
         } else {
-            post_back(shared, processor, task);
+            post(shared, processor, task);
         }
     }
 }
 
-/// Leaves a task that was taken out of a processor's inbox there again: it is bound to that machine, which may have fallen asleep
-/// over the empty inbox.
-fn post_back(shared: &Shared, processor: &Processor, task: TaskPtr) {
-    // SAFETY: taken out of the inbox by the caller, who gives it up.
+/// Leaves a task in the inbox of the machine that it is bound to, which may have fallen asleep over the empty inbox.
+fn post(shared: &Shared, processor: &Processor, task: TaskPtr) {
+    // SAFETY: the caller has taken it out of there, or its timer woke it: it is in no queue, and given up here.
     match unsafe { processor.inbox.post(task) } {
         Posted::Queued => {}
         Posted::WonSleeper => shared.wake_won(processor, false),

@@ -27,8 +27,10 @@ pub(crate) struct Processor {
     pub(crate) parker: Parker,
     pub(crate) next: NextSlot,
     pub(crate) stealer: Stealer<TaskPtr>,
-    /// Wakes of its own tasks.
+    /// Of its own tasks.
     pub(crate) timers: Timers,
+    /// The number of the current time slice; the monitor advances it, also where a timer is late.
+    pub(crate) slice: untracked::AtomicU32,
     /// The owner's end of the deque, until the machine starts.
     seat: Mutex<Option<Worker<TaskPtr>>>,
     /// Whoever wins the sleeping machine for work that anyone may do says so here before it unparks it: the machine then holds
@@ -58,6 +60,7 @@ impl Processor {
             next: NextSlot::new(),
             stealer: worker.stealer(),
             timers: Timers::new(),
+            slice: untracked::AtomicU32::new(0),
             seat: Mutex::new(Some(worker)),
             search_granted: untracked::AtomicU32::new(0),
             running: untracked::AtomicPtr::new(null_mut()),

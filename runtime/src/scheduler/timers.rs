@@ -34,7 +34,9 @@ pub(crate) struct Timer {
     aim: Cell<Aim>,
     tick: Cell<u64>,
     place: Cell<Place>,
+    /// Null for the last of a slot.
     next: Cell<*const Timer>,
+    /// The last, for the first of a slot.
     previous: Cell<*const Timer>,
 }
 
@@ -52,7 +54,8 @@ pub(crate) enum Aim {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Nowhere,
-    In { level: u8, slot: u8 },
+    /// In a wheel, at this place of its slots.
+    In(u16),
     Fired,
 }
 
@@ -118,7 +121,7 @@ impl Timers {
         let fired = timer.place.get() == Place::Fired;
         if !fired {
             wheel.remove(timer);
-            if wheel.is_empty() {
+            if wheel.count == 0 {
                 self.next.store(NEVER, Ordering::Relaxed);
             }
         }
@@ -135,6 +138,11 @@ impl Timers {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.next.load(Ordering::Relaxed) == NEVER
+    }
+
+    /// Whether there is something to do by this moment; a plain look.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next().is_some_and(|next| next <= now)
     }
 
     /// Fires what is due; `queue` gets the tasks that were parked. Whether there were such.
@@ -174,28 +182,21 @@ impl Timers {
 struct Wheel {
     /// All before this tick has fired.
     now: u64,
+    /// How many timers there are.
+    count: usize,
     /// Which slots of a level have timers.
     occupied: [u64; LEVELS],
-    /// The newest timer of each slot; empty until there is one.
-    slots: Vec<[*const Timer; SLOTS]>,
-    /// Timers that were due when they were set, or that a slot of level 0 held when its time came.
-    due: *const Timer,
+    /// The oldest timer of each slot, level by level; behind them of those that are due: they were when they were set, or a slot of
+    /// level 0 held them when its time came. Empty until there is a timer.
+    slots: Vec<*const Timer>,
 }
 
-/// The level of `due`.
-const DUE: u8 = LEVELS as u8;
+/// The place of what is due.
+const DUE: usize = LEVELS * SLOTS;
 
 impl Wheel {
     const fn new() -> Self {
-        Self { now: 0, occupied: [0; LEVELS], slots: Vec::new(), due: null() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.due.is_null() && self.occupied == [0; LEVELS]
-    }
-
-    fn head(&mut self, level: u8, slot: u8) -> &mut *const Timer {
-        if level == DUE { &mut self.due } else { &mut self.slots[level as usize][slot as usize] }
+        Self { now: 0, count: 0, occupied: [0; LEVELS], slots: Vec::new() }
     }
 
     /// Puts a timer where it belongs, and tells when that place is to be looked at.
@@ -207,51 +208,69 @@ impl Wheel {
         if self.slots.is_empty() {
             self.make_slots();
         }
+        self.count += 1;
         let tick = timer.tick.get();
-        let (level, slot, look) = if tick <= self.now {
-            (DUE, 0, 0)
+        let (place, look) = if tick <= self.now {
+            (DUE, 0)
         } else {
             let level = (63 - (tick ^ self.now).leading_zeros()) / BITS;
             let group = tick >> (level * BITS);
             let slot = group as usize % SLOTS;
             self.occupied[level as usize] |= 1 << slot;
-            (level as u8, slot as u8, group << (level * BITS))
+            (level as usize * SLOTS + slot, group << (level * BITS))
         };
-        let head = self.head(level, slot);
-        let old = *head;
-        *head = timer;
-        timer.place.set(Place::In { level, slot });
-        timer.previous.set(null());
-        timer.next.set(old);
+        timer.place.set(Place::In(place as u16));
+        timer.next.set(null());
+        let first = &mut self.slots[place];
         // SAFETY: whatever is in the wheel is alive.
-        if let Some(old) = unsafe { old.as_ref() } {
-            old.previous.set(timer);
+        match unsafe { first.as_ref() } {
+            None => {
+                timer.previous.set(timer);
+                *first = timer;
+            }
+            Some(first) => {
+                let last = first.previous.replace(timer);
+                timer.previous.set(last);
+                // SAFETY: as above.
+                unsafe { (*last).next.set(timer) };
+            }
         }
         look
     }
 
     #[cold]
     fn make_slots(&mut self) {
-        self.slots.resize(LEVELS, [null(); SLOTS]);
+        self.slots.resize(DUE + 1, null());
     }
 
     #[inline]
     fn remove(&mut self, timer: &Timer) {
-        let Place::In { level, slot } = timer.place.replace(Place::Nowhere) else { return };
+        let Place::In(place) = timer.place.replace(Place::Nowhere) else { return };
+        self.count -= 1;
+        let place = usize::from(place);
         let (previous, next) = (timer.previous.get(), timer.next.get());
-        // SAFETY: its neighbours are in the wheel, and alive.
-        unsafe {
-            if let Some(next) = next.as_ref() {
-                next.previous.set(previous);
+        let first = &mut self.slots[place];
+        if std::ptr::eq(*first, timer) {
+            *first = next;
+            if next.is_null() {
+                if place != DUE {
+                    self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
+                }
+                return;
             }
-            match previous.as_ref() {
-                Some(previous) => previous.next.set(next),
-                None => *self.head(level, slot) = next,
-            }
+        } else {
+            // SAFETY: whatever is in the wheel is alive.
+            unsafe { (*previous).next.set(next) };
         }
-        if level != DUE && self.slots[level as usize][slot as usize].is_null() {
-            self.occupied[level as usize] &= !(1 << slot);
-        }
+        // Who follows it, or, if it was the last, the first, which knows the last.
+        let behind = if next.is_null() { *first } else { next };
+        // SAFETY: as above.
+        unsafe { (*behind).previous.set(previous) };
+    }
+
+    /// The first of those that are due.
+    fn due(&self) -> *const Timer {
+        self.slots.last().copied().unwrap_or(null())
     }
 
     /// The next slot with timers, and its first tick.
@@ -268,14 +287,14 @@ impl Wheel {
 
     /// When something is to be done next.
     fn next(&self) -> u64 {
-        if !self.due.is_null() { 0 } else { self.next_slot().map_or(NEVER, |(_, _, tick)| tick) }
+        if !self.due().is_null() { 0 } else { self.next_slot().map_or(NEVER, |(_, _, tick)| tick) }
     }
 
     /// Takes out one timer that is due at tick `now`.
     fn pop_due(&mut self, now: u64) -> Option<*const Timer> {
         loop {
             // SAFETY: whatever is in the wheel is alive.
-            if let Some(timer) = unsafe { self.due.as_ref() } {
+            if let Some(timer) = unsafe { self.due().as_ref() } {
                 self.remove(timer);
                 timer.place.set(Place::Fired);
                 return Some(timer);
@@ -285,12 +304,12 @@ impl Wheel {
                 return None;
             };
             self.now = tick;
-            let mut timer = std::mem::replace(&mut self.slots[level][slot], null());
+            let mut timer = std::mem::replace(&mut self.slots[level * SLOTS + slot], null());
             self.occupied[level] &= !(1 << slot);
-            // The newest comes first; it moves first, and so the oldest is on top of where they go.
             // SAFETY: as above.
             while let Some(entry) = unsafe { timer.as_ref() } {
                 timer = entry.next.get();
+                self.count -= 1;
                 // SAFETY: in no list any more.
                 let _ = unsafe { self.insert(entry) };
             }

@@ -268,11 +268,16 @@ pub fn park_timeout(limit: Duration) {
 /// Parks a plain thread, until a token or a limit comes.
 #[cold]
 fn park_thread(limit: Option<Duration>) {
-    let bound = cancel::raise_on_thread().map(|deadline| deadline.saturating_duration_since(prim::now()));
-    // If it was the bound's time that was up, the next wait of the thread unwinds: a token may be lost by it, but this returns.
-    match limit.into_iter().chain(bound).min() {
+    let bound = cancel::raise_on_thread();
+    let left = bound.map(|moment| moment.saturating_duration_since(prim::now()));
+    match limit.into_iter().chain(left).min() {
         Some(limit) => thread::park_timeout(limit),
         None => thread::park(),
+    }
+    if bound.is_some_and(|moment| moment <= prim::now()) {
+        // A token that came at this moment must not be lost: at worst a later park wakes for nothing, as std's may.
+        thread::current().unpark();
+        cancel::raise_on_thread();
     }
 }
 
