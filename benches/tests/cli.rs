@@ -71,7 +71,7 @@ fn unknown_names_are_refused_with_the_valid_ones() {
     let of_tasks = ["'spwan'", "spawn_join", "yield_100k", "hog"];
     let of_channels =
         ["pingpong, pingpong_buf", "ring", "stream", "mpmc, mpmc_work", "select4", "select64", "mutex", "sieve", "fanin"];
-    let of_life = ["sleep, sleep_warm, sleep_million", "timeout", "context_tree"];
+    let of_life = ["sleep, sleep_warm, sleep_million", "timeout", "context_tree", "scope_spawn"];
     refused(&["--rows", "spawn,spwan"], &[&of_tasks[..], &of_channels, &of_life].concat());
     refused(&["--peers", "erlang"], &["'erlang'", "go", "tokio", "may", "corosensei"]);
     refused(&["one", "--runtime", "erlang", "--row", "fib", "--procs", "1"], &["'erlang'", "greenloom", "go", "tokio"]);
@@ -138,8 +138,14 @@ const ROWS_OF_CHANNELS: [(&str, u64); 11] = [
 ];
 
 /// Small.
-const ROWS_OF_LIFE: [(&str, u64); 5] =
-    [("sleep", 2_000), ("sleep_warm", 2_000), ("sleep_million", 2_000), ("timeout", 500), ("context_tree", 1_234)];
+const ROWS_OF_LIFE: [(&str, u64); 6] = [
+    ("sleep", 2_000),
+    ("sleep_warm", 2_000),
+    ("sleep_million", 2_000),
+    ("timeout", 500),
+    ("context_tree", 1_234),
+    ("scope_spawn", 2_000),
+];
 
 #[cfg(feature = "peers")]
 #[test]

@@ -117,3 +117,19 @@ func contextTree(_, nodes int) (measured, error) {
 	}
 	return m, check("cancelled nodes", cancelled, nodes)
 }
+
+func scopeSpawn(_, ops int) (measured, error) {
+	results := make([]int, ops)
+	clock := startClock()
+	var group sync.WaitGroup
+	for i := range results {
+		group.Go(func() { results[i] = i + 1 })
+	}
+	group.Wait()
+	m := clock.stop(ops)
+	sum := 0
+	for _, result := range results {
+		sum += result
+	}
+	return m, check("the sum of the results", sum, ops*(ops+1)/2)
+}

@@ -50,6 +50,7 @@ var rows = map[string]row{
 	"sleep_million": sleep,
 	"timeout":       timeout,
 	"context_tree":  contextTree,
+	"scope_spawn":   scopeSpawn,
 }
 
 // clock runs from the first operation of a row to its last.

@@ -78,6 +78,7 @@ pub enum Row {
     SleepMillion,
     Timeout,
     ContextTree,
+    ScopeSpawn,
 }
 
 /// How much a row does.
@@ -99,7 +100,7 @@ struct Description {
 }
 
 impl Row {
-    pub const ALL: [Row; 27] = [
+    pub const ALL: [Row; 28] = [
         Row::Spawn,
         Row::SpawnJoin,
         Row::SpawnChain,
@@ -127,6 +128,7 @@ impl Row {
         Row::SleepMillion,
         Row::Timeout,
         Row::ContextTree,
+        Row::ScopeSpawn,
     ];
 
     fn description(self) -> &'static Description {
@@ -318,6 +320,13 @@ impl Row {
                 operation: "one node of a tree of contexts, ten children to a node, that is cancelled at its root",
                 usual_ops: 100_000,
                 quick_ops: 100_000,
+                least_ops: 1,
+            },
+            Row::ScopeSpawn => &Description {
+                name: "scope_spawn",
+                operation: "one child of a scope, which writes its result into its place; the scope waits for all",
+                usual_ops: 1_000_000,
+                quick_ops: 200_000,
                 least_ops: 1,
             },
         }

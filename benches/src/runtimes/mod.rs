@@ -116,7 +116,8 @@ fn may_supports(row: Row) -> Result<(), &'static str> {
         | Row::Nqueens
         | Row::Sleep
         | Row::SleepWarm
-        | Row::SleepMillion => Err("its stacks run out of mappings near 32,000 coroutines"),
+        | Row::SleepMillion
+        | Row::ScopeSpawn => Err("its stacks run out of mappings near 32,000 coroutines"),
         Row::ContextTree => Err("it has no contexts"),
         Row::Sieve => Err("its channels are unbounded, and the generator would fill the memory"),
         _ => Ok(()),

@@ -1,10 +1,10 @@
-//! The rows of time and cancellation.
+//! The rows of time, cancellation and structure.
 
 use std::time::Instant;
 
 use greenloom::channel::bounded;
 use greenloom::context::{Context, ContextError};
-use greenloom::{spawn, time};
+use greenloom::{scope, spawn, time};
 
 use super::join;
 use crate::measure::{Clock, Measured};
@@ -76,5 +76,18 @@ pub fn context_tree(nodes: u64) -> anyhow::Result<Measured> {
     let measured = clock.stop(nodes);
     let cancelled = tree.iter().filter(|(ctx, _)| ctx.err() == Some(ContextError::Cancelled)).count();
     check("cancelled nodes", cancelled as u64, nodes)?;
+    Ok(measured)
+}
+
+pub fn scope_spawn(ops: u64) -> anyhow::Result<Measured> {
+    let mut results = vec![0; ops as usize];
+    let clock = Clock::start();
+    scope(|s| {
+        for (i, result) in (1..).zip(&mut results) {
+            s.spawn(move || *result = i);
+        }
+    });
+    let measured = clock.stop(ops);
+    check("the sum of the results", results.iter().sum(), rows::sum_below(ops + 1))?;
     Ok(measured)
 }

@@ -39,6 +39,7 @@ pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
         Row::SleepWarm => runtime.run(move || life::sleep_warm(ops)),
         Row::Timeout => runtime.run(move || life::timeout(ops)),
         Row::ContextTree => runtime.run(move || life::context_tree(ops)),
+        Row::ScopeSpawn => runtime.run(move || life::scope_spawn(ops)),
     }
 }
 

@@ -1,9 +1,10 @@
-//! The rows of time and cancellation. Contexts are the cancellation tokens of tokio-util.
+//! The rows of time, cancellation and structure. Contexts are the cancellation tokens of tokio-util.
 
 use std::time::Instant;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -84,5 +85,21 @@ pub fn context_tree(nodes: u64) -> anyhow::Result<Measured> {
     let measured = clock.stop(nodes);
     let cancelled = tree.iter().filter(|token| token.is_cancelled()).count();
     check("cancelled nodes", cancelled as u64, nodes)?;
+    Ok(measured)
+}
+
+/// Its set of tasks is what comes near a scope: nothing is borrowed, and each result is handed over.
+pub async fn scope_spawn(ops: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let mut tasks = JoinSet::new();
+    for i in 1..=ops {
+        tasks.spawn(async move { i });
+    }
+    let mut sum = 0;
+    while let Some(i) = tasks.join_next().await {
+        sum += i?;
+    }
+    let measured = clock.stop(ops);
+    check("the sum of the results", sum, rows::sum_below(ops + 1))?;
     Ok(measured)
 }

@@ -47,6 +47,7 @@ async fn body(row: Row, Plan { ops, size }: Plan) -> anyhow::Result<Measured> {
         Row::SleepWarm => life::sleep_warm(ops).await,
         Row::Timeout => life::timeout(ops).await,
         Row::ContextTree => life::context_tree(ops),
+        Row::ScopeSpawn => life::scope_spawn(ops).await,
     }
 }
 
