@@ -12,6 +12,8 @@ use crate::runtimes::{Peer, RuntimeName};
 /// More processors than this measure nothing but the patience of the kernel.
 const MAX_PROCS: i64 = 1024;
 const MAX_SAMPLES: i64 = 1000;
+const MAX_SLEEPERS: u64 = 10_000_000;
+const MAX_IDLE_SECONDS: u64 = 3_600;
 const DEFAULT_SAMPLES: u32 = 5;
 const QUICK_SAMPLES: u32 = 3;
 
@@ -30,6 +32,8 @@ pub struct Cli {
 pub enum Command {
     /// Run one row once in this process and print one line of JSON
     One(OneArgs),
+    /// Put many tasks to sleep, measure what the runtime uses meanwhile, print one line of JSON
+    Idle(IdleArgs),
 }
 
 #[derive(Args)]
@@ -68,6 +72,19 @@ pub struct OneArgs {
     /// Operations, rounded down to what the row can do [default: the main job's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=rows::MAX_OPS))]
     ops: Option<u64>,
+}
+
+#[derive(Args)]
+pub struct IdleArgs {
+    /// Tasks that sleep
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=MAX_SLEEPERS))]
+    pub tasks: u64,
+    /// Processors of the runtime
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_PROCS))]
+    pub procs: u32,
+    /// For how long they are watched
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=MAX_IDLE_SECONDS))]
+    pub seconds: u64,
 }
 
 /// What the main job has been asked to do, checked.

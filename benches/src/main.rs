@@ -3,7 +3,8 @@
 //! Without a subcommand it runs its rows at one processor and at all of them, every sample in a
 //! fresh process of its own, prints one table and writes `results.json`. With `--peers` the same
 //! rows run on other runtimes, interleaved with ours (A B B A), and the table gains ratios.
-//! `greenloom-bench one …` is such a sample: one row, once, one line of JSON.
+//! `greenloom-bench one …` is such a sample: one row, once, one line of JSON. `greenloom-bench idle`
+//! measures what has no operations to divide by: a runtime that has nothing to do.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | [`rows`] | what the rows are: names, sizes, the work that all runtimes share |
 //! | [`runtimes`] | the rows written for each runtime; the Go ones are in `peers/go` |
 //! | [`measure`] | wall clock, CPU time and resident memory of this process |
+//! | [`idle`] | a runtime whose tasks all sleep |
 //! | [`driver`] | which sample runs when, and the process around it |
 //! | [`stats`] | medians, quartiles, ratios of pairs |
 //! | [`report`] | the table and `results.json` |
@@ -18,6 +20,7 @@
 
 mod cli;
 mod driver;
+mod idle;
 mod machine;
 mod measure;
 mod report;
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
             let plan = one.plan().unwrap_or_else(|error| error.exit());
             print_one(&one, &plan)
         }
+        Some(Command::Idle(idle)) => idle::run(&idle),
         None => {
             let job = cli.job.check().unwrap_or_else(|error| error.exit());
             driver::run(&job)

@@ -25,9 +25,13 @@ impl Clock {
         Self { start: Instant::now(), cpu }
     }
 
+    /// Wall clock and CPU time since the start.
+    pub fn read(&self) -> (Duration, Duration) {
+        (self.start.elapsed(), cpu_time() - self.cpu)
+    }
+
     pub fn stop(self, ops: u64) -> Measured {
-        let wall = self.start.elapsed();
-        let cpu = cpu_time() - self.cpu;
+        let (wall, cpu) = self.read();
         Measured {
             ns_per_op: wall.as_nanos() as f64 / ops as f64,
             cpu_ns_per_op: cpu.as_nanos() as f64 / ops as f64,

@@ -71,7 +71,8 @@ fn unknown_names_are_refused_with_the_valid_ones() {
     let of_tasks = ["'spwan'", "spawn_join", "yield_100k", "hog"];
     let of_channels =
         ["pingpong, pingpong_buf", "ring", "stream", "mpmc, mpmc_work", "select4", "select64", "mutex", "sieve", "fanin"];
-    refused(&["--rows", "spawn,spwan"], &[&of_tasks[..], &of_channels].concat());
+    let of_life = ["sleep, sleep_warm, sleep_million", "timeout", "context_tree", "scope_spawn"];
+    refused(&["--rows", "spawn,spwan"], &[&of_tasks[..], &of_channels, &of_life].concat());
     refused(&["--peers", "erlang"], &["'erlang'", "go", "tokio", "may", "corosensei"]);
     refused(&["one", "--runtime", "erlang", "--row", "fib", "--procs", "1"], &["'erlang'", "greenloom", "go", "tokio"]);
     refused(&["one", "--runtime", "greenloom", "--row", "fob", "--procs", "1"], &["'fob'", "fib"]);
@@ -117,6 +118,8 @@ fn may_says_which_rows_it_cannot_run() {
     refused(&[&one[..], &["sieve"]].concat(), &["may", "row sieve", "unbounded"]);
     refused(&[&one[..], &["parked"]].concat(), &["may", "row parked", "32,000"]);
     refused(&[&one[..], &["hog"]].concat(), &["may", "row hog", "endless loop"]);
+    refused(&[&one[..], &["sleep"]].concat(), &["may", "row sleep", "32,000"]);
+    refused(&[&one[..], &["context_tree"]].concat(), &["may", "row context_tree", "no contexts"]);
 }
 
 /// Small.
@@ -134,6 +137,16 @@ const ROWS_OF_CHANNELS: [(&str, u64); 11] = [
     ("fanin", 3_000),
 ];
 
+/// Small.
+const ROWS_OF_LIFE: [(&str, u64); 6] = [
+    ("sleep", 2_000),
+    ("sleep_warm", 2_000),
+    ("sleep_million", 2_000),
+    ("timeout", 500),
+    ("context_tree", 1_234),
+    ("scope_spawn", 2_000),
+];
+
 #[cfg(feature = "peers")]
 #[test]
 fn the_peers_run_the_rows_of_channels() {
@@ -147,12 +160,23 @@ fn the_peers_run_the_rows_of_channels() {
     }
 }
 
+#[cfg(feature = "peers")]
+#[test]
+fn the_peers_run_the_rows_of_the_life_of_a_task() {
+    for procs in [1, 2] {
+        for (row, ops) in ROWS_OF_LIFE {
+            one_on("tokio", row, procs, ops);
+        }
+        one_on("may", "timeout", procs, 500);
+    }
+}
+
 /// Where there is a `go`.
 #[cfg(feature = "peers")]
 #[test]
-fn go_runs_the_rows_of_channels() {
+fn go_runs_the_rows_of_channels_and_of_the_life_of_a_task() {
     if Command::new("go").arg("version").output().is_ok_and(|output| output.status.success()) {
-        for (row, ops) in ROWS_OF_CHANNELS {
+        for (row, ops) in ROWS_OF_CHANNELS.into_iter().chain(ROWS_OF_LIFE) {
             one_on("go", row, 2, ops);
         }
     }
@@ -177,6 +201,35 @@ fn rows_of_channels_check_their_results_at_one_processor_and_two() {
             assert_eq!(one(row, procs, ops)["ops"], ops);
         }
     }
+}
+
+#[test]
+fn rows_of_the_life_of_a_task_check_their_results_at_one_processor_and_two() {
+    for procs in [1, 2] {
+        for (row, ops) in ROWS_OF_LIFE {
+            assert_eq!(one(row, procs, ops)["ops"], ops);
+        }
+    }
+}
+
+#[test]
+fn sleepers_take_as_long_as_the_longest_of_them_sleeps() {
+    // 20,000 tasks of 500 ns: one of them sleeps for nearly 10 ms.
+    let line = one("sleep", 2, 20_000);
+    assert!(line["ns_per_op"].as_f64().unwrap() >= 490.0, "{line}");
+}
+
+#[test]
+fn idle_tells_what_sleeping_tasks_cost() {
+    let output = bench(&["idle", "--tasks", "1000", "--procs", "2", "--seconds", "1"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["tasks"], &line["procs"]), (&Value::from(1000), &Value::from(2)));
+    assert!(line["wall_ns"].as_u64().unwrap() >= 1_000_000_000, "{line}");
+    assert!(line["cpu_ns"].is_u64() && line["cpu_share"].is_f64(), "{line}");
+    assert!(line["bytes_per_task"].as_u64().unwrap() > 0, "{line}");
+    refused(&["idle", "--tasks", "0"], &["'0'", "--tasks"]);
+    refused(&["idle", "--seconds", "0"], &["'0'", "--seconds"]);
 }
 
 #[test]

@@ -4,14 +4,17 @@
 //! result. Its clock covers the work alone: neither the start of the process nor that of the
 //! runtime, and neither's end.
 
+mod naps;
 mod queens;
 mod work;
 
 use std::fmt;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+pub use naps::{is_watched, nap};
 pub use queens::Board;
 pub use work::{item, item_sum, job, job_sum, mix};
 
@@ -41,6 +44,10 @@ pub const MANY_ARMS: u64 = 64;
 pub const MUTEX_TASKS: u64 = 1_000;
 /// Producers of the row `fanin`.
 pub const FANIN_PRODUCERS: u64 = 1_000;
+/// The limit of the row `timeout`: nothing takes that long, even on a machine that is busy with something else.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// Children of each inner node of the row `context_tree`.
+pub const CONTEXT_CHILDREN: u64 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -66,6 +73,12 @@ pub enum Row {
     Mutex,
     Sieve,
     Fanin,
+    Sleep,
+    SleepWarm,
+    SleepMillion,
+    Timeout,
+    ContextTree,
+    ScopeSpawn,
 }
 
 /// How much a row does.
@@ -87,7 +100,7 @@ struct Description {
 }
 
 impl Row {
-    pub const ALL: [Row; 22] = [
+    pub const ALL: [Row; 28] = [
         Row::Spawn,
         Row::SpawnJoin,
         Row::SpawnChain,
@@ -110,6 +123,12 @@ impl Row {
         Row::Mutex,
         Row::Sieve,
         Row::Fanin,
+        Row::Sleep,
+        Row::SleepWarm,
+        Row::SleepMillion,
+        Row::Timeout,
+        Row::ContextTree,
+        Row::ScopeSpawn,
     ];
 
     fn description(self) -> &'static Description {
@@ -268,6 +287,48 @@ impl Row {
                 quick_ops: 400_000,
                 least_ops: FANIN_PRODUCERS,
             },
+            Row::Sleep => &Description {
+                name: "sleep",
+                operation: "one task that sleeps, up to 500 ns for each of them (100 ms for 200,000), then joined",
+                usual_ops: 200_000,
+                quick_ops: 100_000,
+                least_ops: 1,
+            },
+            Row::SleepWarm => &Description {
+                name: "sleep_warm",
+                operation: "the same as sleep, for the second time in the same runtime",
+                usual_ops: 200_000,
+                quick_ops: 100_000,
+                least_ops: 1,
+            },
+            Row::SleepMillion => &Description {
+                name: "sleep_million",
+                operation: "the same as sleep, with a million tasks",
+                usual_ops: 1_000_000,
+                quick_ops: 200_000,
+                least_ops: 1,
+            },
+            Row::Timeout => &Description {
+                name: "timeout",
+                operation: "one pingpong inside a limit of its own, which never fires",
+                usual_ops: 1_000_000,
+                quick_ops: 200_000,
+                least_ops: 1,
+            },
+            Row::ContextTree => &Description {
+                name: "context_tree",
+                operation: "one node of a tree of contexts, ten children to a node, that is cancelled at its root",
+                usual_ops: 100_000,
+                quick_ops: 100_000,
+                least_ops: 1,
+            },
+            Row::ScopeSpawn => &Description {
+                name: "scope_spawn",
+                operation: "one child of a scope, which writes its result into its place; the scope waits for all",
+                usual_ops: 1_000_000,
+                quick_ops: 200_000,
+                least_ops: 1,
+            },
         }
     }
 
@@ -317,7 +378,8 @@ impl Row {
             Row::Skynet => (SKYNET_CHILDREN * plan.ops - 1) / (SKYNET_CHILDREN - 1),
             Row::Pool => POOL_WORKERS,
             Row::Hog => HOGS_PER_PROCESSOR * u64::from(procs) + 1,
-            Row::Pingpong | Row::PingpongBuf | Row::Stream => 1,
+            Row::Pingpong | Row::PingpongBuf | Row::Stream | Row::Timeout => 1,
+            Row::ContextTree => 0,
             Row::Ring => RING_TASKS - 1,
             Row::Mpmc | Row::MpmcWork => 2 * MPMC_SIDE,
             // A filter for each prime behind the generator.
@@ -341,9 +403,9 @@ impl Row {
         }
     }
 
-    /// Whether more processors can make the row faster; of a lateness that means nothing.
+    /// Whether more processors can make the row faster: of a lateness that means nothing, and one task cancels a tree.
     pub fn has_speed_up(self) -> bool {
-        self != Row::Hog
+        !matches!(self, Row::Hog | Row::ContextTree)
     }
 }
 

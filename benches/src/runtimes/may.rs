@@ -38,6 +38,7 @@ fn body(row: Row, ops: u64) -> anyhow::Result<Measured> {
         Row::Select4 | Row::Select64 => select(row.sharers(), ops),
         Row::Mutex => mutex(ops),
         Row::Fanin => fanin(ops),
+        Row::Timeout => timeout(ops),
         row => bail!("may has no row {row}"),
     }
 }
@@ -267,5 +268,27 @@ fn fanin(ops: u64) -> anyhow::Result<Measured> {
     }
     let measured = clock.stop(ops);
     check("the sum of the values", sum, rows::sum_below(ops))?;
+    Ok(measured)
+}
+
+/// Its limit is on the receive: a send never waits here, and nothing else takes one.
+fn timeout(ops: u64) -> anyhow::Result<Measured> {
+    let clock = Clock::start();
+    let (there, requests) = mpsc::channel();
+    let (answers, back) = mpsc::channel();
+    let echo = go!(move || {
+        while let Ok(value) = requests.recv() {
+            answers.send(value + 1).expect(CLOSED);
+        }
+    });
+    let mut sum = 0;
+    for value in 0..ops {
+        there.send(value)?;
+        sum += back.recv_timeout(rows::TIMEOUT)?;
+    }
+    let measured = clock.stop(ops);
+    drop(there);
+    join(echo);
+    check("the sum of the answers", sum, rows::sum_below(ops + 1))?;
     Ok(measured)
 }

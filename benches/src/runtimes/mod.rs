@@ -108,9 +108,17 @@ impl fmt::Display for RuntimeName {
 
 fn may_supports(row: Row) -> Result<(), &'static str> {
     match row {
-        Row::Spawn | Row::Yield100k | Row::Parked | Row::Skynet | Row::Fib | Row::Nqueens => {
-            Err("its stacks run out of mappings near 32,000 coroutines")
-        }
+        Row::Spawn
+        | Row::Yield100k
+        | Row::Parked
+        | Row::Skynet
+        | Row::Fib
+        | Row::Nqueens
+        | Row::Sleep
+        | Row::SleepWarm
+        | Row::SleepMillion
+        | Row::ScopeSpawn => Err("its stacks run out of mappings near 32,000 coroutines"),
+        Row::ContextTree => Err("it has no contexts"),
         Row::Sieve => Err("its channels are unbounded, and the generator would fill the memory"),
         _ => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! The rows on greenloom.
 
 mod channels;
+mod life;
 mod tasks;
 
 use anyhow::Context;
@@ -34,6 +35,11 @@ pub fn measure(row: Row, plan: &Plan, procs: u32) -> anyhow::Result<Measured> {
         Row::Mutex => runtime.run(move || channels::mutex(ops)),
         Row::Sieve => runtime.run(move || channels::sieve(ops)),
         Row::Fanin => runtime.run(move || channels::fanin(ops)),
+        Row::Sleep | Row::SleepMillion => runtime.run(move || life::sleep(ops)),
+        Row::SleepWarm => runtime.run(move || life::sleep_warm(ops)),
+        Row::Timeout => runtime.run(move || life::timeout(ops)),
+        Row::ContextTree => runtime.run(move || life::context_tree(ops)),
+        Row::ScopeSpawn => runtime.run(move || life::scope_spawn(ops)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use greenloom::{Runtime, Task, current, park, spawn, yield_now};
+use greenloom::{Runtime, Task, current, park, sleep, spawn, yield_now};
 
 use super::join;
 use crate::measure::{Clock, Measured, memory};
@@ -209,8 +209,7 @@ const HOG_LIMIT: Duration = Duration::from_secs(60);
 /// Other than in Go, which takes a processor away from a running goroutine, a started task stays
 /// with its thread, so a ticker bound to the thread of an endless loop would wait for that loop's
 /// end. What the monitor can do is to give tasks that have not started to a spare processor. So the
-/// loops start first, and the ticker is spawned beside them, from outside. There are no timers yet
-/// either: the ticker parks and a plain thread wakes it.
+/// loops start first, and the ticker is spawned beside them, from outside.
 pub fn hog(runtime: &Runtime, ops: u64, procs: u32) -> anyhow::Result<Measured> {
     let hogs = rows::HOGS_PER_PROCESSOR * u64::from(procs);
     let stop = Arc::new(AtomicBool::new(false));
@@ -249,11 +248,10 @@ fn late_ticks(runtime: &Runtime, ops: u64, hogs_running: impl Fn() -> bool) -> a
     let (sender, receiver) = mpsc::channel();
     let counted = Arc::clone(&ticks);
     drop(runtime.spawn(move || {
-        let alarm = Alarm::start();
         let mut late = Duration::ZERO;
         for _ in 0..ops {
             let start = Instant::now();
-            alarm.sleep_one_tick();
+            sleep(TICK);
             late += start.elapsed().saturating_sub(TICK);
             counted.fetch_add(1, Ordering::Relaxed);
         }
@@ -264,29 +262,4 @@ fn late_ticks(runtime: &Runtime, ops: u64, hogs_running: impl Fn() -> bool) -> a
         let ticks = ticks.load(Ordering::Relaxed);
         anyhow::anyhow!("the ticker did {ticks} of {ops} ticks within {} s", HOG_LIMIT.as_secs())
     })
-}
-
-/// A sleep for a task while the crate has no timers: a plain thread sleeps and wakes it.
-struct Alarm {
-    requests: mpsc::Sender<(Task, Arc<AtomicBool>)>,
-}
-
-impl Alarm {
-    fn start() -> Self {
-        let (requests, receiver) = mpsc::channel::<(Task, Arc<AtomicBool>)>();
-        thread::spawn(move || {
-            for (task, rang) in receiver {
-                thread::sleep(TICK);
-                rang.store(true, Ordering::Release);
-                task.unpark();
-            }
-        });
-        Self { requests }
-    }
-
-    fn sleep_one_tick(&self) {
-        let rang = Arc::new(AtomicBool::new(false));
-        self.requests.send((current(), Arc::clone(&rang))).expect("the thread lives as long as its sender");
-        park_until(&rang);
-    }
 }

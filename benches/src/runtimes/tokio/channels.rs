@@ -18,7 +18,7 @@ use crate::rows;
 use crate::runtimes::check;
 
 /// In the place of capacity 0.
-const LEAST_CAPACITY: usize = 1;
+pub const LEAST_CAPACITY: usize = 1;
 const CLOSED: &str = "a channel closed early";
 
 pub async fn pingpong(ops: u64) -> anyhow::Result<Measured> {

@@ -1,6 +1,7 @@
 //! The rows on tokio. The body of each runs in a task, on a worker, not on the main thread.
 
 mod channels;
+mod life;
 mod tasks;
 
 use anyhow::{Context, bail};
@@ -42,6 +43,11 @@ async fn body(row: Row, Plan { ops, size }: Plan) -> anyhow::Result<Measured> {
         Row::Mutex => channels::mutex(ops).await,
         Row::Sieve => channels::sieve(ops).await,
         Row::Fanin => channels::fanin(ops).await,
+        Row::Sleep | Row::SleepMillion => life::sleep(ops).await,
+        Row::SleepWarm => life::sleep_warm(ops).await,
+        Row::Timeout => life::timeout(ops).await,
+        Row::ContextTree => life::context_tree(ops),
+        Row::ScopeSpawn => life::scope_spawn(ops).await,
     }
 }
 
