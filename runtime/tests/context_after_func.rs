@@ -323,10 +323,11 @@ fn it_ends_a_wait_for_a_condition() {
                     guard = shared.1.wait(guard).unwrap();
                 }
                 drop(guard);
-                waits.stop()
+                // It may be another's function that has woken this one.
+                waits.stop();
             })
         }));
-        assert!(join_all(waiting).into_iter().all(|stopped| !stopped));
+        join_all(waiting);
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::Counter;
 use common::channel::{TryRecvError, select};
 use common::everywhere::{breathe, everywhere, go, join_all, ms};
-use common::{runtime, within_a_minute};
+use common::{runtime, within_a_minute, yield_until};
 use greenloom::context::{Canceller, Context, ContextError};
 use greenloom::{spawn, yield_now};
 
@@ -324,7 +324,9 @@ fn derivations_cancellations_and_drops_meet_on_two_processors() {
                 assert!(root.cause().unwrap().is::<Cause>());
                 tasks.into_iter().for_each(|task| task.join().unwrap());
             }
-            assert_eq!((values.get(), causes.get()), (made, 200));
+            assert_eq!(values.get(), made);
+            // The clock may hold one that it has just ended.
+            yield_until(|| causes.get() == 200);
         });
     });
 }
