@@ -201,7 +201,7 @@ where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
         self.inner.members.enter();
-        let member = Member { f, slot, counted: Counted { group: self.inner.clone(), began: false } };
+        let member = Member { f, slot, unborn: Unborn(Some(self.inner.clone())) };
         drop(crate::spawn(move || member.run()));
     }
 
@@ -331,7 +331,7 @@ impl<E> fmt::Debug for Group<E> {
 struct Member<F, E> {
     f: F,
     slot: Option<Slot>,
-    counted: Counted<E>,
+    unborn: Unborn<E>,
 }
 
 impl<F, E> Member<F, E>
@@ -339,22 +339,24 @@ where
     F: FnOnce() -> Result<(), E>,
 {
     fn run(self) {
-        let Self { f, slot, mut counted } = self;
-        counted.began = true;
-        let group = &*counted.group;
-        let ended = group.members.run(|| {
+        let Self { f, slot, unborn } = self;
+        let group = unborn.begin();
+        let body = || {
             if let Err(error) = f() {
                 group.fail(error);
             }
+        };
+        group.members.run(body, |_, ended| {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                group.members.keep_panic(error);
+                group.cancel_context();
+            }
+            // Before whoever waits may change the limit.
+            drop(slot);
+            None
         });
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            group.members.keep_panic(error);
-            group.cancel_context();
-        }
-        // Before whoever waits may change the limit.
-        drop(slot);
     }
 }
 
@@ -367,16 +369,20 @@ impl Drop for Slot {
     }
 }
 
-/// A member of the group, until this is dropped.
-struct Counted<E> {
-    group: Arc<Inner<E>>,
-    began: bool,
+/// A member that has not begun.
+struct Unborn<E>(Option<Arc<Inner<E>>>);
+
+impl<E> Unborn<E> {
+    fn begin(mut self) -> Arc<Inner<E>> {
+        self.0.take().expect("a member begins once")
+    }
 }
 
-impl<E> Drop for Counted<E> {
+impl<E> Drop for Unborn<E> {
     fn drop(&mut self) {
-        let members = &self.group.members;
-        if self.began { members.leave() } else { members.leave_unborn() }
+        if let Some(group) = &self.0 {
+            group.members.leave_unborn();
+        }
     }
 }
 

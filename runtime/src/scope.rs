@@ -4,8 +4,9 @@
 //! its payload are gone, and [`scope`] returns, or unwinds, only when nobody is counted.
 //!
 //! - A child that never runs drops its closure, and after it [`Unborn`], which counts it out.
-//! - One that runs leaves an [`Ended`] as the result of its task, which counts it out when it is dropped: by the completing task if
-//!   the handle is gone, else by the handle's owner. Handles live in the body or in other children, so they are gone (or
+//! - One that runs and has no handle when `f` has ended drops its result and is counted out. If it has one, it leaves an [`Ended`] as
+//!   the result of its task, which counts it out when it is dropped: by the handle's owner, or, if the handle goes just then, by the
+//!   completing task. Handles live in the body or in other children, so they are gone (or
 //!   leaked: then the scope waits for ever, as std's does) before the count falls to zero.
 //! - The wait must not be torn away by an unwinding. So the body is run under `catch_unwind`, and what it unwinds with is raised
 //!   again after the wait; a cancellation or time limit that meets the wait itself ends only its first, unshielded part.
@@ -20,7 +21,7 @@ use crate::scheduler::{Shared, local};
 use crate::task::header::Cancelled;
 use crate::task::members::Members;
 use crate::task::spawn::{no_memory, spawn_unbounded};
-use crate::task::{JoinError, JoinHandle, Task};
+use crate::task::{JoinError, JoinHandle, Task, TaskPtr};
 use crate::wait::Reason;
 
 const OUTSIDE: &str = "greenloom::scope was called outside a runtime; call it from a task (inside greenloom::run, say), or use \
@@ -198,7 +199,14 @@ impl<'scope, F> Child<'scope, F> {
     {
         let Self { f, unborn } = self;
         let members = unborn.begin();
-        Ended(Some((members.run(f), members)))
+        let settle = |task: TaskPtr, outcome| {
+            if task.state().has_handle() {
+                return Some(outcome);
+            }
+            discard(outcome, members);
+            None
+        };
+        Ended(members.run(f, settle).map(|outcome| (outcome, members)))
     }
 }
 
@@ -235,13 +243,17 @@ impl<T> Drop for Ended<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if let Some((outcome, members)) = self.0.take() {
-            let dropped =
-                outcome.and_then(|value| catch_unwind(AssertUnwindSafe(|| drop(value))).map_err(JoinError::from_payload));
-            if let Err(error) = dropped {
-                members.keep_panic(error);
-            }
+            discard(outcome, members);
             members.leave();
         }
+    }
+}
+
+/// Drops an outcome that nobody takes; a panic is the scope's.
+fn discard<T>(outcome: Result<T, JoinError>, members: &Members) {
+    let dropped = outcome.and_then(|value| catch_unwind(AssertUnwindSafe(|| drop(value))).map_err(JoinError::from_payload));
+    if let Err(error) = dropped {
+        members.keep_panic(error);
     }
 }
 

@@ -73,7 +73,11 @@ impl Members {
     /// A task is gone, with all that it had. The last one wakes whoever waits; `self` may be gone then.
     #[inline]
     pub(crate) fn leave(&self) {
-        let mut inner = self.lock();
+        Self::count_out(self.lock());
+    }
+
+    #[inline]
+    fn count_out(mut inner: LockGuard<'_, Inner>) {
         inner.count -= 1;
         let waiter = if inner.count == 0 { inner.waiter.take() } else { None };
         drop(inner);
@@ -104,25 +108,50 @@ impl Members {
 
     /// Runs `f` in the calling task, one of those that have entered: cancelled with the others, its panic caught. If they have been
     /// cancelled already, `f` is only dropped.
+    ///
+    /// `settle` gets what came of it. If it gives that back, the task is still counted; or else it is gone, and leaves.
     #[inline]
-    pub(crate) fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, JoinError> {
+    pub(crate) fn run<T>(
+        &self,
+        f: impl FnOnce() -> T,
+        settle: impl FnOnce(TaskPtr, Result<T, JoinError>) -> Option<Result<T, JoinError>>,
+    ) -> Option<Result<T, JoinError>> {
+        /// Ends the task's listing, however it ends.
+        struct Listed<'a> {
+            members: &'a Members,
+            node: Node<Running>,
+            leaves: bool,
+        }
+        impl Drop for Listed<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                let inner = self.members.lock();
+                // SAFETY: under the lock; in this list or in none: nobody else takes it out for good.
+                unsafe { inner.running.remove(&self.node) };
+                if self.leaves {
+                    Members::count_out(inner);
+                }
+            }
+        }
         let Some((_, record)) = local::running() else { unreachable!("a task runs on a stack") };
-        let node = Node::new(Running { task: record.task(), told: Cell::new(false) });
+        let task = record.task();
+        let mut listed = Listed { members: self, node: Node::new(Running { task, told: Cell::new(false) }), leaves: true };
         let inner = self.lock();
-        if inner.cancelled {
+        let result = if inner.cancelled {
             drop(inner);
             // Only the mark: it runs, so there is nothing to queue.
-            let _ = record.task().state().cancel();
+            let _ = task.state().cancel();
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(f))).map_err(JoinError::from_payload);
-            return dropped.and(Err(JoinError::cancelled()));
-        }
-        // SAFETY: under the lock; the node is new, and taken out below, before its frame ends.
-        unsafe { inner.running.push_back(&node, Waiter::NONE) };
-        drop(inner);
-        let result = catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::from_payload);
-        // SAFETY: under the lock, in this list: nobody else takes it out for good.
-        unsafe { self.lock().running.remove(&node) };
-        result
+            dropped.and(Err(JoinError::cancelled()))
+        } else {
+            // SAFETY: under the lock; the node is new, and stays where it is until it is taken out, before its frame ends.
+            unsafe { inner.running.push_back(&listed.node, Waiter::NONE) };
+            drop(inner);
+            catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::from_payload)
+        };
+        let kept = settle(task, result);
+        listed.leaves = kept.is_none();
+        kept
     }
 
     /// Keeps a panic, if this is one and the first, for [`take_panic`](Self::take_panic).
