@@ -23,4 +23,9 @@ models! {
     a_join_meets_the_end at 3;
     a_detach_meets_the_end at 3;
     a_withdrawn_joiner_is_not_woken at 3;
+    a_timer_meets_a_cancellation at 3;
+    a_timer_meets_a_partner at 3;
+    a_trip_against_a_cancel_and_a_wake_leaves_one_to_absorb at 2;
+    a_trip_wakes_a_shielded_task at 3;
+    a_trip_meets_the_end_of_an_inner_bound at 3;
 }

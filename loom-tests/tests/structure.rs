@@ -45,12 +45,12 @@ impl Drop for AddsOnDrop<'_> {
 }
 
 #[test]
-fn the_last_child_meets_a_thread_that_waits() {
+fn the_last_of_two_children_meets_a_thread_that_waits() {
     model(3, || {
         let runtime = runtime();
         let frame = Frame::new();
         runtime.scope(|s| {
-            s.spawn(|| frame.add());
+            s.spawn(|| s.spawn(|| frame.add()));
         });
         assert_eq!(frame.get(), 1);
     });

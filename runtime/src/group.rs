@@ -201,7 +201,7 @@ where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
         self.inner.members.enter();
-        let member = Member { f, slot, counted: Counted(self.inner.clone()) };
+        let member = Member { f, slot, counted: Counted { group: self.inner.clone(), began: false } };
         drop(crate::spawn(move || member.run()));
     }
 
@@ -339,8 +339,9 @@ where
     F: FnOnce() -> Result<(), E>,
 {
     fn run(self) {
-        let Self { f, slot, counted } = self;
-        let group = &*counted.0;
+        let Self { f, slot, mut counted } = self;
+        counted.began = true;
+        let group = &*counted.group;
         let ended = group.members.run(|| {
             if let Err(error) = f() {
                 group.fail(error);
@@ -367,11 +368,15 @@ impl Drop for Slot {
 }
 
 /// A member of the group, until this is dropped.
-struct Counted<E>(Arc<Inner<E>>);
+struct Counted<E> {
+    group: Arc<Inner<E>>,
+    began: bool,
+}
 
 impl<E> Drop for Counted<E> {
     fn drop(&mut self) {
-        self.0.members.leave();
+        let members = &self.group.members;
+        if self.began { members.leave() } else { members.leave_unborn() }
     }
 }
 

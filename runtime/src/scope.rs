@@ -16,7 +16,7 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 
 use crate::scheduler::placement::Placement;
-use crate::scheduler::{Phase, Shared, local};
+use crate::scheduler::{Shared, local};
 use crate::task::header::Cancelled;
 use crate::task::members::Members;
 use crate::task::spawn::{no_memory, spawn_unbounded};
@@ -167,7 +167,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         T: Send + 'scope,
     {
         self.members.enter();
-        let child = Child { f, unborn: Unborn { members: &self.members, shared: self.shared } };
+        let child = Child { f, unborn: Unborn(&self.members) };
         // SAFETY: `F` and `T` are Send. What they borrow outlives the scope, which waits until the child, or the `Ended` that comes of
         // it, has been dropped (see the module).
         match unsafe { spawn_unbounded(self.shared, move || child.run(), Location::caller(), None, Placement::Near) } {
@@ -203,15 +203,12 @@ impl<'scope, F> Child<'scope, F> {
 }
 
 /// A child that has not begun, as long as its closure has this.
-struct Unborn<'scope> {
-    members: &'scope Members,
-    shared: &'scope Shared,
-}
+struct Unborn<'scope>(&'scope Members);
 
 impl<'scope> Unborn<'scope> {
     #[inline]
     fn begin(self) -> &'scope Members {
-        let members = self.members;
+        let members = self.0;
         forget(self);
         members
     }
@@ -219,13 +216,7 @@ impl<'scope> Unborn<'scope> {
 
 impl Drop for Unborn<'_> {
     fn drop(&mut self) {
-        // Dropped by its own task it was cancelled, and its runtime ends if that drops it elsewhere. What remains: there was no
-        // stack for it. (Where there was no memory, its spawner, which is a task or no machine, is told.)
-        if local::machine().is_some() && local::running().is_none() && self.shared.phase() == Phase::Running {
-            let what = "greenloom: a task of a scope could not start, because there is no stack for it";
-            self.members.keep_panic(JoinError::panicked(Box::new(what)));
-        }
-        self.members.leave();
+        self.0.leave_unborn();
     }
 }
 

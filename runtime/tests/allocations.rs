@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use greenloom::channel::{Receiver, Select, bounded, select, unbounded};
 use greenloom::sync::{Barrier, Condvar, Mutex, Notify, RwLock, Semaphore};
-use greenloom::{Runtime, spawn, yield_now};
+use greenloom::time::{interval, timeout};
+use greenloom::{Runtime, park_timeout, sleep, spawn, yield_now};
 
 struct Counting;
 
@@ -163,6 +164,21 @@ fn contended_waits_allocate_nothing() {
         },
     );
     channels();
+    time();
+}
+
+fn time() {
+    const LONG: Duration = Duration::from_secs(600);
+    while_both("sleep", (), |()| sleep(Duration::from_micros(20)));
+    while_both("park_timeout", (), |()| park_timeout(Duration::from_micros(20)));
+    while_both("a limit that is not reached", (), |()| timeout(LONG, yield_now).unwrap());
+    while_both("a limit that is not noticed", (), |()| timeout(Duration::ZERO, || ()).unwrap());
+    for capacity in [Some(0), Some(1), None] {
+        while_asking::<1>("recv under a limit", capacity, |[r]| timeout(LONG, || r.recv().unwrap()).unwrap());
+    }
+    let clocks = [(); 2].map(|()| std::sync::Mutex::new(interval(Duration::from_micros(20))));
+    let [a, b] = clocks;
+    while_taking_turns("an interval", move || _ = a.lock().unwrap().tick(), move || _ = b.lock().unwrap().tick());
 }
 
 fn channels() {

@@ -275,6 +275,32 @@ fn it_does_not_run_in_a_runtime_that_has_ended() {
     });
 }
 
+#[test]
+fn when_it_is_over_nothing_is_kept() {
+    everywhere(|| {
+        #[derive(Debug)]
+        struct Cause(#[allow(dead_code, reason = "dropped")] common::CountsDrop);
+        impl std::fmt::Display for Cause {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("counted")
+            }
+        }
+        impl std::error::Error for Cause {}
+        // What keeps a function's node keeps the context, and with it the cause.
+        let causes = Counter::default();
+        let (ctx, canceller) = Context::background().with_cancel();
+        let stopped = ctx.after_func(|| ());
+        assert!(stopped.stop());
+        ctx.after_func(|| ());
+        canceller.cancel_with(Cause(causes.on_drop()));
+        ctx.after_func(|| ());
+        drop((ctx, canceller));
+        assert_eq!(causes.get(), 0);
+        drop(stopped);
+        assert_eq!(causes.get(), 1);
+    });
+}
+
 /// A condition variable whose wait ends with a context: the use that Go's documentation makes of it.
 #[test]
 fn it_ends_a_wait_for_a_condition() {

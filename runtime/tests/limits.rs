@@ -2,12 +2,14 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use common::{Counter, in_child, runtime, within_a_minute, yield_until};
+use greenloom::group::Group;
 use greenloom::task::{Builder, Placement};
-use greenloom::{Runtime, StackGuard, park, spawn, yield_now};
+use greenloom::{Runtime, StackGuard, park, scope, spawn, yield_now};
 
 fn refused(builder: greenloom::RuntimeBuilder) -> String {
     builder.build().expect_err("the setting is out of range").to_string()
@@ -213,6 +215,53 @@ fn stacks_that_run_out_are_told_to_who_joins_and_others_go_on() {
 #[test]
 fn stacks_that_run_out_on_two_processors_are_told_to_who_joins_and_others_go_on() {
     stacks_run_out("stacks_that_run_out_on_two_processors_are_told_to_who_joins_and_others_go_on", 2);
+}
+
+#[test]
+fn stacks_that_run_out_are_told_by_a_scope_and_a_group_that_nobody_joins() {
+    const TASKS: usize = 1000;
+    let child = in_child("stacks_that_run_out_are_told_by_a_scope_and_a_group_that_nobody_joins", || {
+        runtime(1).run(|| {
+            warm_up(1);
+            limit_addresses(8 << 20);
+            let started = Counter::default();
+            let told = |panic: Result<(), Box<dyn std::any::Any + Send>>| {
+                let payload = panic.expect_err("some have not started");
+                assert!(payload.downcast_ref::<&str>().unwrap().contains("no stack"));
+            };
+            let scoped = catch_unwind(AssertUnwindSafe(|| {
+                scope(|s| {
+                    let tasks: Vec<_> = (0..TASKS)
+                        .map(|_| {
+                            s.spawn(|| {
+                                started.add();
+                                park();
+                            })
+                        })
+                        .collect();
+                    yield_until(|| started.get() + tasks.iter().filter(|task| task.is_finished()).count() == TASKS);
+                    tasks.iter().for_each(|task| task.task().unpark());
+                });
+            }));
+            assert!((100..TASKS - 100).contains(&started.get()), "{started:?} of {TASKS} tasks have started");
+            told(scoped);
+            let (group, started, released) = (Group::<()>::new(), Counter::default(), Arc::new(AtomicBool::new(false)));
+            for _ in 0..TASKS {
+                let (started, released) = (started.clone(), released.clone());
+                group.spawn(move || {
+                    started.add();
+                    yield_until(|| released.load(SeqCst));
+                    Ok(())
+                });
+            }
+            yield_until(|| started.get() >= 100);
+            // As many turns as there are tasks: each that can has started.
+            (0..2 * TASKS).for_each(|_| yield_now());
+            released.store(true, SeqCst);
+            told(catch_unwind(AssertUnwindSafe(|| group.wait().unwrap())));
+        });
+    });
+    child.assert_success();
 }
 
 #[test]

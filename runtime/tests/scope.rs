@@ -8,9 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use common::{Counter, OnDrop, Slot, run_on, runtime, within_a_minute, yield_until};
-use greenloom::{no_suspend, park, scope, spawn, yield_now};
+use greenloom::time::timeout;
+use greenloom::{no_suspend, park, scope, spawn, uncancellable, yield_now};
 use waiting::{in_tasks, let_others_run, spawn_begun};
 
 /// The panic that `f` ends with.
@@ -280,6 +282,66 @@ fn a_caller_that_is_cancelled_in_the_body_cancels_the_children_waits_and_unwinds
 #[test]
 fn a_caller_that_is_cancelled_while_it_waits_cancels_the_children_waits_and_unwinds() {
     in_tasks(|| cancelled_in(|_| ()));
+}
+
+/// A scope that only a limit of time ends, in a task or on a plain thread.
+fn limited(in_scope: impl FnOnce(&Counter)) {
+    let dropped = Counter::default();
+    let result = timeout(Duration::from_millis(5), || in_scope(&dropped));
+    assert!(result.is_err());
+    assert_eq!(dropped.get(), 1);
+}
+
+/// Waits for the limit in the body, if that is asked for, and else in the scope.
+fn parked_child<'scope>(s: &'scope greenloom::Scope<'scope, '_>, dropped: &'scope Counter, in_body: bool) {
+    s.spawn(|| {
+        let _slow = OnDrop::new(|| {
+            let_others_run();
+            dropped.add();
+        });
+        park();
+        unreachable!();
+    });
+    if in_body {
+        greenloom::channel::never::<()>().recv().unwrap();
+    }
+}
+
+#[test]
+fn a_limit_of_time_around_a_scope_cancels_its_children_waits_and_ends_there() {
+    for in_body in [false, true] {
+        for processors in [1, 2] {
+            run_on(processors, move || limited(|dropped| scope(|s| parked_child(s, dropped, in_body))));
+        }
+        within_a_minute(move || {
+            let runtime = runtime(1);
+            limited(|dropped| runtime.scope(|s| parked_child(s, dropped, in_body)));
+        });
+    }
+}
+
+#[test]
+fn an_uncancellable_scope_is_left_alone() {
+    in_tasks(|| {
+        let finished = Counter::default();
+        let task = spawn_begun({
+            let finished = finished.clone();
+            move || {
+                uncancellable(|| {
+                    scope(|s| {
+                        s.spawn(|| {
+                            let_others_run();
+                            finished.add();
+                        });
+                    });
+                });
+                yield_now();
+            }
+        });
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(finished.get(), 1);
+    });
 }
 
 #[test]

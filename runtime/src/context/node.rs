@@ -9,10 +9,11 @@
 //! # The protocol
 //!
 //! 1. A node holds its parent by a reference; a parent has its children in a list without references, linked through the children
-//!    under the **parent's** lock. No lock is ever held together with another.
+//!    under the **parent's** lock. None of the locks of nodes and of the clock is ever held together with another of them. (The lock of the
+//!    sender in [`Done`] is held while that goes, and takes its channel's.)
 //! 2. A node whose last reference goes takes itself out of its parent's list, and out of the clock's, under that lock each, before its
 //!    memory goes. So whoever finds a node in a list, under its lock, may take a reference to it, unless there is none left to add to.
-//! 3. [`mark`](Node::mark) ends a single node, under its own lock, once. A parent that has ended takes no more children: whoever
+//! 3. [`mark`](NodeRef::mark) ends a single node, under its own lock, once. A parent that has ended takes no more children: whoever
 //!    comes to be added finds the end, under the same lock, and ends itself in the same way.
 //! 4. Who has marked a node, and nobody else, takes its children out of the list one by one, marks each, and goes down to those that have
 //!    children: a walk along the tree, down by the references it takes and up by the parents, which needs no memory of its own.
@@ -23,93 +24,46 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::ops::Deref;
-use std::panic::Location;
 use std::ptr::{NonNull, null, null_mut};
 use std::time::Instant;
 
-use crate::channel::{self, Receiver, Sender};
 use crate::context::ContextError;
+use crate::context::end::{Done, ENDING, OnEnd, decode};
 use crate::prim::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
-use crate::prim::{self, Lock, back_off, say, sync, thread};
-use crate::scheduler::{Shared, local};
-use crate::task::bound::{Bound, Tripped, bounded};
-use crate::task::{Placement, interrupt, spawn_on};
+use crate::prim::{self, Lock};
 use crate::time::clock;
 
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 
 /// `state` of a node that has not ended.
-const LIVE: u8 = 0;
-/// It ends, and its channel is about to be disconnected: whoever asks waits for that. Added to one of the following.
-const ENDING: u8 = 0x80;
-const CANCELLED: u8 = 1;
-const EXCEEDED: u8 = 2;
-
-fn encode(why: ContextError) -> u8 {
-    match why {
-        ContextError::Cancelled => CANCELLED,
-        ContextError::DeadlineExceeded => EXCEEDED,
-    }
-}
-
-fn decode(state: u8) -> Option<ContextError> {
-    match state {
-        LIVE => None,
-        CANCELLED => Some(ContextError::Cancelled),
-        _ => Some(ContextError::DeadlineExceeded),
-    }
-}
-
+pub(super) const LIVE: u8 = 0;
 pub(crate) struct Node {
     references: AtomicUsize,
     /// None if nothing above can end it.
-    parent: Option<NodeRef>,
+    pub(super) parent: Option<NodeRef>,
     /// Its place in the parent's list. Under the parent's lock.
     next: Cell<*const Node>,
     previous: Cell<*const Node>,
     linked: Cell<bool>,
     /// Changes under the lock, but for the end of `ENDING`.
-    state: AtomicU8,
+    pub(super) state: AtomicU8,
     /// The deadline is its own, and the clock's to watch.
-    timed: bool,
+    pub(super) timed: bool,
     deadline: Option<Instant>,
     /// Made when somebody asks for it. Set under the lock.
-    done: AtomicPtr<Done>,
-    inner: Lock<Inner>,
+    pub(super) done: AtomicPtr<Done>,
+    pub(super) inner: Lock<Inner>,
     #[cfg(greenloom_loom)]
     alive: crate::prim::Alive,
 }
 
-struct Inner {
+pub(super) struct Inner {
     /// The newest child.
-    children: *const Node,
+    pub(super) children: *const Node,
     /// What it was cancelled with, if with anything.
-    cause: Option<Cause>,
-    on_end: OnEnd,
-}
-
-/// What happens when a node ends.
-enum OnEnd {
-    Nothing,
-    /// A function starts. As long as it waits, its node has a reference that belongs to nobody; unless it has no parent, and nothing
-    /// to wait for.
-    Start(Box<Function>),
-    /// A task or a thread unwinds to this bound, whose frame withdraws it before it ends.
-    Trip(*const Bound),
-}
-
-/// A function that waits, with where it is to run.
-struct Function {
-    body: Box<dyn FnOnce() + Send>,
-    runtime: Option<sync::Arc<Shared>>,
-    site: &'static Location<'static>,
-}
-
-/// The channel that is disconnected when the node ends.
-struct Done {
-    receiver: Receiver<()>,
-    sender: Lock<Option<Sender<()>>>,
+    pub(super) cause: Option<Cause>,
+    pub(super) on_end: OnEnd,
 }
 
 // SAFETY: what is not atomic never changes or is under a lock, of the node or its parent. The pointers lead to nodes, which any thread
@@ -148,37 +102,7 @@ impl NodeRef {
         node
     }
 
-    /// A function that starts when `parent` ends.
-    #[track_caller]
-    pub(super) fn function(parent: Option<NodeRef>, body: Box<dyn FnOnce() + Send>) -> NodeRef {
-        let runtime = local::machine().map(|machine| machine.shared.clone());
-        let function = Function { body, runtime, site: Location::caller() };
-        let node = Self::new(parent, None, false, OnEnd::Start(Box::new(function)));
-        if node.parent.is_some() {
-            // The waiting function's.
-            std::mem::forget(node.clone());
-            node.join_parent();
-        }
-        node
-    }
-
-    /// Runs `f`; an end of `parent` meanwhile ends it.
-    ///
-    /// # Panics
-    /// If `f` does. In a build with `panic = "abort"`.
-    #[track_caller]
-    pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, Tripped> {
-        let Some(running) = interrupt::current() else { return Ok(f()) };
-        let node = Self::new(Some(parent), None, false, OnEnd::Nothing);
-        let arm = |bound: &Bound| {
-            node.inner.lock().on_end = OnEnd::Trip(bound);
-            node.join_parent();
-        };
-        let disarm = |_: &Bound| _ = node.withdraw();
-        bounded(running, None, arm, disarm, f)
-    }
-
-    fn new(parent: Option<NodeRef>, deadline: Option<Instant>, timed: bool, on_end: OnEnd) -> NodeRef {
+    pub(super) fn new(parent: Option<NodeRef>, deadline: Option<Instant>, timed: bool, on_end: OnEnd) -> NodeRef {
         let node = Box::new(Node {
             references: AtomicUsize::new(1),
             parent,
@@ -204,7 +128,7 @@ impl NodeRef {
     ///
     /// # Safety
     /// The node is alive, and a reference to it belongs to the caller, who gives it up.
-    unsafe fn from_raw(node: *const Node) -> NodeRef {
+    pub(super) unsafe fn from_raw(node: *const Node) -> NodeRef {
         // SAFETY: the caller's promise.
         NodeRef(unsafe { NonNull::new_unchecked(node.cast_mut()) })
     }
@@ -225,125 +149,8 @@ impl NodeRef {
         Some(unsafe { Self::from_raw(node) })
     }
 
-    /// Ends it, with all below it, unless it has ended.
-    pub(crate) fn end(&self, why: ContextError, cause: &Option<Cause>) {
-        // Relaxed: a look ahead of the lock.
-        if self.state.load(Ordering::Relaxed) != LIVE {
-            return;
-        }
-        let Some(children) = self.mark(why, cause) else { return };
-        if children == Children::Some {
-            self.end_below(why, cause);
-        }
-        if let Some(parent) = &self.parent {
-            parent.unlink(self);
-        }
-    }
-
-    /// Rule 4.
-    fn end_below(&self, why: ContextError, cause: &Option<Cause>) {
-        // Those that others have ended, and whose causes are not ours: they may run a user's destructor when they go, so that is last.
-        let mut others = Vec::new();
-        let mut here = self.as_ptr();
-        loop {
-            // SAFETY: `self` is alive, and so is what is on the path below it, by the references that going down has kept.
-            let node = unsafe { &*here };
-            if let Some(child) = node.pop_child() {
-                match child.mark(why, cause) {
-                    None => others.push(child),
-                    Some(Children::None) => {}
-                    Some(Children::Some) => {
-                        here = child.as_ptr();
-                        std::mem::forget(child);
-                    }
-                }
-            } else if here == self.as_ptr() {
-                return;
-            } else {
-                // SAFETY: kept on the way down.
-                let child = unsafe { NodeRef::from_raw(here) };
-                here = child.parent.as_ref().expect("it was found in its parent's list").as_ptr();
-            }
-        }
-    }
-
-    /// Ends this node alone; `None` if it has ended.
-    fn mark(&self, why: ContextError, cause: &Option<Cause>) -> Option<Children> {
-        let state = encode(why);
-        let on_end;
-        let woken;
-        let done;
-        let children;
-        {
-            let mut inner = self.inner.lock();
-            // Relaxed: it changes from LIVE under the lock alone.
-            if self.state.load(Ordering::Relaxed) != LIVE {
-                return None;
-            }
-            // It had none, so nothing is dropped.
-            inner.cause = cause.clone();
-            on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
-            woken = match on_end {
-                // SAFETY: its frame has not withdrawn it, for which it needs the lock.
-                OnEnd::Trip(bound) => unsafe { (*bound).trip() },
-                _ => None,
-            };
-            children = if inner.children.is_null() { Children::None } else { Children::Some };
-            // Relaxed: set under the lock.
-            done = self.done.load(Ordering::Relaxed);
-            // Release: pairs with the Acquire in `ended`.
-            self.state.store(if done.is_null() { state } else { state | ENDING }, Ordering::Release);
-        }
-        // SAFETY: it lives as long as the node.
-        if let Some(done) = unsafe { done.as_ref() } {
-            done.disconnect();
-            // Release: pairs with the Acquire in `ended`; whoever sees the end finds the channel disconnected.
-            self.state.store(state, Ordering::Release);
-        }
-        if self.timed {
-            clock::forget(self);
-        }
-        if let OnEnd::Start(function) = on_end {
-            self.let_go_of_function();
-            function.start();
-        }
-        if let Some(task) = woken {
-            local::make_runnable(task);
-        }
-        Some(children)
-    }
-
-    /// Takes back what was to happen at its end; true if that had still to come.
-    pub(super) fn withdraw(&self) -> bool {
-        let on_end;
-        {
-            let mut inner = self.inner.lock();
-            on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
-            if let OnEnd::Nothing = on_end {
-                return false;
-            }
-            // Relaxed: nobody asks such a node; its marker looks under the lock.
-            self.state.store(CANCELLED, Ordering::Relaxed);
-        }
-        if let Some(parent) = &self.parent {
-            parent.unlink(self);
-        }
-        if let OnEnd::Start(_) = on_end {
-            self.let_go_of_function();
-        }
-        true
-    }
-
-    /// The waiting function's reference goes. The caller, who took the function, has one too.
-    fn let_go_of_function(&self) {
-        if self.parent.is_some() {
-            // SAFETY: kept when the function began to wait, and the function was taken once.
-            drop(unsafe { NodeRef::from_raw(self.as_ptr()) });
-        }
-    }
-
     /// Adds it to its parent's list, or ends it if the parent has ended.
-    fn join_parent(&self) {
+    pub(super) fn join_parent(&self) {
         let Some(parent) = &self.parent else { return };
         let inherited = {
             let mut inner = parent.inner.lock();
@@ -439,72 +246,13 @@ impl Node {
         }
     }
 
-    // How a node ends.
-
-    /// Why it has ended, if it has. Then its channel is disconnected.
-    pub(super) fn ended(&self) -> Option<ContextError> {
-        loop {
-            // Acquire: pairs with the Release in `mark`; what was done before the end is seen.
-            let state = self.state.load(Ordering::Acquire);
-            if state & ENDING == 0 {
-                return decode(state);
-            }
-            // The other thread is at `disconnect`.
-            back_off();
-        }
-    }
-
-    pub(super) fn cause(&self) -> Option<Cause> {
-        let why = self.ended()?;
-        let cause = self.inner.lock().cause.clone();
-        Some(cause.unwrap_or_else(|| Arc::new(why)))
-    }
-
-    /// What is disconnected when the node ends.
-    pub(super) fn done(&self) -> &Receiver<()> {
-        // Acquire: pairs with the Release in `make_done`.
-        let mut done = self.done.load(Ordering::Acquire);
-        if done.is_null() {
-            done = self.make_done();
-        }
-        // SAFETY: it lives as long as the node.
-        unsafe { &(*done).receiver }
-    }
-
-    #[cold]
-    fn make_done(&self) -> *mut Done {
-        loop {
-            let ended = self.ended().is_some();
-            let (sender, receiver) = channel::bounded(0);
-            let new = Box::new(Done { receiver, sender: Lock::new(Some(sender)) });
-            if ended {
-                new.disconnect();
-            }
-            let _inner = self.inner.lock();
-            // Relaxed: set under the lock.
-            let there = self.done.load(Ordering::Relaxed);
-            if !there.is_null() {
-                return there;
-            }
-            if ended || self.state.load(Ordering::Relaxed) == LIVE {
-                let new = Box::into_raw(new);
-                // Release: pairs with the Acquire in `done`.
-                self.done.store(new, Ordering::Release);
-                return new;
-            }
-            // It has ended meanwhile, and nobody would disconnect this one.
-        }
-    }
-
-    // Its children.
-
     /// Takes a child out of its list, if it is in it.
-    fn unlink(&self, child: &Node) {
+    pub(super) fn unlink(&self, child: &Node) {
         self.inner.lock().unlink(child);
     }
 
     /// Takes out a child that is not about to be freed.
-    fn pop_child(&self) -> Option<NodeRef> {
+    pub(super) fn pop_child(&self) -> Option<NodeRef> {
         let mut inner = self.inner.lock();
         loop {
             let first = inner.children;
@@ -516,12 +264,6 @@ impl Node {
             }
         }
     }
-}
-
-#[derive(PartialEq)]
-enum Children {
-    None,
-    Some,
 }
 
 impl Inner {
@@ -553,24 +295,61 @@ impl Inner {
     }
 }
 
-impl Done {
-    /// Wakes whoever waits. With no lock held but the sender's own.
-    fn disconnect(&self) {
-        let sender = self.sender.lock().take();
-        drop(sender);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl Function {
-    /// Runs it in a task of the runtime that it came from, or on a thread of its own.
-    fn start(self) {
-        let Function { body, runtime, site } = self;
-        let started = match runtime {
-            Some(runtime) => spawn_on(&runtime, body, site, None, Placement::Near).map(drop),
-            None => thread::start_plain("greenloom-after-func".to_owned(), body),
+    use super::*;
+    use crate::context::Context;
+
+    fn children(ctx: &Context) -> usize {
+        let inner = ctx.node.as_ref().unwrap().inner.lock();
+        let next = |node: &*const Node| {
+            // SAFETY: what is in the list is alive.
+            unsafe { node.as_ref() }.map(|node| node.next.get())
         };
-        if let Err(error) = started {
-            say(format_args!("greenloom: the function of after_func at {site} cannot be started: {error}"));
+        std::iter::successors(Some(inner.children), next).count() - 1
+    }
+
+    #[test]
+    fn what_ends_or_goes_leaves_its_parent() {
+        let (parent, parents) = Context::background().with_cancel();
+        let (first, firsts) = parent.with_cancel();
+        let (second, seconds) = parent.with_timeout(Duration::from_secs(3600));
+        let (third, thirds) = parent.with_value(1).with_cancel();
+        let waits = parent.after_func(|| ());
+        assert_eq!(children(&parent), 4);
+        // Cancelled, from the middle.
+        seconds.cancel();
+        assert_eq!(children(&parent), 3);
+        // Dropped though it lives.
+        thirds.disarm();
+        drop(third);
+        assert_eq!(children(&parent), 2);
+        // Stopped.
+        assert!(waits.stop());
+        assert_eq!(children(&parent), 1);
+        // The end of a frame.
+        parent.run(|| assert_eq!(children(&parent), 2)).unwrap();
+        assert_eq!(children(&parent), 1);
+        // Its time has come.
+        let (late, _lates) = parent.with_timeout(Duration::from_millis(1));
+        assert!(late.done().recv().is_err());
+        while children(&parent) > 1 {
+            std::thread::yield_now();
         }
+        let (_past, _pasts) = parent.with_timeout(Duration::ZERO);
+        assert_eq!(children(&parent), 1);
+        parents.cancel();
+        assert_eq!(children(&parent), 0);
+        // Too late to be added.
+        let (_child, _childs) = parent.with_cancel();
+        assert_eq!(children(&parent), 0);
+        drop((first, firsts, second, seconds));
+    }
+
+    #[test]
+    fn a_node_is_small() {
+        assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
     }
 }

@@ -23,6 +23,7 @@ use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{self, say, thread};
 use crate::scheduler::inbox::Posted;
+use crate::scheduler::local::make_runnable;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared, start_machine};
 use crate::task::TaskPtr;
@@ -143,7 +144,8 @@ impl Monitor {
                 if held.is_zero() {
                     begin_slice(processor);
                 } else {
-                    processor.timers.fire(|task| post(&shared, processor, task));
+                    // The tasks go to its inbox.
+                    processor.timers.fire(make_runnable);
                 }
             }
             if held >= STUCK || (sleepers && !held.is_zero()) {
@@ -245,7 +247,7 @@ impl Monitor {
             if unsafe { task.record().is_null() } {
                 cancel(task);
             } else {
-                post(&self.shared, processor, task);
+                post_back(&self.shared, processor, task);
             }
         }
     }
@@ -314,14 +316,15 @@ fn rescue(shared: &Shared, processor: &Processor) {
             unsafe { task.set_home(std::ptr::null()) };
             shared.inject(task);
         } else {
-            post(shared, processor, task);
+            post_back(shared, processor, task);
         }
     }
 }
 
-/// Leaves a task in the inbox of the machine that it is bound to, which may have fallen asleep over the empty inbox.
-fn post(shared: &Shared, processor: &Processor, task: TaskPtr) {
-    // SAFETY: the caller has taken it out of there, or its timer woke it: it is in no queue, and given up here.
+/// Leaves a task that was taken out of a processor's inbox there again: it is bound to that machine, which may have fallen asleep
+/// over the empty inbox.
+fn post_back(shared: &Shared, processor: &Processor, task: TaskPtr) {
+    // SAFETY: taken out of the inbox by the caller, who gives it up.
     match unsafe { processor.inbox.post(task) } {
         Posted::Queued => {}
         Posted::WonSleeper => shared.wake_won(processor, false),

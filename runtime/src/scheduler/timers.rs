@@ -38,6 +38,8 @@ pub(crate) struct Timer {
     next: Cell<*const Timer>,
     /// The last, for the first of a slot.
     previous: Cell<*const Timer>,
+    #[cfg(greenloom_loom)]
+    alive: prim::Alive,
 }
 
 /// What a timer does.
@@ -68,7 +70,15 @@ impl Timer {
             place: Cell::new(Place::Nowhere),
             next: Cell::new(null()),
             previous: Cell::new(null()),
+            #[cfg(greenloom_loom)]
+            alive: prim::Alive::new(),
         }
+    }
+
+    /// In a model, fails if it has ended.
+    fn touch(&self) {
+        #[cfg(greenloom_loom)]
+        self.alive.touch();
     }
 }
 
@@ -245,6 +255,7 @@ impl Wheel {
 
     #[inline]
     fn remove(&mut self, timer: &Timer) {
+        timer.touch();
         let Place::In(place) = timer.place.replace(Place::Nowhere) else { return };
         self.count -= 1;
         let place = usize::from(place);

@@ -39,6 +39,8 @@ pub(crate) struct Bound {
     /// How many `uncancellable` sections are around it.
     depth: u32,
     outer: *const Bound,
+    #[cfg(greenloom_loom)]
+    alive: crate::prim::Alive,
 }
 
 /// What [`bounded`] was ended by.
@@ -50,6 +52,8 @@ impl Bound {
     /// this, under the lock under which the bound is withdrawn.
     #[must_use = "a task that is returned is in no queue"]
     pub(crate) fn trip(&self) -> Option<TaskPtr> {
+        #[cfg(greenloom_loom)]
+        self.alive.touch();
         // Release: pairs with the Acquire in `is_tripped`. Before the state's change, which pairs with `leave_bound`.
         self.tripped.store(true, Ordering::Release);
         self.task.filter(|task| task.state().trip())
@@ -86,6 +90,8 @@ pub(crate) fn bounded<T>(
         raised: Cell::new(0),
         depth: interrupts.uncancellable.get(),
         outer: interrupts.bound.get(),
+        #[cfg(greenloom_loom)]
+        alive: crate::prim::Alive::new(),
     };
     arm(&bound);
     interrupts.bound.set(&bound);

@@ -205,9 +205,9 @@ impl State {
 
     /// The running task has left a bound that was tripped: it looks at the others after this, and calls
     /// [`keep_bound_up`](Self::keep_bound_up) if another is. One that trips meanwhile sets the bit again by itself, or has marked
-    /// itself before: AcqRel pairs with `trip`.
+    /// itself before: AcqRel pairs with `trip`. The task waits for nothing now, so no timer's mark is lost.
     pub(crate) fn leave_bound(&self) {
-        self.0.fetch_and(!BOUND_UP, Ordering::AcqRel);
+        self.0.fetch_and(!(BOUND_UP | TIME_UP), Ordering::AcqRel);
     }
 
     pub(crate) fn keep_bound_up(&self) {

@@ -146,3 +146,30 @@ fn run() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::context::Context;
+
+    /// The one of these tests that gives the clock a deadline a year away.
+    #[test]
+    fn deadlines_are_pending_until_they_are_over_or_nobody_has_them() {
+        let far = prim::now() + Duration::from_secs(3600 * 24 * 365);
+        let far_ones = || lock().due.iter().filter(|(deadline, _)| *deadline >= far).count();
+        let contexts: Vec<_> = (0..100).map(|i| Context::background().with_deadline(far + Duration::from_secs(i % 10))).collect();
+        assert_eq!((far_ones(), threads()), (100, 1));
+        assert!(pending() >= 100);
+        for (i, (ctx, canceller)) in contexts.into_iter().enumerate() {
+            match i % 3 {
+                0 => canceller.cancel(),
+                1 => canceller.disarm(),
+                _ => drop(canceller),
+            }
+            drop(ctx);
+            assert_eq!(far_ones(), 99 - i);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! How a node ends, and what then happens.
+
+use std::panic::Location;
+
+use crate::channel::{self, Receiver, Sender};
+use crate::context::ContextError;
+use crate::context::node::{Cause, LIVE, Node, NodeRef};
+use crate::prim::atomic::Ordering;
+use crate::prim::untracked::Arc;
+use crate::prim::{Lock, say, sync, thread};
+use crate::scheduler::{Shared, local};
+use crate::task::bound::{Bound, Tripped, bounded};
+use crate::task::{Placement, interrupt, spawn_on};
+use crate::time::clock;
+
+/// Added to one of the following: its channel is still to be disconnected. Whoever asks does that first.
+pub(super) const ENDING: u8 = 0x80;
+const CANCELLED: u8 = 1;
+const EXCEEDED: u8 = 2;
+
+fn encode(why: ContextError) -> u8 {
+    match why {
+        ContextError::Cancelled => CANCELLED,
+        ContextError::DeadlineExceeded => EXCEEDED,
+    }
+}
+
+pub(super) fn decode(state: u8) -> Option<ContextError> {
+    match state {
+        LIVE => None,
+        CANCELLED => Some(ContextError::Cancelled),
+        _ => Some(ContextError::DeadlineExceeded),
+    }
+}
+
+/// What happens when a node ends.
+pub(super) enum OnEnd {
+    Nothing,
+    /// A function starts. As long as it waits, its node has a reference that belongs to nobody; unless it has no parent, and nothing
+    /// to wait for.
+    Start(Box<Function>),
+    /// A task or a thread unwinds to this bound, whose frame withdraws it before it ends.
+    Trip(*const Bound),
+}
+
+/// A function that waits, with where it is to run.
+pub(super) struct Function {
+    body: Box<dyn FnOnce() + Send>,
+    runtime: Option<sync::Arc<Shared>>,
+    site: &'static Location<'static>,
+}
+
+/// The channel that is disconnected when the node ends.
+pub(super) struct Done {
+    receiver: Receiver<()>,
+    sender: Lock<Option<Sender<()>>>,
+}
+
+#[derive(PartialEq)]
+enum Children {
+    None,
+    Some,
+}
+
+impl NodeRef {
+    /// A function that starts when `parent` ends.
+    #[track_caller]
+    pub(super) fn function(parent: Option<NodeRef>, body: Box<dyn FnOnce() + Send>) -> NodeRef {
+        let runtime = local::machine().map(|machine| machine.shared.clone());
+        let function = Function { body, runtime, site: Location::caller() };
+        let node = Self::new(parent, None, false, OnEnd::Start(Box::new(function)));
+        if node.parent.is_some() {
+            // The waiting function's.
+            std::mem::forget(node.clone());
+            node.join_parent();
+        }
+        node
+    }
+
+    /// Runs `f`; an end of `parent` meanwhile ends it.
+    ///
+    /// # Panics
+    /// If `f` does. In a build with `panic = "abort"`.
+    #[track_caller]
+    pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, Tripped> {
+        let Some(running) = interrupt::current() else { return Ok(f()) };
+        let node = Self::new(Some(parent), None, false, OnEnd::Nothing);
+        let arm = |bound: &Bound| {
+            node.inner.lock().on_end = OnEnd::Trip(bound);
+            node.join_parent();
+        };
+        let disarm = |_: &Bound| _ = node.withdraw();
+        bounded(running, None, arm, disarm, f)
+    }
+
+    /// Ends it, with all below it, unless it has ended.
+    pub(crate) fn end(&self, why: ContextError, cause: &Option<Cause>) {
+        // Relaxed: a look ahead of the lock.
+        if self.state.load(Ordering::Relaxed) != LIVE {
+            return;
+        }
+        let Some(children) = self.mark(why, cause) else { return };
+        if children == Children::Some {
+            self.end_below(why, cause);
+        }
+        if let Some(parent) = &self.parent {
+            parent.unlink(self);
+        }
+    }
+
+    /// Rule 4.
+    fn end_below(&self, why: ContextError, cause: &Option<Cause>) {
+        // Those that others have ended, and whose causes are not ours: they may run a user's destructor when they go, so that is last.
+        let mut others = Vec::new();
+        let mut here = self.as_ptr();
+        loop {
+            // SAFETY: `self` is alive, and so is what is on the path below it, by the references that going down has kept.
+            let node = unsafe { &*here };
+            if let Some(child) = node.pop_child() {
+                match child.mark(why, cause) {
+                    None => others.push(child),
+                    Some(Children::None) => {}
+                    Some(Children::Some) => {
+                        here = child.as_ptr();
+                        std::mem::forget(child);
+                    }
+                }
+            } else if here == self.as_ptr() {
+                return;
+            } else {
+                // SAFETY: kept on the way down.
+                let child = unsafe { NodeRef::from_raw(here) };
+                here = child.parent.as_ref().expect("it was found in its parent's list").as_ptr();
+            }
+        }
+    }
+
+    /// Ends this node alone; `None` if it has ended.
+    fn mark(&self, why: ContextError, cause: &Option<Cause>) -> Option<Children> {
+        let state = encode(why);
+        let on_end;
+        let woken;
+        let has_done;
+        let children;
+        {
+            let mut inner = self.inner.lock();
+            // Relaxed: it changes from LIVE under the lock alone.
+            if self.state.load(Ordering::Relaxed) != LIVE {
+                return None;
+            }
+            // It had none, so nothing is dropped.
+            inner.cause = cause.clone();
+            on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
+            woken = match on_end {
+                // SAFETY: its frame has not withdrawn it, for which it needs the lock.
+                OnEnd::Trip(bound) => unsafe { (*bound).trip() },
+                _ => None,
+            };
+            children = if inner.children.is_null() { Children::None } else { Children::Some };
+            // Relaxed: set under the lock.
+            has_done = !self.done.load(Ordering::Relaxed).is_null();
+            // Release: pairs with the Acquire in `ended`.
+            self.state.store(if has_done { state | ENDING } else { state }, Ordering::Release);
+        }
+        if has_done {
+            self.disconnect();
+            // Release: pairs with the Acquire in `ended`; whoever sees the end finds the channel disconnected.
+            self.state.store(state, Ordering::Release);
+        }
+        if self.timed {
+            clock::forget(self);
+        }
+        if let OnEnd::Start(function) = on_end {
+            self.let_go_of_function();
+            function.start();
+        }
+        if let Some(task) = woken {
+            local::make_runnable(task);
+        }
+        Some(children)
+    }
+
+    /// Takes back what was to happen at its end; true if that had still to come.
+    pub(super) fn withdraw(&self) -> bool {
+        let on_end;
+        {
+            let mut inner = self.inner.lock();
+            on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
+            if let OnEnd::Nothing = on_end {
+                return false;
+            }
+            // Relaxed: nobody asks such a node; its marker looks under the lock.
+            self.state.store(CANCELLED, Ordering::Relaxed);
+        }
+        if let Some(parent) = &self.parent {
+            parent.unlink(self);
+        }
+        if let OnEnd::Start(_) = on_end {
+            self.let_go_of_function();
+        }
+        true
+    }
+
+    /// The waiting function's reference goes. The caller, who took the function, has one too.
+    fn let_go_of_function(&self) {
+        if self.parent.is_some() {
+            // SAFETY: kept when the function began to wait, and the function was taken once.
+            drop(unsafe { NodeRef::from_raw(self.as_ptr()) });
+        }
+    }
+}
+
+impl Node {
+    /// Why it has ended, if it has. Then its channel is disconnected.
+    pub(super) fn ended(&self) -> Option<ContextError> {
+        // Acquire: pairs with the Release in `mark`; what was done before the end is seen.
+        let state = self.state.load(Ordering::Acquire);
+        if state & ENDING != 0 {
+            self.disconnect();
+        }
+        decode(state & !ENDING)
+    }
+
+    pub(super) fn cause(&self) -> Option<Cause> {
+        let why = self.ended()?;
+        let cause = self.inner.lock().cause.clone();
+        Some(cause.unwrap_or_else(|| Arc::new(why)))
+    }
+
+    /// Disconnects its channel, which has been made.
+    fn disconnect(&self) {
+        // Relaxed: the caller has seen an end that came after it was made.
+        let done = self.done.load(Ordering::Relaxed);
+        // SAFETY: made, and it lives as long as the node.
+        unsafe { (*done).disconnect() };
+    }
+
+    /// What is disconnected when the node ends.
+    pub(super) fn done(&self) -> &Receiver<()> {
+        // Acquire: pairs with the Release in `make_done`.
+        let mut done = self.done.load(Ordering::Acquire);
+        if done.is_null() {
+            done = self.make_done();
+        }
+        // SAFETY: it lives as long as the node.
+        unsafe { &(*done).receiver }
+    }
+
+    #[cold]
+    fn make_done(&self) -> *mut Done {
+        loop {
+            let ended = self.ended().is_some();
+            let (sender, receiver) = channel::bounded(0);
+            let new = Box::new(Done { receiver, sender: Lock::new(Some(sender)) });
+            if ended {
+                new.disconnect();
+            }
+            let _inner = self.inner.lock();
+            // Relaxed: set under the lock.
+            let there = self.done.load(Ordering::Relaxed);
+            if !there.is_null() {
+                return there;
+            }
+            if ended || self.state.load(Ordering::Relaxed) == LIVE {
+                let new = Box::into_raw(new);
+                // Release: pairs with the Acquire in `done`.
+                self.done.store(new, Ordering::Release);
+                return new;
+            }
+            // It has ended meanwhile, and nobody would disconnect this one.
+        }
+    }
+}
+
+impl Done {
+    /// Wakes whoever waits. The sender goes under its lock, so that whoever comes second returns after that.
+    fn disconnect(&self) {
+        *self.sender.lock() = None;
+    }
+}
+
+impl Function {
+    /// Runs it in a task of the runtime that it came from, or on a thread of its own.
+    fn start(self) {
+        let Function { body, runtime, site } = self;
+        let started = match runtime {
+            Some(runtime) => spawn_on(&runtime, body, site, None, Placement::Near).map(drop),
+            None => thread::start_plain("greenloom-after-func".to_owned(), body),
+        };
+        if let Err(error) = started {
+            say(format_args!("greenloom: the function of after_func at {site} cannot be started: {error}"));
+        }
+    }
+}
