@@ -34,6 +34,20 @@ fn concurrency_is_not_parallelism() {
 }
 
 #[test]
+fn deadlock() {
+    let text = printed(env!("CARGO_BIN_EXE_deadlock"));
+    let (stuck, ordered) = text.split_once("lower first: ").expect("two evenings");
+    says(stuck, &["all tasks are asleep - deadlock!", "Plato", "Hypatia", "Zeno", "Diotima", "Thales", "deadlock.rs:"]);
+    assert_eq!(ordered, "1000 uses of forks\n");
+}
+
+#[test]
+fn leak() {
+    let text = printed(env!("CARGO_BIN_EXE_leak"));
+    says(&text, &["the wrong way: ", "receiving from a channel", "leak.rs:", "the right way: nothing is left"]);
+}
+
+#[test]
 fn panic_isolation() {
     let text = printed(env!("CARGO_BIN_EXE_panic_isolation"));
     says(&text, &["answered 996, failed 4: attempt to divide by zero", "in flight: 0", "poisoned: true"]);
