@@ -271,7 +271,8 @@ impl Local {
         }
         self.chain_only.set(false);
         if self.slice.replace(slice) != slice {
-            // A timer is late: where tasks run for long, the next fair pick may be far away.
+            // A timer is late, or the monitor has fired it: where tasks run for long, the next fair pick may be far away.
+            self.take_mail();
             self.fire_timers();
         }
         let fresh_first = self.fresh_first.get();

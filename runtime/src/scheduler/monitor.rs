@@ -4,7 +4,7 @@
 //!
 //! - it advances the time slice every [`SLICE`](super::SLICE);
 //! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
-//! - it tells a machine whose timers are late, which then fires them before its next task, and fires those of a machine that has run
+//! - it tells a machine whose timers are late, which then sees to them before its next task, and fires those of a machine that has run
 //!   the same task since the last tick: a limit of that task's own time may be among them;
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
@@ -141,12 +141,11 @@ impl Monitor {
                 self.name_holder(processor, held);
             }
             if processor.timers.is_due(self.now) {
-                if held.is_zero() {
-                    begin_slice(processor);
-                } else {
+                if !held.is_zero() {
                     // The tasks go to its inbox.
                     processor.timers.fire(make_runnable);
                 }
+                begin_slice(processor);
             }
             if held >= STUCK || (sleepers && !held.is_zero()) {
                 rescue(&shared, processor);

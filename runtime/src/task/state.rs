@@ -9,7 +9,7 @@
 //! | `TOKEN` | `Task::unpark` | the next `park()` returns at once | |
 //! | `CANCELLED` | `cancel` | sticky: every later suspension point unwinds | |
 //! | `BOUND_UP` | `trip`, for a bound around the running code | until the task has left that bound every suspension point looks whether to unwind to it | |
-//! | `TIME_UP` | a timer or a bound that came while the task was not parked | the commit consumes it and queues the task again; after a wait with a timer the task clears it | `PARKED` |
+//! | `TIME_UP` | a timer or a bound that came while the task was not parked | the commit consumes it and queues the task again; the task clears it after a wait with a timer, and when it leaves a tripped bound | `PARKED` |
 //! | `ABORT_WAKE` | whoever ends a wait because of `CANCELLED`, a timer or a bound | tells the task that no partner woke it; the task clears it | `PARKED` |
 //! | `COMPLETE` | the task's last act | result written; nothing but references changes any more | |
 //! | `JOINER` | `join` | the joiner cell holds a waiter, which the completing task will wake | |

@@ -1,8 +1,8 @@
 //! Time: sleeping, limits, intervals. The channels of [`channel::after`](crate::channel::after), [`at`](crate::channel::at) and
 //! [`tick`](crate::channel::tick) are for [`select!`](crate::select!).
 //!
-//! Nothing here ends early; it may end late: by some 50 µs where a processor is idle, and, where it is busy, by as long as its tasks
-//! take to let others run (at worst some ten milliseconds more).
+//! Nothing here ends early; it may end late: by some 100 µs where a processor is idle; where it is busy, by as long as its tasks take to
+//! let others run, and some milliseconds.
 //!
 //! All of it works on plain OS threads too, which it blocks.
 
