@@ -297,7 +297,7 @@ mod tests {
 
     use super::TaskReport;
     use crate::wait::Reason;
-    use crate::{Runtime, park};
+    use crate::{Runtime, channel, park};
 
     /// How long a task is said to have waited that has just been woken from a long sleep of the whole runtime and waits again; and how
     /// long that wait is at most.
@@ -319,7 +319,7 @@ mod tests {
         };
         parked();
         // Long enough for all threads of the runtime to fall asleep; then nobody counts time slices.
-        std::thread::sleep(Duration::from_millis(500));
+        channel::after(Duration::from_millis(500)).recv().unwrap();
         let runs = runtime.shared().runs();
         let woken = Instant::now();
         task.task().unpark();

@@ -44,7 +44,7 @@ fn join_inside_panics_and_detaches_the_task() {
 #[test]
 fn running_another_runtime_inside_panics() {
     run_on(1, || {
-        let sentence = "a task tried to suspend inside no_suspend: it would be waiting for another task to end";
+        let sentence = "a task tried to suspend inside no_suspend: it would be running another runtime";
         let other = common::runtime(1);
         assert_eq!(refusal(|| other.run(|| ())), sentence);
     });

@@ -18,7 +18,8 @@
 //! 4. A [worker](worker) that finds nothing searches the others for a while, one searcher ramping up at a time, and sleeps. The
 //!    [idle word](idle) counts; its module says why no wake is lost.
 //! 5. The monitor (`monitor`) ticks while anyone is awake: it advances the time slice, sees to it that fresh tasks do not wait
-//!    while a processor sleeps, notices machines that are stuck, and lets a spare one take over what is not bound to them.
+//!    while a processor sleeps, notices machines that are stuck, and lets a spare one take over what is not bound to them. When
+//!    all machines sleep, it looks for a [deadlock].
 //! 6. The end (`shutdown`): tasks are told to unwind; when every machine sleeps and no task is left, the last to fall asleep
 //!    closes the runtime, and each machine ends.
 //!
