@@ -78,11 +78,6 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    #[cfg(greenloom_loom)]
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.handle.shared
-    }
-
     /// Starts to describe a runtime.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder::default()
