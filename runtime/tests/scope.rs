@@ -294,11 +294,13 @@ fn limited(in_scope: impl FnOnce(&Counter)) {
 
 /// Waits for the limit in the body, if that is asked for, and else in the scope.
 fn parked_child<'scope>(s: &'scope greenloom::Scope<'scope, '_>, dropped: &'scope Counter, in_body: bool) {
-    s.spawn(|| {
-        let _slow = OnDrop::new(|| {
-            let_others_run();
-            dropped.add();
-        });
+    // It goes with the closure, too, where the time is up before the child has begun.
+    let slow = OnDrop::new(|| {
+        let_others_run();
+        dropped.add();
+    });
+    s.spawn(move || {
+        let _slow = slow;
         park();
         unreachable!();
     });
