@@ -8,11 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use common::{Counter, OnDrop, Slot, run_on, runtime, within_a_minute, yield_until};
-use greenloom::time::timeout;
-use greenloom::{no_suspend, park, scope, spawn, uncancellable, yield_now};
+use greenloom::{no_suspend, park, scope, spawn, yield_now};
 use waiting::{in_tasks, let_others_run, spawn_begun};
 
 /// The panic that `f` ends with.
@@ -245,120 +243,6 @@ fn a_cancelled_scope_cancels_what_its_children_spawn_in_their_end() {
             });
         });
         assert_eq!(ran.get(), 0);
-    });
-}
-
-/// Cancels a task that is in a scope with a parked child, and sees that both end and nothing of the child outlives the scope.
-fn cancelled_in(body: fn(&AtomicBool)) {
-    let (order, begun) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-    let task = spawn({
-        let (order, begun) = (order.clone(), begun.clone());
-        move || {
-            let frame = OnDrop::new(|| order.lock().unwrap().push("frame"));
-            scope(|s| {
-                s.spawn(|| {
-                    let _borrows = (&frame, OnDrop::new(|| order.lock().unwrap().push("child")));
-                    let _slow = OnDrop::new(let_others_run);
-                    begun.store(true, SeqCst);
-                    park();
-                });
-                body(&begun);
-            });
-            unreachable!("it was cancelled");
-        }
-    });
-    yield_until(|| begun.load(SeqCst));
-    let_others_run();
-    task.cancel();
-    assert!(task.join().unwrap_err().is_cancelled());
-    assert_eq!(*order.lock().unwrap(), ["child", "frame"]);
-}
-
-#[test]
-fn a_caller_that_is_cancelled_in_the_body_cancels_the_children_waits_and_unwinds() {
-    in_tasks(|| cancelled_in(|_| park()));
-}
-
-#[test]
-fn a_caller_that_is_cancelled_while_it_waits_cancels_the_children_waits_and_unwinds() {
-    in_tasks(|| cancelled_in(|_| ()));
-}
-
-/// A scope that only a limit of time ends, in a task or on a plain thread.
-fn limited(in_scope: impl FnOnce(&Counter)) {
-    let dropped = Counter::default();
-    let result = timeout(Duration::from_millis(5), || in_scope(&dropped));
-    assert!(result.is_err());
-    assert_eq!(dropped.get(), 1);
-}
-
-/// Waits for the limit in the body, if that is asked for, and else in the scope.
-fn parked_child<'scope>(s: &'scope greenloom::Scope<'scope, '_>, dropped: &'scope Counter, in_body: bool) {
-    s.spawn(|| {
-        let _slow = OnDrop::new(|| {
-            let_others_run();
-            dropped.add();
-        });
-        park();
-        unreachable!();
-    });
-    if in_body {
-        greenloom::channel::never::<()>().recv().unwrap();
-    }
-}
-
-#[test]
-fn a_limit_of_time_around_a_scope_cancels_its_children_waits_and_ends_there() {
-    for in_body in [false, true] {
-        for processors in [1, 2] {
-            run_on(processors, move || limited(|dropped| scope(|s| parked_child(s, dropped, in_body))));
-        }
-        within_a_minute(move || {
-            let runtime = runtime(1);
-            limited(|dropped| runtime.scope(|s| parked_child(s, dropped, in_body)));
-        });
-    }
-}
-
-#[test]
-fn an_uncancellable_scope_is_left_alone() {
-    in_tasks(|| {
-        let finished = Counter::default();
-        let task = spawn_begun({
-            let finished = finished.clone();
-            move || {
-                uncancellable(|| {
-                    scope(|s| {
-                        s.spawn(|| {
-                            let_others_run();
-                            finished.add();
-                        });
-                    });
-                });
-                yield_now();
-            }
-        });
-        task.cancel();
-        assert!(task.join().unwrap_err().is_cancelled());
-        assert_eq!(finished.get(), 1);
-    });
-}
-
-#[test]
-fn the_panic_of_a_child_outranks_the_cancellation_of_the_caller() {
-    in_tasks(|| {
-        let task = spawn_begun(|| {
-            scope(|s| {
-                s.spawn(|| panic_any("child"));
-                park();
-            });
-        });
-        let_others_run();
-        yield_until(|| !task.is_finished());
-        task.cancel();
-        let error = task.join().unwrap_err();
-        // It may have been cancelled before the child ran.
-        assert!(error.is_cancelled() || error.into_panic().downcast_ref() == Some(&"child"));
     });
 }
 
