@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use greenloom::context::Context;
 use greenloom::sync::{Barrier, Mutex};
 use greenloom::task::Builder;
 use greenloom::{OnDeadlock, Runtime, RuntimeBuilder, channel, park, spawn, yield_now};
@@ -69,6 +70,7 @@ const CASES: &[Case] = cases![
         assert_eq!(end.status.signal(), Some(libc::SIGABRT), "{}:\n{}", end.status, end.stderr);
         assert!(end.stderr.contains(&format!("greenloom: fatal error: {DEADLOCK}\n")), "{}", end.stderr);
     },
+    after_the_deadline_of_a_context => |process| _ = process.panics(),
     after_a_foreign_thread_has_ended => |process| assert!(process.panics().stderr.contains(DEADLOCK)),
     // These fail if nothing is said, or more than once.
     beside_a_foreign_thread => |mut process| {
@@ -95,6 +97,7 @@ const CASES: &[Case] = cases![
     tasks_that_nobody_runs_for => Process::says_nothing_of_one,
     sleeping_tasks => Process::says_nothing_of_one,
     waits_with_a_deadline => Process::says_nothing_of_one,
+    waits_for_the_deadline_of_a_context => Process::says_nothing_of_one,
     a_task_that_blocks_its_thread => Process::says_nothing_of_one,
     a_runtime_whose_only_task_runs_another => Process::says_nothing_of_one,
     the_end_of_another_runtime => Process::says_nothing_of_one,
@@ -271,6 +274,22 @@ fn waits_with_a_deadline() {
         for _ in 0..10 {
             assert!(rx.recv_timeout(A_LOOK).is_err());
         }
+    });
+}
+
+fn waits_for_the_deadline_of_a_context() {
+    one().build().unwrap().run(|| {
+        let (context, _cancel) = Context::background().with_timeout(A_REPORT);
+        assert!(context.done().recv().is_err());
+    });
+}
+
+/// The clock's thread is there, but nothing is left for it to do.
+fn after_the_deadline_of_a_context() {
+    one().build().unwrap().run(|| {
+        let (context, _cancel) = Context::background().with_timeout(A_LOOK);
+        assert!(context.done().recv().is_err());
+        park();
     });
 }
 

@@ -24,6 +24,7 @@ use crate::prim::{say, thread};
 use crate::report::{LISTED_IN_A_MESSAGE, OnDeadlock};
 use crate::scheduler::{Phase, Shared, local};
 use crate::task::{TaskPtr, join};
+use crate::time::clock;
 use crate::wait::Reason;
 
 /// How long all tasks wait before that is reported where other threads might wake one.
@@ -107,7 +108,7 @@ impl Watch {
             return None;
         }
         // The monitor is one of ours.
-        let ours = shared.machines() + 1 + callers;
+        let ours = shared.machines() + 1 + clock::threads() + callers;
         let alone = thread::count_in_process().is_some_and(|all| all <= ours);
         let asleep = now - since;
         // The longer, the more seldom.
@@ -144,7 +145,9 @@ impl Watch {
 impl Shared {
     /// Whether all machines sleep, and no work or timer that the runtime knows of will wake one.
     fn is_still(&self) -> bool {
-        self.idle.all_asleep()
+        // The clock first: whom it has woken is in an inbox by the time that nothing is pending.
+        clock::pending() == 0
+            && self.idle.all_asleep()
             && self.phase() == Phase::Running
             && self.injector.is_empty()
             && self.seated().iter().all(|p| p.timers.is_empty() && !p.inbox.has_mail())

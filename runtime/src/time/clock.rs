@@ -93,14 +93,12 @@ pub(crate) fn forget(node: &Node) {
 }
 
 /// How many deadlines are still to come, or are just being dealt with.
-#[allow(dead_code, reason = "for the detector of deadlocks: as long as there are any, the clock may wake somebody")]
 pub(crate) fn pending() -> usize {
     let state = lock();
     state.due.len() + state.firing
 }
 
 /// How many threads the clock has: one, or none before the first deadline.
-#[allow(dead_code, reason = "for the detector of deadlocks, which counts the threads that are ours")]
 pub(crate) fn threads() -> usize {
     usize::from(!matches!(lock().thread, Thread::None))
 }
