@@ -293,7 +293,7 @@ pub(crate) fn panicked(task: TaskPtr, payload: &(dyn Any + Send), shared: Option
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::TaskReport;
     use crate::wait::Reason;
@@ -321,7 +321,7 @@ mod tests {
         // Long enough for all threads of the runtime to fall asleep; then nobody counts time slices.
         channel::after(Duration::from_millis(500)).recv().unwrap();
         let runs = runtime.shared().runs();
-        let woken = Instant::now();
+        let woken = crate::prim::now();
         task.task().unpark();
         while runtime.shared().runs() == runs {
             std::hint::spin_loop();

@@ -132,7 +132,9 @@ fn unwound<T>(payload: Box<dyn Any + Send>, bound: &Bound) -> Result<T, Tripped>
 #[cold]
 #[track_caller]
 fn refuse() -> ! {
-    panic!("a limit of time ends code by unwinding, which this program cannot: it was built with panic = \"abort\"")
+    panic!(
+        "a limit of time, or of a context, ends code by unwinding, which this program cannot: it was built with panic = \"abort\""
+    )
 }
 
 /// A bound and those around it, by the task or thread whose they are.
