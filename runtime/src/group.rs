@@ -71,7 +71,7 @@ where
     /// A group with a context, derived from `parent`: cancelled by the first error, which is then its
     /// [cause](Context::cause), by a task that panics, when [`wait`](Self::wait) returns, or when the group is dropped.
     ///
-    /// The error is both the cause and the result of `wait`, hence `Clone`; wrap one that is not in an [`Arc`](std::sync::Arc).
+    /// The error is both the cause and the result of `wait`, hence `Clone`; wrap one that is not in a [`std::sync::Arc`].
     ///
     /// Never waits.
     ///

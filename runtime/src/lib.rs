@@ -23,13 +23,20 @@
 //! | Go | here |
 //! |---|---|
 //! | `go f()` | [`spawn`]; its [`JoinHandle`] tells how it ended |
-//! | `wg.Wait()` | [`JoinHandle::join`] on each |
-//! | `runtime.Gosched()` | [`yield_now`] |
+//! | `wg.Go(f)`, `wg.Wait()` | [`scope`](scope()), or [`JoinHandle::join`] on each |
+//! | `errgroup.Group` | [`group::Group`] |
+//! | workers that range over a channel | [`pool::WorkerPool`] |
 //! | `chan`, `select` | [`channel`], [`select!`] |
-//! | `sync.Mutex`, `sync.WaitGroup`, … | [`sync`] |
-//! | `time.Sleep(d)`, `time.After(d)` | [`channel::after`]`(d).recv()`, [`channel::after`]`(d)` |
+//! | `sync.Mutex`, `Cond`, `Once`, `WaitGroup`, … | [`sync`], in std's shapes |
+//! | `time.Sleep(d)`, `time.NewTicker(d)` | [`sleep`], [`time::interval`] |
+//! | `time.After(d)`, `time.Tick(d)` in a `select` | [`channel::after`], [`channel::tick`] |
+//! | `context.Context` | [`context::Context`] |
+//! | a `ctx` with a timeout through every function | [`time::timeout`] around the call |
+//! | `recover()` | not needed: a panic ends its task alone, and [`JoinHandle::join`] tells |
+//! | "all goroutines are asleep - deadlock!" | the same of tasks; see [`RuntimeBuilder::on_deadlock`] |
+//! | `goleak` in tests | [`testing::run`] |
+//! | `runtime.Gosched()` | [`yield_now`] |
 //! | `GOMAXPROCS` | [`RuntimeBuilder::processors`] |
-//! | `sync.Mutex`, `Cond`, `Once`, `WaitGroup` | those of [`sync`] |
 //! | G, M, P | task, machine, processor |
 //!
 //! | tokio | here |
@@ -38,38 +45,42 @@
 //! | `Runtime`, `Handle`, `Builder` | [`Runtime`], [`Handle`], [`RuntimeBuilder`] |
 //! | `spawn(async { … })`, `handle.await` | [`spawn`]`(|| …)`, [`handle.join()`](JoinHandle::join) |
 //! | `handle.abort()` | [`JoinHandle::cancel`], and destructors may suspend |
+//! | `JoinSet` | [`scope`](scope()), [`group::Group`] |
 //! | `LocalSet::spawn_local` | [`spawn_local`], in any task |
 //! | `mpsc`, `select!` | [`channel`], [`select!`] |
-//! | `sync::{Mutex, Semaphore, Notify}` | [`sync`] |
-//! | `time::sleep(d).await`, `timeout` | [`channel::after`]`(d).recv()`; `recv_timeout` and the like |
-//! | `task::yield_now().await` | [`yield_now`] |
 //! | `sync::{Mutex, Semaphore, Notify}` | [`sync::Mutex`], [`sync::Semaphore`], [`sync::Notify`] |
+//! | `time::{sleep, timeout, interval}` | [`time::sleep`], [`time::timeout`], [`time::interval`] |
+//! | `CancellationToken` | [`context::Context`] |
+//! | `task::yield_now().await` | [`yield_now`] |
 //! | `task_local!` | [`task_local!`] |
+//! | `Runtime::shutdown_timeout` | [`Runtime::shutdown`], which tells who is left |
 //!
 //! | std | here |
 //! |---|---|
 //! | `thread::spawn`, `JoinHandle` | [`spawn`], [`JoinHandle`] |
+//! | `thread::scope` | [`scope`](scope()) |
 //! | `thread::Builder` | [`task::Builder`] |
-//! | `thread::sleep` | [`channel::after`]`(d).recv()`: `thread::sleep` in a task blocks its thread |
-//! | `sync::mpsc`, `sync::{Mutex, Condvar, …}`, `thread_local!` | [`channel`], [`sync`], [`task_local!`] |
-//! | `thread::current`, `park`, `Thread::unpark` | [`current`], [`park`], [`Task::unpark`] |
-//! | `std::sync` | [`sync`], in the same shapes |
+//! | `thread::sleep` | [`sleep`]: `thread::sleep` in a task blocks its thread |
+//! | `thread::current`, `park`, `park_timeout`, `Thread::unpark` | [`current`], [`park`], [`park_timeout`], [`Task::unpark`] |
+//! | `sync::mpsc` | [`channel`] |
+//! | `sync::{Mutex, Condvar, Once, …}` | [`sync`], in the same shapes |
 //! | `thread_local!` | [`task_local!`] |
 //!
 //! # The life of a task
 //!
 //! - It is *fresh* until a processor has time for it: a closure on the heap. Idle processors steal fresh tasks.
 //! - It is *started* when it first runs: it gets a stack, and **stays on that OS thread** until it ends.
-//! - It ends when its closure returns or panics, or when it is cancelled. A panic hurts nobody else: [`JoinHandle::join`] says so,
-//!   and the process's own panic hook has printed its message.
+//! - It ends when its closure returns or panics, or when it is cancelled. A panic hurts nobody else: the process's panic hook prints
+//!   message and place, a line on stderr names the task (or [`RuntimeBuilder::on_panic`]'s hook is called instead), and
+//!   [`JoinHandle::join`] gives the payload.
 //! - **Cancellation** ([`JoinHandle::cancel`], or the end of its runtime) unwinds the task from its next suspension point, or from the
-//!   one it waits in. Destructors run, and may suspend. Catching the unwinding delays it to the next suspension point. A value
-//!   that a partner had handed over before is returned, and cancellation comes at the next one. It poisons std locks that the task
-//!   holds, as any panic does, and aborts the process if it has to cross `extern "C"`. In a build with `panic = "abort"` there is no
-//!   unwinding, and so no cancellation of tasks that have started: it is refused, with a sentence on stderr, and those that do not end
-//!   by themselves are left behind at the end of their runtime.
+//!   one it waits in. Destructors run, and may suspend. A limit of time ([`time::timeout`]) or a context ([`context::Context::run`]) does the
+//!   same up to its own frame.
 //! - When [`run`] returns, or a [`Runtime`] is dropped, all its tasks are cancelled. Those that do not end within the grace period
 //!   are named on stderr.
+//!
+//! **[The chapter of that name](life)** says which tool fits when, what an early end does to std locks, `LazyLock`, `extern "C"` and
+//! `panic = "abort"`, and what becomes of tasks that somebody waits for.
 //!
 //! # Soundness: what safe code can rely on
 //!
@@ -112,18 +123,22 @@
 //!
 //! # When not to use it
 //!
-//! Nothing tells yet that tasks wait for each other in a circle: such a deadlock is silent.
-//!
 //! A task that computes for long, or blocks its thread in the kernel, stalls the tasks that have started on the same thread: they
 //! cannot move. The monitor sees to it that nothing else waits, and, if it does stall others for a second, names it on stderr; no more
-//! can be done. Code
-//! that does little else than wait for sockets is better served by an async runtime today.
+//! can be done. Code that does little else than wait for sockets is better served by an async runtime today.
+//!
+//! Deadlocks are told, but not each of them. When all tasks wait and nothing can wake one, [`run`] panics with their names and places;
+//! where the process has other threads, stderr says so after a second. See [`RuntimeBuilder::on_deadlock`]. Tasks for which nobody waits
+//! in `run` may sleep for ever, and so may a few that wait for each other while others work.
 
 #![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]
 
 pub mod channel;
 pub mod context;
 pub mod group;
+pub mod life {
+    #![doc = include_str!("life.md")]
+}
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;
