@@ -17,10 +17,10 @@ use crate::task::{Builder, JoinError, JoinHandle};
 
 /// Tasks that run what is submitted, behind a queue that holds so much and no more.
 ///
-/// For work that comes faster than it can be done: a task per job would pile up jobs, with a stack each, without anybody noticing; here
+/// For work that comes faster than it can be done: a task per job would pile up jobs, without anybody noticing; here
 /// whoever submits is held up, or refused. Where jobs mostly wait, [`spawn`](crate::spawn) them instead: tasks are cheap.
 ///
-/// The workers are spread over the processors. Jobs start in the order in which they were submitted. A job that panics hurts nobody but
+/// The workers are spread over the processors, and named `pool worker 0` and so on. Jobs start in the order in which they were submitted. A job that panics hurts nobody but
 /// its handle.
 ///
 /// Dropping the pool cancels: its workers unwind from the jobs they are at, and what is queued is dropped; the handles of both say
@@ -87,13 +87,14 @@ impl WorkerPool {
         assert!(workers > 0, "a worker pool without workers would never run a job");
         let (queue, jobs) = channel::bounded(capacity);
         let mut pool = Self { queue: Some(queue), workers: Vec::with_capacity(workers), ended: WaitGroup::new() };
-        for _ in 0..workers {
+        for number in 0..workers {
             let (jobs, ended) = (jobs.clone(), pool.ended.clone());
             let worker = move || {
                 let _ended = ended;
                 work(jobs);
             };
-            match Builder::new().placement(Placement::Spread).spawn_in(runtime.shared(), worker, Location::caller()) {
+            let builder = Builder::new().name(format!("pool worker {number}")).placement(Placement::Spread);
+            match builder.spawn_in(runtime.shared(), worker, Location::caller()) {
                 Ok(worker) => pool.workers.push(worker),
                 Err(error) => panic!("greenloom: cannot spawn a worker: {error}"),
             }
@@ -277,7 +278,11 @@ where
 {
     fn run(self: Box<Self>) {
         let Self { f, result } = *self;
-        let outcome = catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::from_payload);
+        let outcome = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| match local::running() {
+            // The worker goes on; but reports name it.
+            Some((_, record)) => record.task().ended_by(payload, None),
+            None => JoinError::from_payload(payload),
+        });
         // There is room. If nobody listens, the outcome is dropped, which is the user's code.
         catch_and_forget(|| drop(result.try_send(outcome)));
     }

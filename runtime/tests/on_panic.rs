@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, panic_any};
 use std::sync::{Arc, Mutex};
 
 use common::{Counter, OnDrop, in_child, runtime, within_a_minute, yield_until};
+use greenloom::group::Group;
+use greenloom::pool::WorkerPool;
 use greenloom::task::Builder;
 use greenloom::{Runtime, TaskPanic, current, park, spawn, spawn_local, yield_now};
 
@@ -220,4 +222,34 @@ fn a_root_whose_caller_goes_on_with_its_panic_is_not_named() {
     // By the process's own hook, once each.
     assert_eq!(child.stderr.matches("of the root").count(), 2, "{}", child.stderr);
     assert!(!child.stderr.contains("greenloom: "), "{}", child.stderr);
+}
+
+#[test]
+fn the_hook_hears_once_of_tasks_that_others_answer_for() {
+    within_a_minute(|| {
+        let (runtime, log) = listening();
+        let line = runtime.run(|| {
+            let raised = catch_unwind(AssertUnwindSafe(|| {
+                greenloom::scope(|s| {
+                    s.spawn(|| panic!("of a scope"));
+                });
+            }));
+            assert_eq!(*raised.unwrap_err().downcast_ref::<&str>().unwrap(), "of a scope");
+            let group = Group::<()>::new();
+            group.spawn(|| panic!("of a group"));
+            assert!(catch_unwind(AssertUnwindSafe(|| group.wait())).is_err());
+            let line = line!() + 1;
+            let pool = WorkerPool::new(1, 1);
+            let job = pool.submit(|| panic!("of a pool")).unwrap();
+            assert!(job.join().unwrap_err().is_panic());
+            assert_eq!(pool.submit(|| 1).unwrap().join().unwrap(), 1);
+            pool.close();
+            line
+        });
+        drop(runtime);
+        let log = log.lock().unwrap();
+        let messages: Vec<_> = log.iter().map(|heard| heard.message.as_deref().unwrap()).collect();
+        assert_eq!(messages, ["of a scope", "of a group", "of a pool"]);
+        assert_eq!((log[2].name.as_deref(), log[2].line), (Some("pool worker 0"), line));
+    });
 }

@@ -34,7 +34,8 @@ impl JoinError {
         matches!(*self.0, Cause::Panicked(_))
     }
 
-    /// Whether the task was cancelled: by [`JoinHandle::cancel`](crate::JoinHandle::cancel), or because its runtime shut down.
+    /// Whether the task was cancelled: by [`JoinHandle::cancel`](crate::JoinHandle::cancel) or
+    /// [`Task::cancel`](crate::Task::cancel), by the scope, group or pool that it belongs to, or because its runtime shut down.
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.0, Cause::Cancelled)
     }

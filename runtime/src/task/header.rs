@@ -342,7 +342,7 @@ impl TaskPtr {
     /// What an unwinding means that has ended the task. A panic is reported here, before anybody hears of the end: to `shared`, or to
     /// the runtime of the machine that this thread is.
     #[cold]
-    fn ended_by(self, payload: Box<dyn Any + Send>, shared: Option<&Shared>) -> JoinError {
+    pub(crate) fn ended_by(self, payload: Box<dyn Any + Send>, shared: Option<&Shared>) -> JoinError {
         if !payload.is::<Cancelled>() {
             report::panicked(self, &*payload, shared.or_else(|| local::machine().map(|local| &*local.shared)));
         }

@@ -141,13 +141,13 @@ impl Members {
             drop(inner);
             // Only the mark: it runs, so there is nothing to queue.
             let _ = task.state().cancel();
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(f))).map_err(JoinError::from_payload);
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(f))).map_err(|p| task.ended_by(p, None));
             dropped.and(Err(JoinError::cancelled()))
         } else {
             // SAFETY: under the lock; the node is new, and stays where it is until it is taken out, before its frame ends.
             unsafe { inner.running.push_back(&listed.node, Waiter::NONE) };
             drop(inner);
-            catch_unwind(AssertUnwindSafe(f)).map_err(JoinError::from_payload)
+            catch_unwind(AssertUnwindSafe(f)).map_err(|p| task.ended_by(p, None))
         };
         let kept = settle(task, result);
         listed.leaves = kept.is_none();
