@@ -195,13 +195,82 @@ fn waiter(wait: impl FnOnce() + Send + 'static) -> (JoinHandle<()>, Counter, Cou
 }
 
 #[test]
+fn one_that_waited_before_is_cancelled_at_once() {
+    run_on(1, || {
+        let child = spawn(park);
+        let waker = child.task();
+        let (joining, _, passed) = waiter(move || child.join().unwrap());
+        let (parked, _, also_passed) = waiter(park);
+        for by_panic in [false, true] {
+            let unwinding = Unwinding::new(by_panic);
+            let cancelled = if by_panic { &joining } else { &parked };
+            cancelled.cancel();
+            yield_until(|| cancelled.is_finished());
+            unwinding.assert_suspended();
+            unwinding.release();
+        }
+        assert!(joining.join().unwrap_err().is_cancelled() && parked.join().unwrap_err().is_cancelled());
+        assert_eq!(passed.get() + also_passed.get(), 0);
+        waker.unpark();
+    });
+}
+
+/// A service and its stop: the most usual destructor that waits.
+#[test]
+fn a_destructor_joins_a_task_of_its_thread_that_it_has_cancelled() {
+    run_on(1, || {
+        for by_panic in [false, true] {
+            let owner = spawn(move || {
+                let service = spawn(park);
+                yield_now();
+                let _stop = OnDrop::new(|| {
+                    service.cancel();
+                    assert!(service.join().unwrap_err().is_cancelled());
+                });
+                assert!(!by_panic, "unwinds");
+                park();
+            });
+            (0..3).for_each(|_| yield_now());
+            owner.cancel();
+            assert_eq!(owner.join().unwrap_err().is_panic(), by_panic);
+        }
+    });
+}
+
+#[test]
+fn destructors_that_wait_do_so_together() {
+    run_on(1, || {
+        let (waiting, together) = (Counter::default(), Counter::default());
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let (waiting, together) = (waiting.clone(), together.clone());
+                spawn(move || {
+                    let _guard = OnDrop::new(|| {
+                        waiting.add();
+                        yield_until(|| waiting.get() == 20);
+                        together.add();
+                    });
+                    park();
+                })
+            })
+            .collect();
+        (0..60).for_each(|_| yield_now());
+        tasks.iter().for_each(JoinHandle::cancel);
+        for task in tasks {
+            assert!(task.join().unwrap_err().is_cancelled());
+        }
+        assert_eq!(together.get(), 20);
+    });
+}
+
+#[test]
 fn cancelling_a_parked_one_is_put_off_and_then_comes() {
     run_on(1, || {
-        let (parked, _, passed) = waiter(park);
         let unwinding = Unwinding::new(false);
+        let (parked, _, passed) = waiter(park);
         parked.cancel();
         unwinding.assert_suspended();
-        assert!(!parked.is_finished(), "it unwound inside another unwinding");
+        assert!(!parked.is_finished(), "it may unwind itself, as far as anybody knows");
         assert_eq!(passed.get(), 0, "park returned by itself");
         unwinding.release();
         assert!(parked.join().unwrap_err().is_cancelled());
@@ -212,10 +281,8 @@ fn cancelling_a_parked_one_is_put_off_and_then_comes() {
 #[test]
 fn a_parked_one_whose_cancellation_is_put_off_still_takes_its_token() {
     run_on(1, || {
-        let (parked, _, passed) = waiter(|| {
-            park();
-        });
         let unwinding = Unwinding::new(false);
+        let (parked, _, passed) = waiter(park);
         parked.cancel();
         some_yields();
         parked.task().unpark();
@@ -230,10 +297,10 @@ fn a_parked_one_whose_cancellation_is_put_off_still_takes_its_token() {
 #[test]
 fn cancelling_a_joining_one_is_put_off_and_then_comes() {
     run_on(1, || {
+        let unwinding = Unwinding::new(false);
         let child = spawn(park);
         let waker = child.task();
         let (joining, _, passed) = waiter(move || child.join().unwrap());
-        let unwinding = Unwinding::new(false);
         joining.cancel();
         unwinding.assert_suspended();
         assert!(!joining.is_finished());
@@ -252,8 +319,8 @@ fn a_joining_one_whose_cancellation_is_put_off_still_gets_the_result() {
             6
         });
         let waker = child.task();
-        let (joining, _, passed) = waiter(move || assert_eq!(child.join().unwrap(), 6));
         let unwinding = Unwinding::new(false);
+        let (joining, _, passed) = waiter(move || assert_eq!(child.join().unwrap(), 6));
         joining.cancel();
         some_yields();
         waker.unpark();

@@ -58,6 +58,8 @@ pub(crate) struct Local {
     pub(crate) stacks: StackCache,
     /// A task was switched away from while this thread was unwinding; [`Local::settle`] sees to what that means.
     pub(crate) unsettled: Cell<bool>,
+    /// The number, from one on, of the time in which this thread unwinds, or will next: it ends when no task of the thread does.
+    pub(crate) unwindings: Cell<u32>,
     /// A task was suspended instead of unwound.
     pub(crate) deferred_unwinding: Cell<bool>,
     /// The stack of the task that is suspended in the middle of an unwinding: the first, if there are more.
@@ -153,6 +155,7 @@ impl Local {
             end_id: Cell::new(0),
             cells: CellCache::new(),
             unsettled: Cell::new(false),
+            unwindings: Cell::new(1),
             deferred_unwinding: Cell::new(false),
             unwinding: Cell::new(std::ptr::null()),
             draining: Cell::new(false),

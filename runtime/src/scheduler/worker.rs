@@ -166,9 +166,11 @@ impl Local {
                 self.unwinding.set(std::ptr::dangling());
             }
             self.unsettled.set(true);
+            record.set_left_in(if how == Suspend::Done { 0 } else { self.unwindings.get() });
             return;
         }
         self.unwinding.set(std::ptr::null());
+        self.unwindings.set(self.unwindings.get().wrapping_add(1).max(1));
         self.unsettled.set(false);
         if self.deferred_unwinding.get() {
             self.end_deferral();

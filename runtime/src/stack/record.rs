@@ -84,6 +84,8 @@ pub(crate) struct Record {
     frame: Cell<*const u8>,
     slot: Slot,
     no_suspend: Cell<u32>,
+    /// The machine's number of unwindings when the task was last switched away from while its thread unwound; zero if it never was.
+    left_in: Cell<u32>,
     /// What may end the task's code early, and what puts that off.
     interrupts: Interrupts,
     /// What `task_local!` keeps for the task, if it does.
@@ -129,6 +131,7 @@ impl StackPtr {
             (&raw mut (*record).frame).write(Cell::new(null()));
             (&raw mut (*record).slot).write(slot);
             (&raw mut (*record).no_suspend).write(Cell::new(0));
+            (&raw mut (*record).left_in).write(Cell::new(0));
             (&raw mut (*record).interrupts).write(Interrupts::new());
             (&raw mut (*record).locals).write(Cell::new(null()));
             (&raw mut (*record).name).write(Mutex::new(None));
@@ -305,6 +308,14 @@ impl Record {
         if self.no_suspend.get() != 0 {
             refuse_to_suspend(reason);
         }
+    }
+
+    pub(crate) fn left_in(&self) -> u32 {
+        self.left_in.get()
+    }
+
+    pub(crate) fn set_left_in(&self, unwindings: u32) {
+        self.left_in.set(unwindings);
     }
 
     pub(crate) fn may_suspend(&self) -> bool {

@@ -16,19 +16,32 @@ const SWALLOWED: u32 = 1000;
 
 /// Called by the running task at a suspension point: unwinds if it is cancelled, or a bound is tripped.
 ///
-/// Returns whether the suspension must be shielded from cancellation: the task is to unwind, but doing so now would abort the
+/// Returns whether the suspension must be shielded from cancellation: the task is to unwind, but doing so now might abort the
 /// process, since this thread is in the middle of an unwinding already. It may be this task's (a destructor suspends) or that of
 /// another task which a destructor suspended here; std counts per thread and cannot tell. The machine looks again when that has
-/// ended. Or the task is inside [`uncancellable`].
+/// ended. Or the task is inside [`uncancellable`]. See [`raise_after_wait`] for tasks that waited before the unwinding began.
 ///
 /// In a build with `panic = "abort"` there is no unwinding: cancellation of what has started is refused, that is, shielded for good.
 #[inline(always)]
 pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
-    if task.state().is_interrupted() { raise_or_defer_slow(task) } else { false }
+    if task.state().is_interrupted() { raise_or_defer_slow(task, false) } else { false }
+}
+
+/// Called by the running task as soon as its suspension was ended for an unwinding: raises it, unless it has to be put off.
+///
+/// A task that was switched away from while nobody on its thread unwound does not unwind itself. So whoever does now is another task,
+/// and this one need not wait for it. (If it did, a destructor that waits for a task of its own thread, which it has cancelled, would
+/// wait for ever.)
+#[cold]
+pub(crate) fn raise_after_wait(task: TaskPtr) {
+    if task.state().is_interrupted() {
+        // Put off: the suspension that follows is shielded.
+        let _ = raise_or_defer_slow(task, true);
+    }
 }
 
 #[cold]
-fn raise_or_defer_slow(task: TaskPtr) -> bool {
+fn raise_or_defer_slow(task: TaskPtr, after_wait: bool) -> bool {
     if cfg!(panic = "abort") {
         refuse();
         return true;
@@ -44,7 +57,7 @@ fn raise_or_defer_slow(task: TaskPtr) -> bool {
         }
         bound
     };
-    if thread::panicking() {
+    if thread::panicking() && !(after_wait && record.left_in() != machine.unwindings.get()) {
         machine.note_deferred_unwinding();
         return true;
     }

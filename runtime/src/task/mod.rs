@@ -213,6 +213,7 @@ pub fn park() {
             return;
         }
         // It is to unwind: does so now, or waits on where it must not.
+        cancel::raise_after_wait(task);
     }
 }
 
@@ -262,6 +263,7 @@ pub fn park_timeout(limit: Duration) {
             return;
         }
         // It is to unwind: does so now, or waits on where it must not.
+        cancel::raise_after_wait(task);
     }
 }
 

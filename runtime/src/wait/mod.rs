@@ -199,6 +199,7 @@ pub(crate) fn wait_for(
             return Waited::TimedOut;
         }
         // It is to unwind: does so now, or waits on where it must not.
+        cancel::raise_after_wait(task);
     }
 }
 
