@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::mem::forget;
-use std::panic::resume_unwind;
+use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::PoisonError;
 
 use crate::channel::{self, Receiver, Sender};
@@ -64,14 +64,17 @@ struct Cancels<E> {
     cause: fn(&E) -> Box<dyn Error + Send + Sync>,
 }
 
+impl<E> UnwindSafe for Group<E> {}
+impl<E> RefUnwindSafe for Group<E> {}
+
 impl<E> Group<E>
 where
-    E: Error + Clone + Send + Sync + 'static,
+    E: Into<Box<dyn Error + Send + Sync>> + Clone + Send + 'static,
 {
     /// A group with a context, derived from `parent`: cancelled by the first error, which is then its
     /// [cause](Context::cause), by a task that panics, when [`wait`](Self::wait) returns, or when the group is dropped.
     ///
-    /// The error is both the cause and the result of `wait`, hence `Clone`; wrap one that is not in a [`std::sync::Arc`].
+    /// The error is both the cause and the result of `wait`, hence `Clone`; wrap one that is not in a [`std::sync::Arc`]. It may be a text.
     ///
     /// Never waits.
     ///
@@ -105,7 +108,7 @@ where
     /// ```
     pub fn with_context(parent: &Context) -> (Self, Context) {
         let (context, canceller) = parent.with_cancel();
-        let cancels = Cancels { canceller, cause: |error: &E| Box::new(error.clone()) };
+        let cancels = Cancels { canceller, cause: |error: &E| error.clone().into() };
         (Self::with(Some(cancels)), context)
     }
 }
@@ -229,8 +232,8 @@ where
     /// Suspends the calling task; blocks a plain thread. More tasks may be spawned afterwards, and waited for again.
     ///
     /// # Errors
-    /// The first that a task has returned, if one has (since the last `wait`, which has given its own away). A task that was
-    /// cancelled has not failed.
+    /// The first that a task has returned, if one has since the last `wait`: unlike Go's, which tells it again, this one gives it away. A
+    /// task that was cancelled has not failed.
     ///
     /// # Panics
     /// If a task has: with the payload of the first that did, after all have ended. Inside

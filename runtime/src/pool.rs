@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind};
 
 use crate::channel::{self, Receiver, SendError, Sender, TrySendError};
 use crate::runtime::Handle;
@@ -19,6 +19,8 @@ use crate::task::{Builder, JoinError, JoinHandle};
 ///
 /// For work that comes faster than it can be done: a task per job would pile up jobs, without anybody noticing; here
 /// whoever submits is held up, or refused. Where jobs mostly wait, [`spawn`](crate::spawn) them instead: tasks are cheap.
+///
+/// A job runs in a worker's task: one that cancels its own task ends the worker with it.
 ///
 /// The workers are spread over the processors, and named `pool worker 0` and so on. Jobs start in the order in which they were submitted. A job that panics hurts nobody but
 /// its handle.
@@ -44,6 +46,9 @@ pub struct WorkerPool {
     /// Each worker has a handle to it.
     ended: WaitGroup,
 }
+
+impl UnwindSafe for WorkerPool {}
+impl RefUnwindSafe for WorkerPool {}
 
 impl WorkerPool {
     /// A pool of so many workers, in the runtime of the calling task, with a queue that has room for `capacity` jobs. With no room, a

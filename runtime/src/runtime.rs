@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::panic::{Location, resume_unwind};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::Duration;
 
 use crate::prim::sync::Arc;
@@ -77,6 +77,11 @@ pub struct Runtime {
     handle: Handle,
 }
 
+impl UnwindSafe for Runtime {}
+impl RefUnwindSafe for Runtime {}
+impl UnwindSafe for Handle {}
+impl RefUnwindSafe for Handle {}
+
 impl Runtime {
     /// Starts to describe a runtime.
     pub fn builder() -> RuntimeBuilder {
@@ -90,7 +95,7 @@ impl Runtime {
     /// # Panics
     /// If `f` does, with the same payload: the process's panic hook has printed its message when it happened, and nothing more is printed.
     /// If all tasks of the runtime wait for each other; see [`RuntimeBuilder::on_deadlock`]. If there is no memory for the task; if the
-    /// task is cancelled, because the runtime is being dropped elsewhere; and inside [`no_suspend`](crate::no_suspend).
+    /// task is cancelled, by itself or because the runtime is being dropped elsewhere; and inside [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
     /// A cancelled caller unwinds from here; `f` goes on, detached.
@@ -113,7 +118,9 @@ impl Runtime {
             (Err(error), verdict) => match (error.try_into_panic(), verdict) {
                 (Ok(payload), _) => resume_unwind(payload),
                 (Err(_), Some(verdict)) => panic!("{verdict}"),
-                (Err(_), None) => panic!("greenloom: the task of Runtime::run was cancelled: its runtime is shutting down"),
+                (Err(_), None) => panic!(
+                    "greenloom: the task of Runtime::run was cancelled: by somebody, or because its runtime is shutting down"
+                ),
             },
         }
     }

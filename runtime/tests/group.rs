@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use common::{Counter, OnDrop, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
 use greenloom::channel::{self, select};
 use greenloom::context::{Context, ContextError};
 use greenloom::group::Group;
@@ -518,5 +518,15 @@ fn members_errors_limits_and_a_drop_meet_in_any_order() {
             }
             yield_until(|| *alive.lock().unwrap() == 0);
         }
+    });
+}
+
+#[test]
+fn the_error_of_a_group_with_a_context_may_be_a_text() {
+    run_on(1, || {
+        let (group, ctx) = Group::with_context(&Context::background());
+        group.spawn(|| Err(String::from("no room")));
+        assert_eq!(group.wait().unwrap_err(), "no room");
+        assert_eq!(ctx.cause().unwrap().to_string(), "no room");
     });
 }

@@ -289,3 +289,15 @@ fn a_joined_task_happened_before_its_join_returned() {
         }
     });
 }
+
+#[test]
+fn handles_may_be_used_inside_catch_unwind() {
+    fn check<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    check::<greenloom::JoinHandle<std::cell::Cell<u8>>>();
+    check::<greenloom::Task>();
+    check::<greenloom::Runtime>();
+    check::<greenloom::Handle>();
+    check::<greenloom::group::Group<std::cell::Cell<u8>>>();
+    check::<greenloom::pool::WorkerPool>();
+    check::<greenloom::context::Context>();
+}

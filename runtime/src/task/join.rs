@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::scheduler::local;
 use crate::task::{JoinError, Task, TaskPtr};
@@ -89,6 +90,10 @@ macro_rules! handle_methods {
         }
     };
 }
+
+// A panic leaves nothing half done in a handle; what it gives, the task has left.
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     handle_methods!();

@@ -16,7 +16,7 @@ pub(crate) mod spawn;
 pub(crate) mod state;
 
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 pub use crate::scheduler::placement::Placement;
@@ -58,6 +58,9 @@ enum Kind {
 unsafe impl Send for Task {}
 // SAFETY: as above.
 unsafe impl Sync for Task {}
+
+impl UnwindSafe for Task {}
+impl RefUnwindSafe for Task {}
 
 impl Task {
     pub(crate) fn of(task: TaskPtr) -> Task {
@@ -166,7 +169,8 @@ pub fn current() -> Task {
 
 /// Waits until somebody calls [`Task::unpark`] on this task; returns at once if somebody has since the last `park`.
 ///
-/// Suspends the task. On a plain OS thread it is [`std::thread::park`], which blocks the thread.
+/// Suspends the task. On a plain OS thread it is [`std::thread::park`], which blocks the thread. (After one that a limit of time has ended
+/// there, the next may return at once.)
 ///
 /// Unlike there, a task's `park` does not return by itself; but since tokens are anyone's to leave, look at your condition again.
 ///

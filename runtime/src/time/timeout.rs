@@ -39,11 +39,13 @@ impl From<Elapsed> for io::Error {
 /// - A limit of zero lets `f` run to its first suspension point. A limit that is too long to be said is none.
 /// - A value that a partner had handed over before is returned by the suspension point, and the limit comes at the next one.
 /// - Catching the unwinding delays it to the next suspension point; the result is `Elapsed` all the same.
-/// - It poisons std locks that `f` holds, as any panic does (not those of [`sync`](crate::sync)), and aborts the process if it has to
-///   cross `extern "C"`.
-/// - What `f` has started is another task, and goes on.
-/// - It comes later inside [`uncancellable`](crate::uncancellable), and while the task, or another that a destructor has suspended on
-///   its thread, is unwinding already.
+/// - It poisons std locks that `f` holds, and a `LazyLock` whose initialiser it ends, as any panic does (not those of
+///   [`sync`](crate::sync)), and aborts the process if it has to cross `extern "C"`.
+/// - What `f` has started is another task, and goes on; but a [`scope`](crate::scope()) in it, or
+///   [`run_all`](crate::group::run_all), cancels its tasks and waits until they have ended, however long that takes.
+/// - It comes later inside [`uncancellable`](crate::uncancellable), and while the task is unwinding already: a limit in a destructor that
+///   runs because of an unwinding does not end it. The same holds for waits that begin while another task of the thread is suspended
+///   in the middle of its unwinding; those that began before are ended at once.
 ///
 /// A limit that is not reached costs a look at the clock and two short locks, and allocates nothing.
 ///
