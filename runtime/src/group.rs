@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::mem::forget;
-use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::PoisonError;
 
 use crate::channel::{self, Receiver, Sender};
@@ -158,8 +158,11 @@ where
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        let slot = self.inner.limit().map(|limit| {
-            assert!(limit.tasks > 0, "Group::spawn would wait for ever: the limit of the group is zero");
+        let limit = self.inner.limit();
+        if let Some(Limit { tasks: 0, .. }) = limit {
+            panic!("Group::spawn would wait for ever: the limit of the group is zero");
+        }
+        let slot = limit.map(|limit| {
             limit.slots.acquire().expect("it is never closed").forget();
             Slot(limit.slots)
         });
@@ -441,15 +444,17 @@ where
             drop(sender);
         }
     }
+    let site = Location::caller();
     let (sender, stop) = channel::bounded(0);
     let running = &Lock::new(Some(sender));
     let ends: Vec<_> = scope(|s| {
         let start = |service: F| {
             let stop = stop.clone();
-            s.spawn(move || {
+            let service = move || {
                 let _stop = Stop(running);
                 service(stop)
-            })
+            };
+            s.spawn_from(service, site)
         };
         // All of them, before the first is joined.
         let services: Vec<_> = services.into_iter().map(start).collect();

@@ -43,7 +43,7 @@
 //! |---|---|
 //! | `#[tokio::main]` | [`run`] |
 //! | `Runtime`, `Handle`, `Builder` | [`Runtime`], [`Handle`], [`RuntimeBuilder`] |
-//! | `spawn(async { … })`, `handle.await` | [`spawn`]`(|| …)`, [`handle.join()`](JoinHandle::join) |
+//! | `spawn(async { … })`, `handle.await` | [`spawn(f)`](spawn()), [`handle.join()`](JoinHandle::join) |
 //! | `handle.abort()` | [`JoinHandle::cancel`], and destructors may suspend |
 //! | `JoinSet` | [`scope`](scope()), [`group::Group`] |
 //! | `LocalSet::spawn_local` | [`spawn_local`], in any task |

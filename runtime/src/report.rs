@@ -91,7 +91,7 @@ impl fmt::Display for TaskReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         name_task(f, self.name(), self.id, self.site)?;
         write!(f, ", {}", self.reason.describe())?;
-        if self.waited.is_zero() { Ok(()) } else { write!(f, " for {:?}", self.waited) }
+        if self.waited.is_zero() { Ok(()) } else { write!(f, ", for {:?} so far", self.waited) }
     }
 }
 
@@ -207,7 +207,7 @@ impl ShutdownReport {
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_clean() {
-            return f.write_str("all tasks have ended");
+            return f.write_str("all tasks that had started have ended");
         }
         write!(f, "tasks that have not ended: {}", self.leftover.len())?;
         self.leftover.iter().try_for_each(|task| write!(f, "\n  {task}"))

@@ -105,9 +105,19 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        self.run_from(f, Location::caller())
+    }
+
+    /// [`run`](Self::run), on behalf of this place.
+    #[track_caller]
+    pub(crate) fn run_from<F, T>(&self, f: F, site: &'static Location<'static>) -> T
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
         let shared = self.shared();
         let extra = Box::new(Extra { root: true, ..Extra::default() });
-        let root = match spawn_on(shared, f, Location::caller(), Some(extra), Placement::Near) {
+        let root = match spawn_on(shared, f, site, Some(extra), Placement::Near) {
             Ok(root) => root,
             Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
         };
@@ -325,6 +335,7 @@ pub struct RuntimeBuilder {
     on_panic: Option<PanicHook>,
     on_leak: OnLeak,
     on_deadlock: OnDeadlock,
+    testing: bool,
     #[cfg(not(greenloom_loom))]
     stack_guard: crate::StackGuard,
 }
@@ -340,6 +351,7 @@ impl Default for RuntimeBuilder {
             on_panic: None,
             on_leak: OnLeak::default(),
             on_deadlock: OnDeadlock::default(),
+            testing: false,
             #[cfg(not(greenloom_loom))]
             stack_guard: crate::StackGuard::Auto,
         }
@@ -462,6 +474,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// For a test: a deadlock ends it though the process has other threads.
+    pub(crate) fn for_a_test(mut self) -> Self {
+        self.testing = true;
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -489,6 +507,7 @@ impl RuntimeBuilder {
             on_panic: self.on_panic,
             on_leak: self.on_leak,
             on_deadlock: self.on_deadlock,
+            testing: self.testing,
         };
         let shared = Shared::start(config, StackPool::new(slabs))?;
         Ok(Runtime { handle: Handle { shared } })

@@ -104,14 +104,14 @@ where
         record.assert_may_suspend(Reason::Join);
     }
     let scope = Scope { members: Members::new(), shared, _scope: PhantomData, _env: PhantomData };
+    let mut value = None;
     let body = catch_unwind(AssertUnwindSafe(|| {
-        let value = f(&scope);
+        value = Some(f(&scope));
         scope.members.wait();
-        value
     }));
     let members = &scope.members;
-    let (value, cancellation) = match body {
-        Ok(value) => (Some(value), None),
+    let cancellation = match body {
+        Ok(()) => None,
         Err(payload) => {
             let cancellation = if payload.is::<Cancelled>() {
                 Some(payload)
@@ -121,7 +121,7 @@ where
             };
             members.cancel();
             members.wait_to_the_end();
-            (None, cancellation)
+            cancellation
         }
     };
     match (members.take_panic().or(cancellation), value) {
@@ -167,11 +167,22 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
+        self.spawn_from(f, Location::caller())
+    }
+
+    /// [`spawn`](Self::spawn), on behalf of this place.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn spawn_from<F, T>(&'scope self, f: F, site: &'static Location<'static>) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
         self.members.enter();
         let child = Child { f, unborn: Unborn(&self.members) };
         // SAFETY: `F` and `T` are Send. What they borrow outlives the scope, which waits until the child, or the `Ended` that comes of
         // it, has been dropped (see the module).
-        match unsafe { spawn_unbounded(self.shared, move || child.run(), Location::caller(), None, Placement::Near) } {
+        match unsafe { spawn_unbounded(self.shared, move || child.run(), site, None, Placement::Near) } {
             Ok(inner) => ScopedJoinHandle { inner },
             Err(error) => no_memory(&error),
         }

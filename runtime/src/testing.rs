@@ -1,6 +1,6 @@
 //! For tests of code that starts tasks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::prim;
@@ -81,11 +81,12 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let runtime = match builder.on_leak(OnLeak::Ignore).build() {
+    let runtime = match builder.on_leak(OnLeak::Ignore).for_a_test().build() {
         Ok(runtime) => runtime,
         Err(error) => panic!("greenloom::testing::run cannot start a runtime: {error}"),
     };
-    let value = match catch_unwind(AssertUnwindSafe(|| runtime.run(f))) {
+    let site = Location::caller();
+    let value = match catch_unwind(AssertUnwindSafe(|| runtime.run_from(f, site))) {
         Ok(value) => value,
         Err(payload) => {
             drop(runtime);

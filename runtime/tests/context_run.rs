@@ -3,7 +3,7 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::channel::{bounded, unbounded};
 use common::everywhere::{breathe, everywhere, go, ms, panic_message};
@@ -11,7 +11,7 @@ use common::{Counter, runtime, within_a_minute};
 use greenloom::context::{Context, ContextError};
 use greenloom::sync::Mutex;
 use greenloom::time::timeout;
-use greenloom::{checkpoint, sleep, spawn, uncancellable, yield_now};
+use greenloom::{checkpoint, park_timeout, sleep, spawn, uncancellable, yield_now};
 
 const NEVER_HERE: Duration = Duration::from_secs(3600);
 
@@ -311,5 +311,21 @@ fn ends_and_returns_meet_on_two_processors() {
             println!("{values} returned, {ends} were ended, {} ran", dropped.get());
             assert!(dropped.get() >= values && dropped.get() <= made);
         });
+    });
+}
+
+#[test]
+fn a_plain_thread_parks_for_its_whole_time_inside_a_context() {
+    within_a_minute(|| {
+        let (ctx, _canceller) = Context::background().with_cancel();
+        // Longer than a waiting thread lets pass between two looks at its bounds.
+        let nap = Duration::from_millis(50);
+        let began = Instant::now();
+        ctx.run(|| park_timeout(nap)).unwrap();
+        assert!(began.elapsed() >= nap);
+        // Nor has it left a token.
+        let began = Instant::now();
+        park_timeout(nap);
+        assert!(began.elapsed() >= nap);
     });
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use greenloom::context::Context;
 use greenloom::sync::{Barrier, Mutex};
 use greenloom::task::Builder;
+use greenloom::time::timeout;
 use greenloom::{OnDeadlock, Runtime, RuntimeBuilder, channel, park, spawn, yield_now};
 
 const CASE: &str = "GREENLOOM_DEADLOCK_CASE";
@@ -97,6 +98,7 @@ const CASES: &[Case] = cases![
     tasks_that_nobody_runs_for => Process::says_nothing_of_one,
     sleeping_tasks => Process::says_nothing_of_one,
     waits_with_a_deadline => Process::says_nothing_of_one,
+    under_a_limit_of_the_callers_own => Process::says_nothing_of_one,
     waits_for_the_deadline_of_a_context => Process::says_nothing_of_one,
     a_task_that_blocks_its_thread => Process::says_nothing_of_one,
     a_runtime_whose_only_task_runs_another => Process::says_nothing_of_one,
@@ -275,6 +277,12 @@ fn waits_with_a_deadline() {
             assert!(rx.recv_timeout(A_LOOK).is_err());
         }
     });
+}
+
+/// The limit is the calling thread's, which no machine knows of.
+fn under_a_limit_of_the_callers_own() {
+    let runtime = one().build().unwrap();
+    assert!(timeout(10 * A_LOOK, || runtime.run(park)).is_err());
 }
 
 fn waits_for_the_deadline_of_a_context() {

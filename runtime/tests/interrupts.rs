@@ -3,9 +3,11 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Counter, OnDrop, Slot, in_child, run_on, within_a_minute};
+use greenloom::sync::Mutex;
 use greenloom::task::Builder;
 use greenloom::time::timeout;
 use greenloom::{checkpoint, current, park, sleep, spawn, uncancellable, yield_now};
@@ -302,5 +304,26 @@ fn a_cancelled_task_in_its_destructor_may_be_limited_no_more() {
         task.cancel();
         assert!(task.join().unwrap_err().is_cancelled());
         assert_eq!(waited.get(), 1);
+    });
+}
+
+#[test]
+fn a_payload_that_was_kept_does_not_make_a_later_cancellation_poison() {
+    run_on(1, || {
+        let mutex = Arc::new(Mutex::new(0));
+        let task = spawn({
+            let mutex = mutex.clone();
+            move || {
+                let kept = catch_unwind(park).unwrap_err();
+                // Dropped in this order, by the second unwinding: the payload of the first, then the guard.
+                let _guard = mutex.lock().unwrap();
+                let _kept = kept;
+                park();
+            }
+        });
+        yield_now();
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert!(mutex.lock().is_ok());
     });
 }

@@ -45,9 +45,9 @@ fn each_leaked_task_is_named_with_what_it_waits_for() {
     let (id, place) = line.split_once(' ').unwrap();
     let reader = child.stderr.lines().find(|line| line.contains("'reader'")).expect("named");
     assert!(reader.starts_with(&format!("{LEAKED}task 'reader' (id {id}, spawned at {place}")), "{reader}");
-    assert!(reader.contains("receiving from a channel for ") && reader.ends_with('s'), "{reader}");
+    assert!(reader.contains("receiving from a channel, for ") && reader.ends_with("s so far"), "{reader}");
     assert_eq!(child.stderr.matches(LEAKED).count(), 2, "{}", child.stderr);
-    assert_eq!(child.stderr.matches(", parked for ").count(), 1, "{}", child.stderr);
+    assert_eq!(child.stderr.matches(", parked, for ").count(), 1, "{}", child.stderr);
 }
 
 #[test]

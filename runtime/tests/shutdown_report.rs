@@ -27,7 +27,7 @@ fn tasks_that_unwind_leave_a_clean_report_as_soon_as_they_have() {
         }
         let report = runtime.shutdown(LONG);
         assert!(report.is_clean() && report.leftover().is_empty());
-        assert_eq!(report.to_string(), "all tasks have ended");
+        assert_eq!(report.to_string(), "all tasks that had started have ended");
         assert_eq!(dropped.get(), 100);
     });
 }
@@ -83,7 +83,7 @@ fn what_does_not_end_is_listed_with_name_site_reason_and_time_and_not_on_stderr(
         let task = find(false);
         assert_eq!((task.name(), task.waiting_for()), (None, "waiting for a lock"));
         assert!(text.starts_with("tasks that have not ended: 2\n  task "), "{text}");
-        assert!(text.contains("waiting for a lock for ") && text.contains(", parked for "), "{text}");
+        assert!(text.contains("waiting for a lock, for ") && text.contains(", parked, for "), "{text}");
     });
     child.assert_success();
     assert_eq!(child.stderr, "");

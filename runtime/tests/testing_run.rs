@@ -66,7 +66,7 @@ fn leaked_tasks_are_named_and_cancelled() {
         assert_eq!(dropped.get(), 1);
         assert!(text.starts_with("leaked tasks: 2\n  task "), "{text}");
         assert!(text.contains("task 'reader' (id ") && text.contains(&format!("{}:{line}:", file!())), "{text}");
-        assert!(text.contains("receiving from a channel for ") && text.contains("parked for "), "{text}");
+        assert!(text.contains("receiving from a channel, for ") && text.contains("parked, for "), "{text}");
         assert!(!text.contains("cancelled, but"), "{text}");
     });
 }
@@ -137,4 +137,13 @@ fn it_works_inside_a_task() {
         let text = complaint(|| drop(spawn(park)));
         assert!(text.starts_with("leaked tasks: 1"), "{text}");
     });
+}
+
+/// Though the harness has other threads, one of which might wake it as far as anybody knows.
+#[test]
+fn a_deadlock_fails_the_test() {
+    let failed = catch_unwind(|| testing::run(park)).unwrap_err();
+    let message = failed.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("all tasks are asleep - deadlock!") && message.contains("parked"), "{message}");
+    assert!(message.contains(file!()), "{message}");
 }

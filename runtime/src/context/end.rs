@@ -283,12 +283,32 @@ impl Function {
     /// Runs it in a task of the runtime that it came from, or on a thread of its own.
     fn start(self) {
         let Function { body, runtime, site } = self;
+        let mut unstarted = Unstarted(Some(body));
+        let body = move || {
+            if let Some(body) = unstarted.0.take() {
+                body();
+            }
+        };
         let started = match runtime {
             Some(runtime) => spawn_on(&runtime, body, site, None, Placement::Near).map(drop),
             None => thread::start_plain("greenloom-after-func".to_owned(), body),
         };
         if let Err(error) = started {
             say(format_args!("greenloom: the function of after_func at {site} cannot be started: {error}"));
+        }
+    }
+}
+
+/// A function that has been told to start, and has not. Where that never comes (its runtime has ended), it is dropped, which is code of
+/// the user's and may wait: not on the clock's thread, nor in the middle of the end of a tree, but on a thread of its own.
+struct Unstarted(Option<Box<dyn FnOnce() + Send>>);
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take() else { return };
+        if local::running().is_none() {
+            // Without a thread to be had, it is dropped here after all.
+            let _ = thread::start_plain("greenloom-after-func".to_owned(), move || drop(body));
         }
     }
 }

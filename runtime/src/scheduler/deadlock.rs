@@ -23,12 +23,15 @@ use crate::prim::untracked::{Arc, Mutex, Ordering};
 use crate::prim::{say, thread};
 use crate::report::{LISTED_IN_A_MESSAGE, OnDeadlock};
 use crate::scheduler::{Phase, Shared, local};
-use crate::task::{TaskPtr, join};
+use crate::task::{TaskPtr, interrupt, join};
 use crate::time::clock;
 use crate::wait::Reason;
 
 /// How long all tasks wait before that is reported where other threads might wake one.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long in a test: its harness always has another thread, and a test that hangs for ever tells nothing.
+const PATIENCE_OF_TESTS: Duration = Duration::from_secs(4);
 
 /// The root tasks of a runtime, and what their callers are to panic with.
 #[derive(Default)]
@@ -36,7 +39,7 @@ pub(crate) struct Roots(Mutex<Vec<Root>>);
 
 struct Root {
     task: TaskPtr,
-    /// Its caller is a plain thread, which waits until the root has ended.
+    /// Its caller is a plain thread, which waits until the root has ended: no limit of time or context around it ends that.
     thread: bool,
     verdict: Option<Arc<str>>,
 }
@@ -56,7 +59,7 @@ impl Roots {
                 self.0.lock().retain(|root| root.task != self.1);
             }
         }
-        self.lock().push(Root { task, thread: local::machine().is_none(), verdict: None });
+        self.lock().push(Root { task, thread: local::machine().is_none() && !interrupt::is_bounded(), verdict: None });
         let _leave = Leave(self, task);
         join::wait_until_complete(task, reason);
         self.lock().iter().find(|root| root.task == task).and_then(|root| root.verdict.clone())
@@ -109,8 +112,9 @@ impl Watch {
         }
         // The monitor is one of ours.
         let ours = shared.machines() + 1 + clock::threads() + callers;
-        let alone = thread::count_in_process().is_some_and(|all| all <= ours);
         let asleep = now - since;
+        let alone =
+            thread::count_in_process().is_some_and(|all| all <= ours) || (shared.config.testing && asleep >= PATIENCE_OF_TESTS);
         // The longer, the more seldom.
         let again = Some(if asleep < PATIENCE { since + PATIENCE } else { now + asleep });
         if !alone && (self.said || asleep < PATIENCE) {

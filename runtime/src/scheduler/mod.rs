@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) on_panic: Option<PanicHook>,
     pub(crate) on_leak: OnLeak,
     pub(crate) on_deadlock: OnDeadlock,
+    /// Made by `testing`.
+    pub(crate) testing: bool,
 }
 
 /// All that the machines of a runtime share.

@@ -20,6 +20,7 @@ use std::ptr::from_ref;
 use std::time::{Duration, Instant};
 
 use crate::prim::atomic::{AtomicBool, Ordering};
+use crate::prim::thread::{self, Thread};
 use crate::task::TaskPtr;
 use crate::task::header::Cancelled;
 use crate::task::interrupt::{Interrupts, Running};
@@ -31,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(crate) struct Bound {
     /// The task whose frame it is; `None` on a plain thread.
     task: Option<TaskPtr>,
+    /// The plain thread, if it is one.
+    thread: Option<Thread>,
     tripped: AtomicBool,
     /// When it trips by itself, on a plain thread; if ever.
     deadline: Option<Instant>,
@@ -56,6 +59,10 @@ impl Bound {
         self.alive.touch();
         // Release: pairs with the Acquire in `is_tripped`. Before the state's change, which pairs with `leave_bound`.
         self.tripped.store(true, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            // Ends its `park`; where it waits for something of ours, it looks by itself.
+            thread.unpark();
+        }
         self.task.filter(|task| task.state().trip())
     }
 
@@ -85,6 +92,7 @@ pub(crate) fn bounded<T>(
     }
     let bound = Bound {
         task,
+        thread: task.is_none().then(thread::current),
         tripped: AtomicBool::new(false),
         deadline,
         raised: Cell::new(0),
@@ -160,6 +168,11 @@ impl Interrupts {
     pub(super) fn outermost_tripped_by<'a>(&self, now: Instant) -> Option<&'a Bound> {
         let over = |bound: &Bound| bound.deadline.is_some_and(|deadline| deadline <= now);
         self.reachable().filter(|bound| over(bound) || bound.is_tripped()).last()
+    }
+
+    /// When the next one trips by itself, on a plain thread.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.reachable().filter_map(|bound| bound.deadline).min()
     }
 
     /// When a plain thread that waits is to look at its bounds again.

@@ -28,39 +28,23 @@ pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
 }
 
 /// Called by the running task as soon as its suspension was ended for an unwinding: raises it, unless it has to be put off.
-///
-/// A task that was switched away from while nobody on its thread unwound does not unwind itself. So whoever does now is another task,
-/// and this one need not wait for it. (If it did, a destructor that waits for a task of its own thread, which it has cancelled, would
-/// wait for ever.)
 #[cold]
 pub(crate) fn raise_after_wait(task: TaskPtr) {
-    if task.state().is_interrupted() {
-        // Put off: the suspension that follows is shielded.
-        let _ = raise_or_defer_slow(task, true);
-    }
+    // Put off: the suspension that follows is shielded.
+    let _ = raise_or_defer_slow(task, true);
+}
+
+/// The same, but only says what is to be done; so whoever waits can keep its place in a queue.
+#[cold]
+pub(crate) fn after_wait(task: TaskPtr) -> Verdict {
+    judge(task, true).0
 }
 
 #[cold]
 fn raise_or_defer_slow(task: TaskPtr, after_wait: bool) -> bool {
-    if cfg!(panic = "abort") {
-        refuse();
-        return true;
-    }
-    let Some((machine, record)) = local::running() else { return true };
+    let (verdict, to) = judge(task, after_wait);
+    let (Verdict::Raise, Some((_, record))) = (verdict, local::running()) else { return verdict == Verdict::PutOff };
     let interrupts = record.interrupts();
-    let to = if task.state().is_cancelled() && interrupts.uncancellable.get() == 0 {
-        None
-    } else {
-        let bound = if task.state().is_bound_up() { interrupts.outermost_tripped() } else { None };
-        if bound.is_none() {
-            return true;
-        }
-        bound
-    };
-    if thread::panicking() && !(after_wait && record.left_in() != machine.unwindings.get()) {
-        machine.note_deferred_unwinding();
-        return true;
-    }
     if interrupts.count(to) {
         let what = if to.is_some() { "the end of its time" } else { "its cancellation" };
         match record.report() {
@@ -71,22 +55,86 @@ fn raise_or_defer_slow(task: TaskPtr, after_wait: bool) -> bool {
     interrupts.raise(to, task.id())
 }
 
-/// The same on a plain thread, which has nothing but bounds. Returns when to look again, if the thread is to wait now.
-#[cold]
-pub(crate) fn raise_on_thread() -> Option<Instant> {
-    let Running { interrupts, .. } = interrupt::current()?;
-    if interrupts.bound.get().is_null() || thread::panicking() {
-        return None;
+/// What is to be done about a task that is interrupted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is not, or not any more.
+    Nothing,
+    /// It may not unwind now: its next suspension is shielded.
+    PutOff,
+    /// It unwinds.
+    Raise,
+}
+
+/// What the running task is to do, and the bound that it is to unwind to; its end, if there is none.
+///
+/// `after_wait`: it has just been resumed. A task that was switched away from while nobody on its thread unwound does not unwind
+/// itself. So whoever does now is another task, and this one need not wait for it. (If it did, a destructor that waits for a task of
+/// its own thread, which it has cancelled, would wait for ever.)
+fn judge<'a>(task: TaskPtr, after_wait: bool) -> (Verdict, Option<&'a Bound>) {
+    if !task.state().is_interrupted() {
+        return (Verdict::Nothing, None);
     }
-    let now = prim::now();
-    let over = interrupts.outermost_tripped_by(now);
+    if cfg!(panic = "abort") {
+        refuse();
+        return (Verdict::PutOff, None);
+    }
+    let Some((machine, record)) = local::running() else { return (Verdict::PutOff, None) };
+    let interrupts = record.interrupts();
+    let to = if task.state().is_cancelled() && interrupts.uncancellable.get() == 0 {
+        None
+    } else {
+        let bound = if task.state().is_bound_up() { interrupts.outermost_tripped() } else { None };
+        if bound.is_none() {
+            return (Verdict::PutOff, None);
+        }
+        bound
+    };
+    if thread::panicking() && !(after_wait && record.left_in() != machine.unwindings.get()) {
+        machine.note_deferred_unwinding();
+        return (Verdict::PutOff, None);
+    }
+    (Verdict::Raise, to)
+}
+
+/// As `raise_or_defer`, on a plain thread, which has nothing but bounds.
+#[cold]
+pub(crate) fn raise_on_thread() {
+    let Some(Running { interrupts, .. }) = interrupt::current() else { return };
+    if interrupts.bound.get().is_null() || thread::panicking() {
+        return;
+    }
+    let over = interrupts.outermost_tripped_by(prim::now());
     if over.is_none() {
-        return interrupts.next_look(now);
+        return;
     }
     if interrupts.count(over) {
         report(format_args!("thread {:?}", thread::current().name().unwrap_or("without a name")), "the end of its time");
     }
     interrupts.raise(over, thread::number())
+}
+
+/// When a plain thread that waits is to ask [`is_over_on_thread`]; `None` if it need not.
+#[cold]
+pub(crate) fn next_look_on_thread() -> Option<Instant> {
+    let Running { interrupts, .. } = interrupt::current()?;
+    if interrupts.bound.get().is_null() || thread::panicking() {
+        return None;
+    }
+    interrupts.next_look(prim::now())
+}
+
+/// When the next bound of the thread trips by itself.
+#[cold]
+pub(crate) fn deadline_on_thread() -> Option<Instant> {
+    let Running { interrupts, .. } = interrupt::current()?;
+    if thread::panicking() { None } else { interrupts.next_deadline() }
+}
+
+/// Whether the thread has to unwind by this moment.
+#[cold]
+pub(crate) fn is_over_on_thread(now: Instant) -> bool {
+    interrupt::current().is_some_and(|running| !thread::panicking() && running.interrupts.outermost_tripped_by(now).is_some())
 }
 
 impl Interrupts {
@@ -98,8 +146,10 @@ impl Interrupts {
     }
 
     fn raise(&self, to: Option<&Bound>, id: u64) -> ! {
-        self.unwinding.set(true);
-        thread::raise(Box::new(Cancelled::new(id, to)))
+        let serial = self.raises.get().wrapping_add(1).max(1);
+        self.raises.set(serial);
+        self.unwinding.set(serial);
+        thread::raise(Box::new(Cancelled::new(id, serial, to)))
     }
 }
 
@@ -173,14 +223,14 @@ pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
 pub fn checkpoint() {
     match local::running() {
         Some((_, record)) => _ = raise_or_defer(record.task()),
-        None => _ = raise_on_thread(),
+        None => raise_on_thread(),
     }
 }
 
 /// Whether an unwinding that the running code has raised, for its cancellation or a bound, has not been dealt with. Where something
 /// unwinds, this tells why.
 pub(crate) fn is_cancelling() -> bool {
-    interrupt::current().is_some_and(|running| running.interrupts.unwinding.get())
+    interrupt::current().is_some_and(|running| running.interrupts.unwinding.get() != 0)
 }
 
 /// Why the running code unwinds.

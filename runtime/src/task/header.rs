@@ -469,14 +469,16 @@ pub(crate) fn catch_and_forget(f: impl FnOnce()) {
 pub(crate) struct Cancelled {
     /// The number of the task, or thread, that raised it.
     id: u64,
+    /// Which of its unwindings this is.
+    serial: u32,
     /// The address of the bound; zero for a cancellation.
     bound: usize,
     _unwinding: Unwinding,
 }
 
 impl Cancelled {
-    pub(crate) fn new(id: u64, bound: Option<&Bound>) -> Self {
-        Self { id, bound: bound.map_or(0, |bound| std::ptr::from_ref(bound).addr()), _unwinding: Unwinding::begin() }
+    pub(crate) fn new(id: u64, serial: u32, bound: Option<&Bound>) -> Self {
+        Self { id, serial, bound: bound.map_or(0, |bound| std::ptr::from_ref(bound).addr()), _unwinding: Unwinding::begin() }
     }
 
     pub(crate) fn bound(&self) -> usize {
@@ -490,8 +492,9 @@ impl Drop for Cancelled {
         // cancellation until it ends.
         if let Some(running) = interrupt::current()
             && running.id() == self.id
+            && running.interrupts.unwinding.get() == self.serial
         {
-            running.interrupts.unwinding.set(false);
+            running.interrupts.unwinding.set(0);
         }
     }
 }

@@ -15,8 +15,10 @@ pub(crate) struct Interrupts {
     pub(super) bound: Cell<*const Bound>,
     /// How many sections the code is in that nothing outside them may end.
     pub(super) uncancellable: Cell<u32>,
-    /// The payload of an unwinding lives that was raised here.
-    pub(super) unwinding: Cell<bool>,
+    /// The number of the unwinding that was raised last, as long as its payload lives; or zero.
+    pub(super) unwinding: Cell<u32>,
+    /// How many have been raised.
+    pub(super) raises: Cell<u32>,
     /// How often the task's cancellation was raised.
     pub(super) cancellations: Cell<u32>,
     /// It has been said that they are swallowed.
@@ -28,7 +30,8 @@ impl Interrupts {
         Self {
             bound: Cell::new(null()),
             uncancellable: Cell::new(0),
-            unwinding: Cell::new(false),
+            unwinding: Cell::new(0),
+            raises: Cell::new(0),
             cancellations: Cell::new(0),
             reported: Cell::new(false),
         }
@@ -38,7 +41,7 @@ impl Interrupts {
     #[inline]
     pub(crate) fn reset(&self) {
         debug_assert!(self.bound.get().is_null() && self.uncancellable.get() == 0);
-        self.unwinding.set(false);
+        self.unwinding.set(0);
         self.cancellations.set(0);
         self.reported.set(false);
     }
@@ -73,6 +76,11 @@ pub(crate) fn current<'a>() -> Option<Running<'a>> {
         Some((_, record)) => Some(Running::task(record)),
         None => Some(Running { interrupts: of_thread()?, task: None }),
     }
+}
+
+/// Whether a frame around the caller may be unwound to.
+pub(crate) fn is_bounded() -> bool {
+    current().is_some_and(|running| !running.interrupts.bound.get().is_null())
 }
 
 impl<'a> Running<'a> {

@@ -271,10 +271,11 @@ pub fn park_timeout(limit: Duration) {
     }
 }
 
-/// Parks a plain thread, until a token or a limit comes.
+/// Parks a plain thread, until a token or a limit comes, or a bound is tripped (which leaves a token).
 #[cold]
 fn park_thread(limit: Option<Duration>) {
-    let bound = cancel::raise_on_thread();
+    cancel::raise_on_thread();
+    let bound = cancel::deadline_on_thread();
     let left = bound.map(|moment| moment.saturating_duration_since(prim::now()));
     match limit.into_iter().chain(left).min() {
         Some(limit) => thread::park_timeout(limit),
@@ -283,8 +284,8 @@ fn park_thread(limit: Option<Duration>) {
     if bound.is_some_and(|moment| moment <= prim::now()) {
         // A token that came at this moment must not be lost: at worst a later park wakes for nothing, as std's may.
         thread::current().unpark();
-        cancel::raise_on_thread();
     }
+    cancel::raise_on_thread();
 }
 
 /// Lets others run: the task goes to the end of its processor's queue of ready tasks, which takes turns with those that have not

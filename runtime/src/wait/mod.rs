@@ -14,12 +14,12 @@ pub(crate) mod list;
 
 use std::time::Instant;
 
-use crate::prim::Parker;
+use crate::prim::{self, Parker};
 use crate::scheduler::local::{self, Local};
 use crate::scheduler::timers::{Aim, Timer};
 use crate::stack::record::{Record, Suspend};
 use crate::task::TaskPtr;
-use crate::task::cancel;
+use crate::task::cancel::{self, Verdict};
 
 /// Why a task is suspended; shown in reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,8 @@ pub(crate) enum Waited {
 ///
 /// # Cancellation
 /// A cancelled task, or one with a tripped bound, unwinds from here before anything is published, or after it was withdrawn. Where
-/// unwinding must wait because the thread unwinds already, it is published again. So does a plain thread with a bound.
+/// unwinding must wait, it keeps its place: nothing is withdrawn, and no wake gets lost in between. So does a plain thread with a
+/// bound.
 // Inlined for the sake of `Record::suspend`.
 #[inline(always)]
 #[track_caller]
@@ -175,31 +176,43 @@ pub(crate) fn wait_for(
     let Some((local, record)) = local::running() else { return block_thread(deadline, publish, withdraw) };
     let task = record.task();
     loop {
-        let shielded = cancel::raise_or_defer(task);
+        let mut shielded = cancel::raise_or_defer(task);
         record.assert_may_suspend(reason);
         if !publish(Waiter::task(task)) {
             return Waited::Done;
         }
-        let how = if shielded { Suspend::WaitShielded } else { Suspend::Wait };
-        let timed_out = match deadline {
-            None => {
-                record.suspend(how, reason);
-                false
+        loop {
+            let how = if shielded { Suspend::WaitShielded } else { Suspend::Wait };
+            let timed_out = match deadline {
+                None => {
+                    record.suspend(how, reason);
+                    false
+                }
+                Some(deadline) => suspend_until(local, record, how, reason, deadline),
+            };
+            if !task.state().take_abort_wake() {
+                return Waited::Done;
             }
-            Some(deadline) => suspend_until(local, record, how, reason, deadline),
-        };
-        if !task.state().take_abort_wake() {
-            return Waited::Done;
+            if !timed_out {
+                match cancel::after_wait(task) {
+                    Verdict::Raise => {}
+                    Verdict::PutOff => {
+                        shielded = true;
+                        continue;
+                    }
+                    Verdict::Nothing => continue,
+                }
+            }
+            if !withdraw() {
+                absorb(record, reason);
+                return Waited::Done;
+            }
+            if timed_out {
+                return Waited::TimedOut;
+            }
+            cancel::raise_after_wait(task);
+            break;
         }
-        if !withdraw() {
-            absorb(record, reason);
-            return Waited::Done;
-        }
-        if timed_out {
-            return Waited::TimedOut;
-        }
-        // It is to unwind: does so now, or waits on where it must not.
-        cancel::raise_after_wait(task);
     }
 }
 
@@ -241,25 +254,35 @@ fn block_thread(
     mut withdraw: impl FnMut() -> bool,
 ) -> Waited {
     loop {
-        let bound = cancel::raise_on_thread();
+        cancel::raise_on_thread();
         let parker = Parker::new();
         if !publish(Waiter::thread(&parker)) {
             return Waited::Done;
         }
-        let first = deadline.into_iter().chain(bound).min();
-        match first {
-            Some(first) if parker.park_until(first) => return Waited::Done,
-            Some(first) if withdraw() => {
-                if deadline.is_some_and(|deadline| deadline <= first) {
-                    return Waited::TimedOut;
-                }
-                // A bound's time is up: unwinds now.
-            }
-            // The partner that has the waiter wakes it.
-            _ => {
+        let timed_out = loop {
+            let look = cancel::next_look_on_thread();
+            let Some(first) = deadline.into_iter().chain(look).min() else {
                 parker.park();
                 return Waited::Done;
+            };
+            if parker.park_until(first) {
+                return Waited::Done;
             }
+            let now = prim::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                break true;
+            }
+            if cancel::is_over_on_thread(now) {
+                break false;
+            }
+        };
+        if !withdraw() {
+            // The partner that has the waiter wakes it.
+            parker.park();
+            return Waited::Done;
+        }
+        if timed_out {
+            return Waited::TimedOut;
         }
     }
 }
