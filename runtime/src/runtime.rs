@@ -150,7 +150,8 @@ impl Runtime {
 
     /// [`scope`](crate::scope()) with its tasks in this runtime, from anywhere.
     ///
-    /// Blocks a plain OS thread until all have ended; suspends a task, be it of this runtime or of another.
+    /// Blocks a plain OS thread until all have ended; suspends a task, be it of this runtime or of another. Nothing tells if its tasks wait for
+    /// each other: that is found where somebody waits in [`run`](Self::run).
     ///
     /// # Panics
     /// As [`scope`](crate::scope()), but not outside a runtime.

@@ -29,7 +29,9 @@ const GRACE: Duration = Duration::from_secs(1);
 ///
 /// # Panics
 /// If tasks are left: the message names each with its spawn site, what it waits for, and how long. If `f` does, with the same payload;
-/// what it leaves is not looked at then. And as [`greenloom::run`](crate::run).
+/// what it leaves is not looked at then. If all tasks wait for each other: a test harness always has threads beside, which might wake one,
+/// so that is believed after four seconds without any move. And as [`greenloom::run`](crate::run). A panic of a task that nobody joins is
+/// told on stderr, and does not fail the test.
 ///
 /// # Cancellation
 /// As [`greenloom::run`](crate::run).

@@ -451,7 +451,8 @@ impl Canceller {
         }
     }
 
-    /// Gives up cancelling: the context lives on until its deadline, or until the one that it was derived from is done.
+    /// Gives up cancelling: the context lives on until its deadline, or until the one that it was derived from is done. If there is neither,
+    /// a function that [`after_func`](Context::after_func) keeps for it is kept for ever, unless it is stopped.
     ///
     /// ```
     /// let (parent, _canceller) = greenloom::context::Context::background().with_cancel();
