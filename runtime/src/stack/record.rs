@@ -76,6 +76,7 @@ unsafe impl Stack for Frames {
 /// lives.
 #[repr(C, align(64))]
 pub(crate) struct Record {
+    // Two lines of the cache, up to `parked_in`: all that a switch touches.
     /// Where the coroutine is kept; it is there once `has_coroutine` says so.
     coroutine: UnsafeCell<MaybeUninit<ManuallyDrop<Body>>>,
     yielder: Cell<*const Yielder<(), Suspend>>,
@@ -84,20 +85,20 @@ pub(crate) struct Record {
     frame: Cell<*const u8>,
     slot: Slot,
     no_suspend: Cell<u32>,
-    /// The machine's number of unwindings when the task was last switched away from while its thread unwound; zero if it never was.
-    left_in: Cell<u32>,
-    /// What may end the task's code early, and what puts that off.
-    interrupts: Interrupts,
-    /// What `task_local!` keeps for the task, if it does.
-    locals: Cell<*const Locals>,
+    reason: AtomicU8,
     has_coroutine: Cell<bool>,
     /// Whether `name` has one.
     named: Cell<bool>,
-    /// The index of the processor that runs the stack's task, plus one: zero, as memory that was given back reads, is nobody.
-    home: AtomicU32,
-    reason: AtomicU8,
     /// The number of the time slice in which the task was parked last.
     parked_in: AtomicU32,
+    /// The index of the processor that runs the stack's task, plus one: zero, as memory that was given back reads, is nobody.
+    home: AtomicU32,
+    /// What `task_local!` keeps for the task, if it does.
+    locals: Cell<*const Locals>,
+    /// What may end the task's code early, and what puts that off.
+    interrupts: Interrupts,
+    /// The machine's number of unwindings when the task was last switched away from while its thread unwound; zero if it never was.
+    left_in: Cell<u32>,
     /// The task's number; zero while the stack is free.
     id: AtomicU64,
     site: AtomicPtr<Location<'static>>,
@@ -105,6 +106,8 @@ pub(crate) struct Record {
 }
 
 const _: () = assert!(size_of::<Record>() <= RECORD_BYTES);
+#[cfg(not(greenloom_loom))]
+const _: () = assert!(std::mem::offset_of!(Record, home) <= 128);
 
 /// A stack: the address of its record. Owned by a cache, a pool, or the task it is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

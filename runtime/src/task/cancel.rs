@@ -29,6 +29,7 @@ pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
 
 /// Called by the running task as soon as its suspension was ended for an unwinding: raises it, unless it has to be put off.
 #[cold]
+#[inline(never)]
 pub(crate) fn raise_after_wait(task: TaskPtr) {
     // Put off: the suspension that follows is shielded.
     let _ = raise_or_defer_slow(task, true);
@@ -36,11 +37,13 @@ pub(crate) fn raise_after_wait(task: TaskPtr) {
 
 /// The same, but only says what is to be done; so whoever waits can keep its place in a queue.
 #[cold]
+#[inline(never)]
 pub(crate) fn after_wait(task: TaskPtr) -> Verdict {
     judge(task, true).0
 }
 
 #[cold]
+#[inline(never)]
 fn raise_or_defer_slow(task: TaskPtr, after_wait: bool) -> bool {
     let (verdict, to) = judge(task, after_wait);
     let (Verdict::Raise, Some((_, record))) = (verdict, local::running()) else { return verdict == Verdict::PutOff };

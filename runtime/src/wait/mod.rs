@@ -176,44 +176,67 @@ pub(crate) fn wait_for(
     let Some((local, record)) = local::running() else { return block_thread(deadline, publish, withdraw) };
     let task = record.task();
     loop {
-        let mut shielded = cancel::raise_or_defer(task);
+        let shielded = cancel::raise_or_defer(task);
         record.assert_may_suspend(reason);
         if !publish(Waiter::task(task)) {
             return Waited::Done;
         }
-        loop {
-            let how = if shielded { Suspend::WaitShielded } else { Suspend::Wait };
-            let timed_out = match deadline {
-                None => {
-                    record.suspend(how, reason);
-                    false
-                }
-                Some(deadline) => suspend_until(local, record, how, reason, deadline),
-            };
-            if !task.state().take_abort_wake() {
-                return Waited::Done;
-            }
-            if !timed_out {
-                match cancel::after_wait(task) {
-                    Verdict::Raise => {}
-                    Verdict::PutOff => {
-                        shielded = true;
-                        continue;
-                    }
-                    Verdict::Nothing => continue,
-                }
-            }
-            if !withdraw() {
-                absorb(record, reason);
-                return Waited::Done;
-            }
-            if timed_out {
-                return Waited::TimedOut;
-            }
-            cancel::raise_after_wait(task);
-            break;
+        let how = if shielded { Suspend::WaitShielded } else { Suspend::Wait };
+        let timed_out = suspend_for(local, record, how, reason, deadline);
+        if !task.state().take_abort_wake() {
+            return Waited::Done;
+        }
+        if let Some(waited) = aborted(local, record, reason, deadline, timed_out, &mut withdraw) {
+            return waited;
         }
     }
+}
+
+/// Suspends the running task, which has published itself; whether the deadline has passed.
+#[inline(always)]
+fn suspend_for(local: &Local, record: &Record, how: Suspend, reason: Reason, deadline: Option<Instant>) -> bool {
+    match deadline {
+        None => {
+            record.suspend(how, reason);
+            false
+        }
+        Some(deadline) => suspend_until(local, record, how, reason, deadline),
+    }
+}
+
+/// A deadline, or an unwinding that is to come, has ended a wait. `None` if it is to begin again.
+#[cold]
+#[inline(never)]
+fn aborted(
+    local: &Local,
+    record: &Record,
+    reason: Reason,
+    deadline: Option<Instant>,
+    mut timed_out: bool,
+    withdraw: &mut dyn FnMut() -> bool,
+) -> Option<Waited> {
+    let task = record.task();
+    while !timed_out {
+        let how = match cancel::after_wait(task) {
+            Verdict::Raise => break,
+            Verdict::PutOff => Suspend::WaitShielded,
+            Verdict::Nothing => Suspend::Wait,
+        };
+        // It keeps its place.
+        timed_out = suspend_for(local, record, how, reason, deadline);
+        if !task.state().take_abort_wake() {
+            return Some(Waited::Done);
+        }
+    }
+    if !withdraw() {
+        absorb(record, reason);
+        return Some(Waited::Done);
+    }
+    if timed_out {
+        return Some(Waited::TimedOut);
+    }
+    cancel::raise_after_wait(task);
+    None
 }
 
 /// Lets others run first, if the caller is a task and a few are ready on its processor: they may bring what it is about to wait for.
