@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::Counter;
 use common::channel::{TryRecvError, bounded, unbounded};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms};
-use common::{run_on, runtime, within_a_minute};
+use common::{OnDrop, run_on, runtime, within_a_minute};
 use greenloom::context::{Context, ContextError};
 use greenloom::spawn;
 
@@ -272,6 +272,28 @@ fn it_does_not_run_in_a_runtime_that_has_ended() {
         assert_eq!(drops.get(), 0);
         canceller.cancel();
         assert_eq!(drops.get(), 1);
+    });
+}
+
+#[test]
+fn a_destructor_of_a_cancelled_task_may_ask_for_it_and_end_its_context() {
+    within_a_minute(|| {
+        let runtime = runtime(1);
+        let (ctx, canceller) = Context::background().with_cancel();
+        let (s, r) = bounded(1);
+        let (tells, begun) = bounded(1);
+        let task = runtime.spawn(move || {
+            let _asks = OnDrop::new(move || {
+                ctx.after_func(move || s.send("ran").unwrap());
+                canceller.cancel();
+            });
+            tells.send(()).unwrap();
+            greenloom::park();
+        });
+        begun.recv().unwrap();
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(r.recv(), Ok("ran"));
     });
 }
 
