@@ -286,10 +286,10 @@ fn every_wait_for_time_ends_by_a_cancellation() {
                 ("sleep for ever", || sleep(Duration::MAX)),
                 ("sleep_until", || sleep_until(Instant::now() + LONG)),
                 ("park_timeout", || park_timeout(LONG)),
-                ("after", || drop(after(LONG).recv())),
-                ("timeout", || drop(timeout(LONG, park))),
-                ("run", || drop(Context::background().with_timeout(LONG).0.run(park))),
-                ("interval", || drop(interval_at(Instant::now() + LONG, SHORT).tick())),
+                ("after", || _ = after(LONG).recv()),
+                ("timeout", || _ = timeout(LONG, park)),
+                ("run", || _ = Context::background().with_timeout(LONG).0.run(park)),
+                ("interval", || _ = interval_at(Instant::now() + LONG, SHORT).tick()),
             ];
             for (name, wait) in waits {
                 let begun = Arc::new(AtomicBool::new(false));

@@ -6,7 +6,7 @@ mod waiting;
 
 use std::time::{Duration, Instant};
 
-use common::{Counter, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, runtime, within_a_minute, yield_until};
 use greenloom::channel::{Receiver, never};
 use greenloom::context::{Context, ContextError};
 use greenloom::group::{Group, run_all};
