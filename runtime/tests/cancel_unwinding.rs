@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use common::{Counter, OnDrop, Slot, run_on, yield_until};
+use greenloom::context::Context;
+use greenloom::group::Group;
 use greenloom::{JoinHandle, current, park, spawn, yield_now};
 
 /// A task that is in the middle of its unwinding until it is released.
@@ -231,6 +233,39 @@ fn a_destructor_joins_a_task_of_its_thread_that_it_has_cancelled() {
                 park();
             });
             (0..3).for_each(|_| yield_now());
+            owner.cancel();
+            assert_eq!(owner.join().unwrap_err().is_panic(), by_panic);
+        }
+    });
+}
+
+/// The same for a group, whose members end by their context.
+#[test]
+fn a_destructor_waits_for_a_group_of_its_thread_that_it_has_told_to_end() {
+    run_on(1, || {
+        for by_panic in [false, true] {
+            let begun = Counter::default();
+            let beginner = begun.clone();
+            let owner = spawn(move || {
+                let (ctx, canceller) = Context::background().with_cancel();
+                let group = Group::<()>::new();
+                for _ in 0..3 {
+                    let ctx = ctx.clone();
+                    group.spawn(move || {
+                        assert!(ctx.run(park).is_err());
+                        Ok(())
+                    });
+                }
+                yield_now();
+                let _stop = OnDrop::new(|| {
+                    canceller.cancel();
+                    assert_eq!(group.wait(), Ok(()));
+                });
+                beginner.add();
+                assert!(!by_panic, "unwinds");
+                park();
+            });
+            yield_until(|| begun.get() == 1);
             owner.cancel();
             assert_eq!(owner.join().unwrap_err().is_panic(), by_panic);
         }

@@ -1,66 +1,20 @@
 //! Contexts: how one is done and why, deadlines, values, causes. What Go's `context` promises, and what is said here beyond.
 
 mod common;
+#[path = "common/contexts.rs"]
+mod contexts;
 
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Counter;
-use common::channel::{self, TryRecvError, select};
+use common::channel::{self, Receiver, TryRecvError, select};
 use common::everywhere::{breathe, everywhere, go, join_all, ms, takes_at_least};
-use greenloom::context::{Canceller, Context, ContextError};
+use contexts::{Expected, Reason, assert_cause, assert_done, assert_ends, assert_live};
+use greenloom::context::{AfterFunc, Canceller, Context, ContextError};
 
 const NEVER_HERE: Duration = Duration::from_secs(3600);
-
-#[derive(Debug, PartialEq)]
-struct Reason(&'static str);
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl Error for Reason {}
-
-#[track_caller]
-fn assert_live(ctx: &Context) {
-    assert_eq!(ctx.err(), None);
-    assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Empty));
-    assert!(ctx.cause().is_none());
-}
-
-#[track_caller]
-fn assert_done(ctx: &Context, why: ContextError) {
-    assert_eq!(ctx.err(), Some(why));
-    assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Disconnected));
-    assert!(ctx.cause().is_some());
-}
-
-/// Done by itself or by an end above; waits for it.
-#[track_caller]
-fn assert_ends(ctx: &Context, why: ContextError) {
-    assert!(ctx.done().recv().is_err());
-    assert_done(ctx, why);
-}
-
-#[track_caller]
-fn assert_cause(ctx: &Context, expected: &Expected) {
-    let cause = ctx.cause();
-    match expected {
-        Expected::None => assert!(cause.is_none(), "{cause:?}"),
-        Expected::Why(why) => assert_eq!(cause.unwrap().downcast_ref::<ContextError>(), Some(why)),
-        Expected::Reason(text) => assert_eq!(cause.unwrap().downcast_ref::<Reason>(), Some(&Reason(text))),
-    }
-}
-
-enum Expected {
-    None,
-    Why(ContextError),
-    Reason(&'static str),
-}
 
 use ContextError::{Cancelled, DeadlineExceeded};
 
@@ -178,6 +132,31 @@ fn dropping_the_canceller_cancels() {
         drop(canceller);
         assert_done(&ctx, Cancelled);
         assert_cause(&ctx, &Expected::Why(Cancelled));
+    });
+}
+
+#[test]
+fn a_canceller_may_be_forgotten_kept_in_a_value_or_left_to_another_context() {
+    everywhere(|| {
+        let (ctx, canceller) = Context::background().with_cancel();
+        std::mem::forget(canceller);
+        assert_live(&ctx);
+        // In a value below its own context, with which it goes.
+        let (ctx, canceller) = Context::background().with_cancel();
+        let child = ctx.with_value(canceller);
+        let clone = child.clone();
+        drop(child);
+        assert_live(&clone);
+        drop(clone);
+        assert_done(&ctx, Cancelled);
+        // In a function that another's end calls.
+        let (first, firsts) = Context::background().with_cancel();
+        let (second, seconds) = Context::background().with_cancel();
+        first.after_func(move || drop(seconds));
+        breathe();
+        assert_live(&second);
+        firsts.cancel();
+        assert_ends(&second, Cancelled);
     });
 }
 
@@ -423,211 +402,6 @@ fn without_cancel_keeps_values_alone() {
 }
 
 #[test]
-fn a_cause_goes_with_the_last_context_that_has_it() {
-    everywhere(|| {
-        #[derive(Debug)]
-        struct Counted(#[allow(dead_code, reason = "dropped")] common::CountsDrop);
-        impl fmt::Display for Counted {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("counted")
-            }
-        }
-        impl Error for Counted {}
-        let (first, second) = (Counter::default(), Counter::default());
-        let (ctx, canceller) = Context::background().with_cancel();
-        let (child, childs) = ctx.with_cancel();
-        canceller.cancel_with(Counted(first.on_drop()));
-        canceller.cancel_with(Counted(second.on_drop()));
-        assert_eq!((first.get(), second.get()), (0, 1));
-        drop((ctx, canceller, childs));
-        assert_eq!(first.get(), 0);
-        assert!(child.cause().unwrap().is::<Counted>());
-        drop(child);
-        assert_eq!(first.get(), 1);
-    });
-}
-
-#[test]
-fn a_cause_may_be_an_error_a_text_or_the_cause_of_another() {
-    everywhere(|| {
-        let with = |cause: Box<dyn Error + Send + Sync>| {
-            let (ctx, canceller) = Context::background().with_cancel();
-            canceller.cancel_with(cause);
-            ctx
-        };
-        assert_eq!(with("text".into()).cause().unwrap().to_string(), "text");
-        let ctx = with(Box::new(Reason("boxed")));
-        assert_cause(&ctx, &Expected::Reason("boxed"));
-        let (other, canceller) = Context::background().with_cancel();
-        canceller.cancel_with(ctx.cause().unwrap());
-        assert_cause(&other, &Expected::Reason("boxed"));
-        assert!(Arc::ptr_eq(&other.cause().unwrap(), &ctx.cause().unwrap()));
-    });
-}
-
-#[test]
-fn causes_are_inherited_and_the_first_one_counts() {
-    type Make = fn() -> (Context, Vec<Canceller>);
-    let table: &[(&str, Make, Option<ContextError>, Expected)] = &[
-        ("background", || (Context::background(), vec![]), None, Expected::None),
-        ("values", || (Context::background().with_value(1_u8), vec![]), None, Expected::None),
-        (
-            "live",
-            || {
-                let (ctx, c) = Context::background().with_cancel();
-                (ctx, vec![c])
-            },
-            None,
-            Expected::None,
-        ),
-        (
-            "cancelled without a cause",
-            || {
-                let (ctx, c) = Context::background().with_cancel();
-                c.cancel();
-                (ctx, vec![c])
-            },
-            Some(Cancelled),
-            Expected::Why(Cancelled),
-        ),
-        (
-            "cancelled with one",
-            || {
-                let (ctx, c) = Context::background().with_cancel();
-                c.cancel_with(Reason("a"));
-                (ctx, vec![c])
-            },
-            Some(Cancelled),
-            Expected::Reason("a"),
-        ),
-        (
-            "cancelled twice",
-            || {
-                let (ctx, c) = Context::background().with_cancel();
-                c.cancel();
-                c.cancel_with(Reason("b"));
-                (ctx, vec![c])
-            },
-            Some(Cancelled),
-            Expected::Why(Cancelled),
-        ),
-        (
-            "the parent first",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                let (ctx, c) = parent.with_cancel();
-                p.cancel_with(Reason("parent"));
-                c.cancel_with(Reason("child"));
-                (ctx, vec![p, c])
-            },
-            Some(Cancelled),
-            Expected::Reason("parent"),
-        ),
-        (
-            "the child first",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                let (ctx, c) = parent.with_cancel();
-                c.cancel_with(Reason("child"));
-                p.cancel_with(Reason("parent"));
-                assert_cause(&parent, &Expected::Reason("parent"));
-                (ctx, vec![p, c])
-            },
-            Some(Cancelled),
-            Expected::Reason("child"),
-        ),
-        (
-            "the child alone",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                let (_, c) = parent.with_cancel();
-                c.cancel_with(Reason("child"));
-                (parent, vec![p])
-            },
-            None,
-            Expected::None,
-        ),
-        (
-            "a deadline below a cause",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                let (ctx, c) = parent.with_timeout(NEVER_HERE);
-                p.cancel_with(Reason("parent"));
-                (ctx, vec![p, c])
-            },
-            Some(Cancelled),
-            Expected::Reason("parent"),
-        ),
-        (
-            "below a deadline that has passed",
-            || {
-                let (parent, p) = Context::background().with_timeout(Duration::ZERO);
-                let (ctx, c) = parent.with_cancel();
-                c.cancel_with(Reason("late"));
-                (ctx, vec![p, c])
-            },
-            Some(DeadlineExceeded),
-            Expected::Why(DeadlineExceeded),
-        ),
-        (
-            "a deadline in the past below a cause",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                p.cancel_with(Reason("parent"));
-                let (ctx, c) = parent.with_timeout(Duration::ZERO);
-                (ctx, vec![p, c])
-            },
-            Some(Cancelled),
-            Expected::Reason("parent"),
-        ),
-        (
-            "two below, derived afterwards",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                p.cancel_with(Reason("top"));
-                let (middle, m) = parent.with_value("value").with_cancel();
-                let (ctx, c) = middle.with_timeout(NEVER_HERE);
-                (ctx, vec![p, m, c])
-            },
-            Some(Cancelled),
-            Expected::Reason("top"),
-        ),
-        (
-            "without cancel",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                p.cancel_with(Reason("parent"));
-                (parent.without_cancel(), vec![p])
-            },
-            None,
-            Expected::None,
-        ),
-        (
-            "cancelled below one without",
-            || {
-                let (parent, p) = Context::background().with_cancel();
-                let (ctx, c) = parent.without_cancel().with_cancel();
-                p.cancel_with(Reason("parent"));
-                c.cancel_with(Reason("child"));
-                (ctx, vec![p, c])
-            },
-            Some(Cancelled),
-            Expected::Reason("child"),
-        ),
-    ];
-    for (name, make, err, cause) in table {
-        println!("{name}");
-        let (ctx, _cancellers) = make();
-        assert_eq!(ctx.err(), *err);
-        assert_cause(&ctx, cause);
-        match err {
-            Some(why) => assert_done(&ctx, *why),
-            None => assert_live(&ctx),
-        }
-    }
-}
-
-#[test]
 fn it_is_shown_with_what_it_is() {
     let ctx = Context::background();
     assert_eq!(format!("{ctx:?}"), "Context { values: [] }");
@@ -640,6 +414,33 @@ fn it_is_shown_with_what_it_is() {
     assert_eq!(format!("{canceller:?}"), "Canceller { .. }");
     assert_eq!(format!("{:?}", ctx.after_func(|| ())), "AfterFunc { .. }");
     assert_eq!(format!("{Cancelled} {DeadlineExceeded}"), "context cancelled context deadline exceeded");
+}
+
+#[test]
+fn its_functions_have_the_types_that_users_write_down() {
+    let background: fn() -> Context = Context::background;
+    let root = background();
+    let (ctx, canceller): (Context, Canceller) = root.with_cancel();
+    let (_timed, disarmed): (Context, Canceller) = ctx.with_timeout(NEVER_HERE);
+    let (_until, dropped): (Context, Canceller) = ctx.with_deadline(Instant::now());
+    Canceller::disarm(disarmed);
+    drop(dropped);
+    let _: Option<Arc<u8>> = ctx.with_value(1_u8).value::<u8>();
+    let waits: AfterFunc = ctx.without_cancel().after_func(|| ());
+    let _: bool = waits.stop();
+    let _: &Receiver<()> = ctx.done();
+    let _: Option<ContextError> = ctx.err();
+    let _: Option<Arc<dyn Error + Send + Sync>> = ctx.cause();
+    let _: Option<Instant> = ctx.deadline();
+    let _: Result<u8, ContextError> = ctx.run(|| 1);
+    // By a shared reference each, with whatever is or becomes an error.
+    Canceller::cancel_with(&canceller, Reason("an error"));
+    Canceller::cancel_with(&canceller, "a text");
+    Canceller::cancel_with(&canceller, String::from("a text"));
+    Canceller::cancel_with(&canceller, Box::new(Reason("a box")));
+    Canceller::cancel_with(&canceller, ctx.cause().unwrap());
+    Canceller::cancel(&canceller);
+    assert_cause(&ctx, &Expected::Reason("an error"));
 }
 
 #[test]

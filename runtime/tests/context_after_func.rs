@@ -277,6 +277,28 @@ fn it_does_not_run_in_a_runtime_that_has_ended() {
 }
 
 #[test]
+fn a_destructor_of_a_cancelled_task_may_ask_for_it_and_end_its_context() {
+    within_a_minute(|| {
+        let runtime = runtime(1);
+        let (ctx, canceller) = Context::background().with_cancel();
+        let (s, r) = bounded(1);
+        let (tells, begun) = bounded(1);
+        let task = runtime.spawn(move || {
+            let _asks = OnDrop::new(move || {
+                ctx.after_func(move || s.send("ran").unwrap());
+                canceller.cancel();
+            });
+            tells.send(()).unwrap();
+            greenloom::park();
+        });
+        begun.recv().unwrap();
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(r.recv(), Ok("ran"));
+    });
+}
+
+#[test]
 fn when_it_is_over_nothing_is_kept() {
     everywhere(|| {
         #[derive(Debug)]

@@ -172,6 +172,40 @@ fn the_context_that_ends_is_the_one_whose_run_ends() {
 }
 
 #[test]
+fn a_context_that_runs_inside_itself_ends_both_runs() {
+    everywhere(|| {
+        let (ctx, canceller) = Context::background().with_cancel();
+        let mut after = false;
+        let result = ctx.run(|| {
+            let _ = ctx.run(|| {
+                canceller.cancel();
+                sleep(NEVER_HERE);
+            });
+            after = true;
+        });
+        assert_eq!((result, after), (Err(Cancelled), false));
+    });
+}
+
+#[test]
+fn the_end_of_a_child_alone_ends_the_child_s_run() {
+    everywhere(|| {
+        let (parent, _parents) = Context::background().with_cancel();
+        let (child, childs) = parent.with_cancel();
+        let result = parent.run(|| {
+            let inside = child.run(|| {
+                childs.cancel_with("its own");
+                sleep(NEVER_HERE);
+            });
+            breathe();
+            inside
+        });
+        assert_eq!(result, Ok(Err(Cancelled)));
+        assert_eq!(child.cause().unwrap().to_string(), "its own");
+    });
+}
+
+#[test]
 fn limits_of_time_and_contexts_nest() {
     everywhere(|| {
         let (ctx, _canceller) = Context::background().with_timeout(ms(5));

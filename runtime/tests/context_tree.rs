@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::Counter;
-use common::channel::{TryRecvError, select};
+use common::channel::{TryRecvError, never, select};
 use common::everywhere::{breathe, everywhere, go, join_all, ms};
 use common::{runtime, within_a_minute, yield_until};
 use greenloom::context::{Canceller, Context, ContextError};
@@ -148,6 +148,42 @@ fn many_cancel_at_once() {
         }
         join_all(cancelling);
         contexts.iter().for_each(assert_cancelled);
+    });
+}
+
+#[test]
+fn a_thousand_that_wait_in_four_ways_end_together() {
+    within_a_minute(|| {
+        runtime(2).run(|| {
+            let (ctx, canceller) = Context::background().with_timeout(NEVER_HERE);
+            let begun = Counter::default();
+            let tasks: Vec<_> = (0..1000)
+                .map(|i| {
+                    let (ctx, begun) = (ctx.clone(), begun.clone());
+                    spawn(move || {
+                        begun.add();
+                        match i % 4 {
+                            0 => assert!(ctx.done().recv().is_err()),
+                            1 => select! {
+                                recv(never::<()>()) -> _ => unreachable!(),
+                                recv(ctx.done()) -> message => assert!(message.is_err()),
+                            },
+                            2 => assert_eq!(ctx.run(|| never::<()>().recv()), Err(ContextError::Cancelled)),
+                            _ => {
+                                let (child, childs) = ctx.with_cancel();
+                                childs.disarm();
+                                assert!(child.done().recv().is_err());
+                            }
+                        }
+                        assert_eq!(ctx.err(), Some(ContextError::Cancelled));
+                    })
+                })
+                .collect();
+            yield_until(|| begun.get() == 1000);
+            assert!(!tasks.iter().any(|task| task.is_finished()));
+            canceller.cancel();
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+        });
     });
 }
 

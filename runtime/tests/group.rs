@@ -8,11 +8,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
 use greenloom::channel::{self, select};
 use greenloom::context::{Context, ContextError};
 use greenloom::group::Group;
+use greenloom::time::timeout;
 use greenloom::{park, spawn, yield_now};
 use waiting::{cancel_and_join, in_tasks, let_others_run, spawn_begun};
 
@@ -374,6 +376,43 @@ fn a_cancelled_waiter_cancels_the_members() {
         group.spawn(|| unreachable!());
         assert_eq!(group.wait(), Ok(()));
     });
+}
+
+#[test]
+fn an_error_from_before_is_given_to_who_waits_after_one_whose_time_was_up() {
+    in_tasks(|| {
+        let (group, ctx) = Group::with_context(&Context::background());
+        group.spawn(|| Err(Oops(2)));
+        for _ in 0..3 {
+            group.spawn(|| {
+                park();
+                unreachable!()
+            });
+        }
+        assert!(ctx.done().recv().is_err());
+        assert!(timeout(Duration::from_millis(2), || group.wait()).is_err());
+        assert_eq!(group.wait(), Err(Oops(2)));
+        assert_eq!(group.wait(), Ok(()));
+    });
+}
+
+#[test]
+fn outside_a_runtime_a_member_is_refused_and_its_slot_given_back() {
+    let (group, dropped) = (Group::<Oops>::new(), Counter::default());
+    group.set_limit(1);
+    for i in 0..6 {
+        let guard = dropped.on_drop();
+        let member = move || {
+            drop(guard);
+            Ok(())
+        };
+        let refused =
+            catch_unwind(AssertUnwindSafe(|| if i % 2 == 0 { group.spawn(member) } else { _ = group.try_spawn(member) }));
+        assert!(refused.unwrap_err().downcast_ref::<String>().unwrap().contains("outside a runtime"));
+    }
+    assert_eq!((dropped.get(), group.wait()), (6, Ok(())));
+    // There is nobody in it.
+    group.set_limit(2);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Counter, OnDrop, Slot, in_child, run_on, within_a_minute};
+use greenloom::context::{Context, ContextError};
 use greenloom::sync::Mutex;
 use greenloom::task::Builder;
 use greenloom::time::timeout;
@@ -196,6 +197,40 @@ fn a_limit_inside_an_uncancellable_section_is_kept() {
         assert!(task.join().unwrap_err().is_cancelled());
         assert_eq!(inner.get(), 1);
     });
+}
+
+#[test]
+fn an_uncancellable_section_inside_another_ends_with_the_outer_one() {
+    fn all() {
+        let mut steps = 0;
+        let result = timeout(SHORT, || {
+            uncancellable(|| {
+                uncancellable(|| sleep(SHORT * 2));
+                checkpoint();
+                steps += 1;
+            });
+            checkpoint();
+            steps += 1;
+        });
+        assert!(result.is_err());
+        assert_eq!(steps, 1);
+        // Where nothing looks for the limit afterwards, the value counts.
+        assert_eq!(timeout(SHORT, || uncancellable(|| [sleep(SHORT * 2)].len())), Ok(1));
+    }
+    run_on(1, all);
+    within_a_minute(all);
+}
+
+#[test]
+fn a_context_inside_an_uncancellable_section_is_kept() {
+    fn all() {
+        let (ctx, _canceller) = Context::background().with_timeout(SHORT);
+        // The limit of time is over when the context ends.
+        let result = timeout(Duration::ZERO, || uncancellable(|| ctx.run(|| sleep(LONG))));
+        assert_eq!(result, Ok(Err(ContextError::DeadlineExceeded)));
+    }
+    run_on(1, all);
+    within_a_minute(all);
 }
 
 #[test]

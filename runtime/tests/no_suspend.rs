@@ -3,9 +3,12 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use common::{run_on, yield_until};
-use greenloom::{current, no_suspend, park, spawn, yield_now};
+use greenloom::context::Context;
+use greenloom::time::{interval, sleep, sleep_until, timeout};
+use greenloom::{checkpoint, current, no_suspend, park, park_timeout, spawn, uncancellable, yield_now};
 
 /// The message of the panic that `f` ends in inside of `no_suspend`.
 fn refusal<R>(f: impl FnOnce() -> R) -> String {
@@ -38,6 +41,56 @@ fn join_inside_panics_and_detaches_the_task() {
         let sentence = "a task tried to suspend inside no_suspend: it would be waiting for another task to end";
         assert_eq!(refusal(|| task.join()), sentence);
         yield_until(|| ran.get() == 1);
+    });
+}
+
+#[test]
+fn waits_for_time_inside_panic() {
+    const LONG: Duration = Duration::from_secs(3600);
+    run_on(1, || {
+        let sentence = "a task tried to suspend inside no_suspend: it would be ";
+        assert_eq!(refusal(|| sleep_until(Instant::now() + LONG)), format!("{sentence}sleeping"));
+        assert_eq!(refusal(|| sleep(Duration::ZERO)), format!("{sentence}letting others run"));
+        assert_eq!(refusal(|| park_timeout(LONG)), format!("{sentence}parked"));
+        assert_eq!(refusal(|| timeout(LONG, park)), format!("{sentence}parked"));
+        let second_tick = || {
+            let mut clock = interval(LONG);
+            clock.tick();
+            clock.tick()
+        };
+        assert_eq!(refusal(second_tick), format!("{sentence}sleeping"));
+    });
+}
+
+#[test]
+fn limits_and_contexts_that_need_not_wait_are_allowed_inside() {
+    run_on(1, || {
+        no_suspend(|| {
+            assert_eq!(timeout(Duration::from_secs(3600), || 1), Ok(1));
+            interval(Duration::from_millis(1)).tick();
+            let (ctx, canceller) = Context::background().with_timeout(Duration::from_secs(3600));
+            assert_eq!(ctx.run(|| 2), Ok(2));
+            canceller.cancel();
+            assert!(ctx.done().recv().is_err());
+        });
+    });
+}
+
+#[test]
+fn a_limit_ends_a_loop_inside_at_its_checkpoint_wherever_it_was_set() {
+    fn endless() {
+        loop {
+            checkpoint();
+        }
+    }
+    run_on(1, || {
+        let limit = Duration::from_millis(2);
+        assert!(no_suspend(|| timeout(Duration::ZERO, checkpoint)).is_err());
+        assert!(no_suspend(|| timeout(limit, endless)).is_err());
+        assert!(timeout(limit, || no_suspend(endless)).is_err());
+        assert!(timeout(limit, || no_suspend(|| uncancellable(|| no_suspend(checkpoint)))).is_ok());
+        // Suspensions are allowed again.
+        yield_now();
     });
 }
 

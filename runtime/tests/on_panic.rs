@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, panic_any};
 use std::sync::{Arc, Mutex};
 
 use common::{Counter, OnDrop, in_child, runtime, within_a_minute, yield_until};
-use greenloom::group::Group;
+use greenloom::channel::Receiver;
+use greenloom::group::{Group, run_all};
 use greenloom::pool::WorkerPool;
 use greenloom::task::Builder;
 use greenloom::{Runtime, TaskPanic, current, park, spawn, spawn_local, yield_now};
@@ -252,4 +253,26 @@ fn the_hook_hears_once_of_tasks_that_others_answer_for() {
         assert_eq!(messages, ["of a scope", "of a group", "of a pool"]);
         assert_eq!((log[2].name.as_deref(), log[2].line), (Some("pool worker 0"), line));
     });
+}
+
+#[test]
+fn without_a_hook_stderr_names_tasks_that_others_answer_for() {
+    let child = in_child("without_a_hook_stderr_names_tasks_that_others_answer_for", || {
+        runtime(1).run(|| {
+            assert!(greenloom::scope(|s| s.spawn(|| panic!("of a scope")).join()).is_err());
+            let group = Group::<()>::new();
+            group.spawn(|| panic!("of a group"));
+            assert!(catch_unwind(AssertUnwindSafe(|| group.wait())).is_err());
+            let pool = WorkerPool::new(1, 1);
+            assert!(pool.submit(|| panic!("of a pool")).unwrap().join().is_err());
+            pool.close();
+            let service = |_stop: Receiver<()>| -> Result<(), ()> { panic!("of a service") };
+            assert!(catch_unwind(AssertUnwindSafe(|| run_all([service]))).is_err());
+        });
+    });
+    child.assert_success();
+    for what in ["a scope", "a group", "a pool", "a service"] {
+        let named = |line: &&str| line.starts_with("greenloom: task ") && line.ends_with(&format!("panicked: of {what}"));
+        assert_eq!(child.stderr.lines().filter(named).count(), 1, "{what}: {}", child.stderr);
+    }
 }

@@ -277,6 +277,37 @@ fn results_that_nobody_joins_are_dropped_once() {
 }
 
 #[test]
+fn a_result_outlives_its_pool() {
+    in_tasks(|| {
+        let pool = WorkerPool::new(1, 1);
+        let job = pool.submit(|| vec![1, 2]).unwrap();
+        pool.close();
+        assert_eq!(job.join().unwrap(), [1, 2]);
+    });
+}
+
+#[test]
+fn many_submit_to_a_pool_without_a_queue() {
+    in_tasks(|| {
+        let (pool, ran) = (Arc::new(WorkerPool::new(2, 0)), Counter::default());
+        let submitters: Vec<_> = (0..20)
+            .map(|i| {
+                let (pool, ran) = (pool.clone(), ran.clone());
+                spawn(move || {
+                    let job = move || {
+                        ran.add();
+                        i
+                    };
+                    pool.submit(job).unwrap().join().unwrap()
+                })
+            })
+            .collect();
+        assert_eq!(submitters.into_iter().map(|submitter| submitter.join().unwrap()).sum::<usize>(), 190);
+        assert_eq!(ran.get(), 20);
+    });
+}
+
+#[test]
 fn jobs_may_submit_and_join_jobs() {
     in_tasks(|| {
         let pool = Arc::new(WorkerPool::new(2, 4));

@@ -83,6 +83,28 @@ fn a_service_that_panics_stops_the_others_and_its_panic_is_raised_when_they_have
 }
 
 #[test]
+fn an_iterator_that_panics_half_way_cancels_the_services_that_it_has_given() {
+    in_tasks(|| {
+        let services = (0..3).map(|i| {
+            if i == 2 {
+                panic_any("the iterator");
+            }
+            |stop: Receiver<()>| -> Result<(), Oops> {
+                let _ = stop.recv();
+                Ok(())
+            }
+        });
+        assert_eq!(caught(|| drop(run_all(services))), "the iterator");
+    });
+}
+
+#[test]
+#[should_panic(expected = "outside a runtime")]
+fn outside_a_runtime_services_are_refused() {
+    run_all([|_: Receiver<()>| Ok::<(), Oops>(())]);
+}
+
+#[test]
 fn no_services_have_no_results() {
     run_on(1, || assert!(run_all(Vec::<Service<'_>>::new()).is_empty()));
 }

@@ -4,11 +4,12 @@ mod common;
 
 use std::collections::HashSet;
 use std::panic::{catch_unwind, panic_any};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use common::{Counter, OnDrop, Slot, run_on, runtime, within_a_minute, yield_until};
+use greenloom::group::Group;
 use greenloom::{Handle, Runtime, current, park, spawn, yield_now};
 
 #[test]
@@ -54,6 +55,60 @@ fn run_inside_a_task_suspends_that_task_alone() {
         assert!(!nested.is_finished());
         release.wait().unpark();
         assert_eq!(nested.join().unwrap(), "from the inner one");
+    });
+}
+
+#[test]
+fn scopes_of_two_runtimes_inside_each_other_take_tasks_of_both() {
+    within_a_minute(|| {
+        let (left, right) = (runtime(1), runtime(1));
+        let threads = [&left, &right].map(|runtime| runtime.run(|| thread::current().id()));
+        let seen = Mutex::new(Vec::new());
+        let note = |what| seen.lock().unwrap().push((what, thread::current().id()));
+        left.scope(|outer| {
+            right.scope(|inner| {
+                outer.spawn(|| note("of the outer"));
+                inner.spawn(|| {
+                    outer.spawn(|| note("of the outer, by one of the inner"));
+                    note("of the inner");
+                });
+            });
+        });
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable_by_key(|&(what, _)| what);
+        let expected =
+            [("of the inner", threads[1]), ("of the outer", threads[0]), ("of the outer, by one of the inner", threads[0])];
+        assert_eq!(seen, expected);
+    });
+}
+
+#[test]
+fn a_group_has_members_in_two_runtimes_and_outlives_both() {
+    within_a_minute(|| {
+        let (left, right) = (runtime(1), runtime(1));
+        let group = Arc::new(Group::<u8>::new());
+        for (runtime, result) in [(&left, Ok(())), (&right, Err(3))] {
+            let group = group.clone();
+            runtime.run(move || {
+                group.spawn(move || {
+                    yield_now();
+                    result
+                });
+            });
+        }
+        assert_eq!(group.wait(), Err(3));
+        // A member that its runtime's end cancels has not failed.
+        for runtime in [left, right] {
+            let members = group.clone();
+            runtime.run(move || {
+                members.spawn(|| {
+                    park();
+                    unreachable!()
+                });
+            });
+            drop(runtime);
+        }
+        assert_eq!(group.wait(), Ok(()));
     });
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 
 use common::{Counter, OnDrop, Slot, run_on, runtime, within_a_minute, yield_until};
-use greenloom::{no_suspend, park, scope, spawn, yield_now};
+use greenloom::{Scope, ScopedJoinHandle, no_suspend, park, scope, spawn, yield_now};
 use waiting::{in_tasks, let_others_run, spawn_begun};
 
 /// The panic that `f` ends with.
@@ -109,6 +109,29 @@ fn scopes_nest() {
         }
     }
     in_tasks(|| assert_eq!(sum(&(0..1000).collect::<Vec<_>>()), 499_500));
+}
+
+#[test]
+fn a_scope_is_shared_passed_on_and_borrows_what_its_caller_borrowed() {
+    fn is_shared<T: Send + Sync>(_: &T) {}
+    fn grow<'scope>(s: &'scope Scope<'scope, '_>, count: &'scope AtomicUsize, depth: u32) {
+        count.fetch_add(1, SeqCst);
+        for _ in 0..if depth > 0 { 2 } else { 0 } {
+            s.spawn(move || grow(s, count, depth - 1));
+        }
+    }
+    fn doubled(borrowed: &usize) -> usize {
+        scope(|s| s.spawn(|| borrowed * 2).join().unwrap())
+    }
+    in_tasks(|| {
+        let count = AtomicUsize::new(0);
+        scope(|s| {
+            is_shared(s);
+            let handle: ScopedJoinHandle<'_, ()> = s.spawn(|| grow(s, &count, 6));
+            is_shared(&handle);
+        });
+        assert_eq!(doubled(&count.into_inner()), 254);
+    });
 }
 
 #[test]

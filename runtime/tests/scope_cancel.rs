@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
+use greenloom::context::{Context, ContextError};
 use greenloom::time::timeout;
 use greenloom::{park, scope, spawn, uncancellable, yield_now};
 use waiting::{in_tasks, let_others_run, spawn_begun};
@@ -86,6 +87,50 @@ fn a_limit_of_time_around_a_scope_cancels_its_children_waits_and_ends_there() {
             limited(|dropped| runtime.scope(|s| parked_child(s, dropped, in_body)));
         });
     }
+}
+
+#[test]
+fn the_end_of_a_context_reaches_scopes_inside_scopes() {
+    in_tasks(|| {
+        let dropped = Counter::default();
+        let (ctx, canceller) = Context::background().with_cancel();
+        let result = ctx.run(|| {
+            scope(|outer| {
+                outer.spawn(|| {
+                    let _outer = dropped.on_drop();
+                    scope(|inner| {
+                        inner.spawn(|| {
+                            let _inner = dropped.on_drop();
+                            canceller.cancel();
+                            park();
+                            unreachable!();
+                        });
+                    });
+                });
+            });
+        });
+        assert_eq!((result, dropped.get()), (Err(ContextError::Cancelled), 2));
+    });
+}
+
+#[test]
+fn a_child_finishes_its_uncancellable_section_before_the_scope_ends() {
+    in_tasks(|| {
+        let finished = Counter::default();
+        let (ctx, canceller) = Context::background().with_cancel();
+        let result = ctx.run(|| {
+            scope(|s| {
+                s.spawn(|| {
+                    uncancellable(|| {
+                        canceller.cancel();
+                        let_others_run();
+                        finished.add();
+                    });
+                });
+            });
+        });
+        assert_eq!((result, finished.get()), (Err(ContextError::Cancelled), 1));
+    });
 }
 
 #[test]

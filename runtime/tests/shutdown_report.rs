@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use common::{Counter, OnDrop, Slot, in_child, run_on, runtime, spin_until, within_a_minute, yield_until};
+use greenloom::context::Context;
 use greenloom::task::Builder;
-use greenloom::{park, spawn, sync, yield_now};
+use greenloom::time::timeout;
+use greenloom::{park, scope, sleep, spawn, sync, uncancellable, yield_now};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(600);
@@ -110,6 +112,90 @@ fn a_task_that_never_suspends_is_running() {
         assert_eq!(report.leftover()[0].waited(), Duration::ZERO);
         stop.store(true, SeqCst);
         drop(task.join());
+    });
+}
+
+#[test]
+fn a_grace_of_zero_and_one_of_ages_are_kept() {
+    within_a_minute(|| {
+        assert!(runtime(1).shutdown(Duration::ZERO).is_clean(), "there was nobody");
+        let runtime_of_many = runtime(2);
+        let tasks: Vec<_> = (0..10).map(|_| runtime_of_many.spawn(park)).collect();
+        assert!(runtime_of_many.shutdown(Duration::MAX).is_clean());
+        tasks.into_iter().for_each(|task| assert!(task.join().unwrap_err().is_cancelled()));
+        for grace in [0, 1, 30].map(Duration::from_millis) {
+            let runtime = runtime(2);
+            let asleep = Counter::default();
+            let sleeper = asleep.clone();
+            let _left = runtime.spawn(move || {
+                uncancellable(|| {
+                    sleeper.add();
+                    sleep(Duration::MAX);
+                });
+            });
+            yield_until(|| asleep.get() == 1);
+            let began = Instant::now();
+            let report = runtime.shutdown(grace);
+            assert!(began.elapsed() >= grace);
+            assert_eq!(report.leftover().len(), 1, "{report}");
+        }
+    });
+}
+
+#[test]
+fn a_destructor_that_does_not_end_holds_up_no_other_task() {
+    // Each time with a longer grace, until the others have had their time, however slow this machine is.
+    let leftover_of = |grace: Duration, stubborn_first: bool| {
+        within_a_minute(move || {
+            let (begun, runtime) = (Counter::default(), runtime(1));
+            for i in 0..6 {
+                let begun = begun.clone();
+                drop(runtime.spawn(move || {
+                    let _stubborn = (i == if stubborn_first { 0 } else { 5 }).then(stubborn);
+                    begun.add();
+                    park();
+                }));
+            }
+            yield_until(|| begun.get() == 6);
+            runtime.shutdown(grace).leftover().len()
+        })
+    };
+    for stubborn_first in [true, false] {
+        let graces = [50, 500, 5_000, 30_000].map(Duration::from_millis);
+        assert!(graces.into_iter().any(|grace| leftover_of(grace, stubborn_first) == 1), "stubborn first: {stubborn_first}");
+    }
+}
+
+#[test]
+fn limits_and_contexts_that_end_meanwhile_leave_a_clean_report() {
+    const TASKS: u64 = 200;
+    within_a_minute(|| {
+        for round in 0..20 {
+            let (runtime, dropped) = (runtime(2), Counter::default());
+            let (ctx, _canceller) = Context::background().with_timeout(Duration::from_millis(2));
+            for i in 0..TASKS {
+                let (ctx, guard) = (ctx.clone(), dropped.on_drop());
+                drop(runtime.spawn(move || {
+                    let _guard = guard;
+                    match i % 4 {
+                        0 => drop(ctx.run(park)),
+                        1 => drop(timeout(Duration::from_micros(i * 20), park)),
+                        2 => {
+                            ctx.after_func(|| ());
+                            park();
+                        }
+                        _ => scope(|s| {
+                            s.spawn(|| ctx.run(park).is_ok());
+                            s.spawn(park);
+                        }),
+                    }
+                }));
+            }
+            std::thread::sleep(Duration::from_micros(150 * round));
+            let report = runtime.shutdown(LONG);
+            assert!(report.is_clean(), "{report}");
+            assert_eq!(dropped.get() as u64, TASKS);
+        }
     });
 }
 

@@ -5,9 +5,11 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use common::{run_on, yield_until};
+use common::{OnDrop, run_on, yield_until};
 use greenloom::sync::{Barrier, Condvar, LazyLock, Mutex, Notify, Once, RwLock, Semaphore, WaitGroup};
+use greenloom::time::timeout;
 use greenloom::{spawn, yield_now};
 
 /// Lets the other tasks of the only processor run until all of them wait.
@@ -121,6 +123,35 @@ fn a_guard_is_not_poisoned_by_another_task_that_is_suspended_while_it_unwinds() 
                 }
             });
             assert!(task.join().is_err() && mutex.is_poisoned());
+        });
+    }
+}
+
+#[test]
+fn a_lock_whose_waiters_and_holders_limits_end_excludes_and_is_free_afterwards() {
+    for processors in [1, 2] {
+        run_on(processors, || {
+            let shared = Arc::new((Mutex::new(()), AtomicUsize::new(0)));
+            let tasks: Vec<_> = (0..50)
+                .map(|i| {
+                    let shared = shared.clone();
+                    spawn(move || {
+                        let (mutex, inside) = &*shared;
+                        for j in 0..20 {
+                            let limit = Duration::from_micros((i * 7 + j * 13) % 200);
+                            let _ = timeout(limit, || {
+                                let _guard = mutex.lock().unwrap();
+                                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                                let _leave = OnDrop::new(|| _ = inside.fetch_sub(1, Ordering::SeqCst));
+                                yield_now();
+                            });
+                        }
+                    })
+                })
+                .collect();
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+            assert!(!shared.0.is_poisoned());
+            drop(shared.0.try_lock().unwrap());
         });
     }
 }

@@ -3,11 +3,15 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Counter, OnDrop, in_child, run_on, within_a_minute, yield_until};
+use greenloom::group::Group;
+use greenloom::pool::WorkerPool;
+use greenloom::sync::Mutex;
 use greenloom::task::Builder;
-use greenloom::{Runtime, channel, park, spawn, testing, yield_now};
+use greenloom::{Runtime, channel, park, sleep, spawn, testing, yield_now};
 
 /// What `testing::run` of this complains of.
 fn complaint(f: impl FnOnce() + Send + 'static) -> String {
@@ -68,6 +72,59 @@ fn leaked_tasks_are_named_and_cancelled() {
         assert!(text.contains("task 'reader' (id ") && text.contains(&format!("{}:{line}:", file!())), "{text}");
         assert!(text.contains("receiving from a channel, for ") && text.contains("parked, for "), "{text}");
         assert!(!text.contains("cancelled, but"), "{text}");
+    });
+}
+
+#[test]
+fn each_way_to_wait_for_ever_is_a_leak_and_is_told() {
+    within_a_minute(|| {
+        let text = complaint(|| {
+            let (sender, receiver) = channel::bounded::<()>(0);
+            let (other_sender, other_receiver) = channel::bounded::<()>(0);
+            let mutex = Arc::new(Mutex::new(()));
+            std::mem::forget((sender, other_receiver, mutex.clone().lock().unwrap()));
+            drop(spawn(move || receiver.recv()));
+            drop(spawn(move || other_sender.send(())));
+            drop(spawn(move || drop(mutex.lock())));
+            drop(spawn(|| {
+                channel::select! {
+                    recv(channel::never::<()>()) -> _ => {}
+                    recv(channel::never::<u8>()) -> _ => {}
+                }
+            }));
+            drop(spawn(|| sleep(Duration::from_secs(3600))));
+            drop(spawn(|| spawn(park).join()));
+        });
+        assert!(text.starts_with("leaked tasks: 7\n"), "{text}");
+        for reason in [
+            "receiving from a channel",
+            "sending to a channel",
+            "waiting for a lock",
+            "selecting among channels",
+            "sleeping",
+            "waiting for another task to end",
+            "parked",
+        ] {
+            assert_eq!(text.matches(&format!("{reason} for ")).count(), 1, "{reason}: {text}");
+        }
+        assert_eq!(text.matches(&format!("spawned at {}:", file!())).count(), 7, "{text}");
+    });
+}
+
+#[test]
+fn a_pool_or_a_group_leaks_its_tasks_if_it_is_forgotten_and_not_if_it_is_dropped() {
+    within_a_minute(|| {
+        fn group() -> Group<()> {
+            let group = Group::new();
+            group.spawn(|| {
+                park();
+                Ok(())
+            });
+            group
+        }
+        testing::run(|| drop((WorkerPool::new(1, 1), group())));
+        let text = complaint(|| std::mem::forget((WorkerPool::new(2, 1), group())));
+        assert!(text.starts_with("leaked tasks: 3\n"), "{text}");
     });
 }
 

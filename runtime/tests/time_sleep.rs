@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Counter, run_on, runtime, spin_until, within_a_minute};
-use greenloom::time::{sleep_until, timeout};
+use common::{Counter, run_on, runtime, spin_until, within_a_minute, yield_until};
+use greenloom::channel::after;
+use greenloom::context::Context;
+use greenloom::time::{interval_at, sleep_until, timeout};
 use greenloom::{current, park, park_timeout, sleep, spawn, yield_now};
 
 const SHORT: Duration = Duration::from_millis(3);
@@ -271,6 +274,73 @@ fn a_cancelled_task_leaves_park_timeout() {
         sleep(SHORT);
         task.cancel();
         assert!(task.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn every_wait_for_time_ends_by_a_cancellation() {
+    for processors in [1, 2] {
+        run_on(processors, || {
+            let waits: [(&str, fn()); 8] = [
+                ("sleep", || sleep(LONG)),
+                ("sleep for ever", || sleep(Duration::MAX)),
+                ("sleep_until", || sleep_until(Instant::now() + LONG)),
+                ("park_timeout", || park_timeout(LONG)),
+                ("after", || _ = after(LONG).recv()),
+                ("timeout", || _ = timeout(LONG, park)),
+                ("run", || _ = Context::background().with_timeout(LONG).0.run(park)),
+                ("interval", || _ = interval_at(Instant::now() + LONG, SHORT).tick()),
+            ];
+            for (name, wait) in waits {
+                let begun = Arc::new(AtomicBool::new(false));
+                let task = spawn({
+                    let begun = begun.clone();
+                    move || {
+                        begun.store(true, SeqCst);
+                        wait();
+                    }
+                });
+                yield_until(|| begun.load(SeqCst));
+                task.cancel();
+                assert!(task.join().is_err_and(|error| error.is_cancelled()), "{name}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_destructor_of_a_thread_local_may_use_time() {
+    struct Late(Counter);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            sleep(SHORT);
+            park_timeout(SHORT);
+            assert_eq!(timeout(LONG, || 1), Ok(1));
+            assert!(timeout(SHORT, || sleep(LONG)).is_err());
+            let (ctx, _canceller) = Context::background().with_timeout(SHORT);
+            assert!(ctx.run(|| sleep(LONG)).is_err());
+            greenloom::uncancellable(greenloom::checkpoint);
+            self.0.add();
+        }
+    }
+    thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
+    within_a_minute(|| {
+        let finished = Counter::default();
+        // In use before what this crate keeps by thread, and so destroyed after it, and the other way round.
+        for first in [true, false] {
+            let late = Late(finished.clone());
+            let thread = std::thread::spawn(move || {
+                if first {
+                    LATE.set(Some(late));
+                    sleep(SHORT);
+                } else {
+                    sleep(SHORT);
+                    LATE.set(Some(late));
+                }
+            });
+            thread.join().unwrap();
+        }
+        assert_eq!(finished.get(), 2);
     });
 }
 

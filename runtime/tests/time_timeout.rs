@@ -486,6 +486,44 @@ fn no_message_is_lost_to_a_limit() {
 }
 
 #[test]
+fn a_meeting_as_time_is_up_has_happened_for_both_or_for_neither() {
+    run_on(2, || {
+        for round in 0..300 {
+            let (sender, receiver) = channel::bounded(0);
+            let moment = Duration::from_micros(round * 3);
+            let sending = spawn(move || {
+                sleep(moment);
+                sender.send(round).is_ok()
+            });
+            let got = timeout(moment, || receiver.recv());
+            drop(receiver);
+            assert_eq!(sending.join().unwrap(), got == Ok(Ok(round)), "{got:?}");
+        }
+    });
+}
+
+#[test]
+fn limits_leave_the_token_of_park_alone() {
+    in_a_task(|| {
+        let me = greenloom::current();
+        me.unpark();
+        assert_eq!(timeout(LONG, park), Ok(()));
+        assert!(timeout(SHORT, park).is_err());
+        // The limit that ended a `park` has left no token behind.
+        let start = Instant::now();
+        greenloom::park_timeout(SHORT);
+        assert!(start.elapsed() >= SHORT);
+        // Nor does one that is over take the token that comes.
+        let result = timeout(Duration::ZERO, || {
+            me.unpark();
+            park();
+        });
+        assert!(result.is_err());
+        assert_eq!(timeout(LONG, park), Ok(()));
+    });
+}
+
+#[test]
 fn an_elapsed_limit_reads_as_tokios() {
     let elapsed = in_a_task(|| timeout(Duration::ZERO, yield_now).unwrap_err());
     assert_eq!(elapsed.to_string(), "deadline has elapsed");
