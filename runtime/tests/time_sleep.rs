@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Counter, run_on, runtime, spin_until, within_a_minute, yield_until};
-use greenloom::channel::after;
+use greenloom::channel::{Select, after};
 use greenloom::context::Context;
 use greenloom::time::{interval_at, sleep_until, timeout};
 use greenloom::{current, park, park_timeout, sleep, spawn, yield_now};
@@ -310,31 +310,41 @@ fn every_wait_for_time_ends_by_a_cancellation() {
 
 #[test]
 fn a_destructor_of_a_thread_local_may_use_time() {
+    fn use_time() {
+        sleep(SHORT);
+        park_timeout(SHORT);
+        assert_eq!(timeout(LONG, || 1), Ok(1));
+        assert!(timeout(SHORT, || sleep(LONG)).is_err());
+        let (ctx, _canceller) = Context::background().with_timeout(SHORT);
+        assert!(ctx.run(|| sleep(LONG)).is_err());
+        // Of so many that they do not fit into its frame.
+        let moments: Vec<_> = (0..64).map(|i| after(if i == 40 { SHORT } else { LONG })).collect();
+        let mut select = Select::new();
+        for moment in &moments {
+            select.recv(moment);
+        }
+        assert_eq!(select.ready(), 40);
+        greenloom::uncancellable(greenloom::checkpoint);
+    }
     struct Late(Counter);
     impl Drop for Late {
         fn drop(&mut self) {
-            sleep(SHORT);
-            park_timeout(SHORT);
-            assert_eq!(timeout(LONG, || 1), Ok(1));
-            assert!(timeout(SHORT, || sleep(LONG)).is_err());
-            let (ctx, _canceller) = Context::background().with_timeout(SHORT);
-            assert!(ctx.run(|| sleep(LONG)).is_err());
-            greenloom::uncancellable(greenloom::checkpoint);
+            use_time();
             self.0.add();
         }
     }
     thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
     within_a_minute(|| {
         let finished = Counter::default();
-        // In use before what this crate keeps by thread, and so destroyed after it, and the other way round.
+        // Destroyed after what this crate keeps for the thread, and before.
         for first in [true, false] {
             let late = Late(finished.clone());
             let thread = std::thread::spawn(move || {
                 if first {
                     LATE.set(Some(late));
-                    sleep(SHORT);
+                    use_time();
                 } else {
-                    sleep(SHORT);
+                    use_time();
                     LATE.set(Some(late));
                 }
             });
