@@ -22,8 +22,8 @@ use crate::task::{Builder, JoinError, JoinHandle};
 ///
 /// A job runs in a worker's task: one that cancels its own task ends the worker with it.
 ///
-/// The workers are spread over the processors, and named `pool worker 0` and so on. Jobs start in the order in which they were submitted. A job that panics hurts nobody but
-/// its handle.
+/// The workers are spread over the processors, and named `pool worker 0` and so on. Jobs start in the order in which they were
+/// submitted. A job that panics hurts nobody but its handle.
 ///
 /// Dropping the pool cancels: its workers unwind from the jobs they are at, and what is queued is dropped; the handles of both say
 /// [`is_cancelled`](JoinError::is_cancelled). Nothing waits for that. To let the jobs end, [`close`](Self::close) it.

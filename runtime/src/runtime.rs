@@ -395,8 +395,9 @@ impl RuntimeBuilder {
     /// What to do when a task panics, in place of the line on stderr that names the task.
     ///
     /// The hook is called once for each task that a panic ends, the roots of [`run`](Runtime::run) included, and for each job of a
-    /// [`WorkerPool`](crate::pool::WorkerPool) (then it is the worker's task, which goes on): on the task's stack, after it has unwound and before anybody hears that it has ended; the payload goes to whoever joins it. (A task that cannot start for want of
-    /// a stack ends in a panic as well.) Before that the process's own panic hook has printed message and place, as for a plain thread;
+    /// [`WorkerPool`](crate::pool::WorkerPool) (then it is the worker's task, which goes on): on the task's stack, after it has unwound
+    /// and before anybody hears that it has ended; the payload goes to whoever joins it. (A task that cannot start for want of a stack
+    /// ends in a panic as well.) Before that the process's own panic hook has printed message and place, as for a plain thread;
     /// that is [`std::panic::set_hook`]'s business. Cancellation is no panic, and neither hook hears of it.
     ///
     /// The hook may do what a task may. If it panics, nothing happens but that the line is printed after all.

@@ -3,7 +3,8 @@
 //! A select asks each channel whose [`Gate`] is open, one lock at a time, in random order. If none is ready, but a few tasks on its
 //! processor are, it lets them run once and asks again: queueing costs more than a switch, and they may bring what it waits for. Then
 //! it queues one arm in each channel, again one at a time; if it finds one ready by then, it gives up its [`Claim`], leaves all queues
-//! and begins again. Otherwise it sleeps, until a partner wins it (by the claim: only one does), or until its time is up. crossbeam-channel's select is built the same way.
+//! and begins again. Otherwise it sleeps, until a partner wins it (by the claim: only one does), or until its time is up.
+//! crossbeam-channel's select is built the same way.
 //!
 //! That no wake is lost rests on one thing: whether an operation is ready is looked at under the lock under which its arm is queued.
 //!

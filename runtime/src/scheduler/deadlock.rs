@@ -4,7 +4,8 @@
 //!
 //! **Why there is no false alarm.** A parked task is woken by a running task, a timer, the clock thread, or a thread that is not ours.
 //! The monitor notes how many tasks have been resumed so far; sees all machines asleep, no timer, no mail and no injected work; counts
-//! the threads of the process; and sees all machines asleep again, with no task resumed in between. If no thread was there at the count but machines, the monitor and
+//! the threads of the process; and sees all machines asleep again, with no task resumed in between. If no thread was there at the count
+//! but machines, the monitor and
 //! callers whose roots have not ended (they do nothing but wait), then nobody could have been about to wake a machine, or to start a
 //! thread, at that moment: a machine that is awake is counted so until it sleeps, and whoever wakes one counts it awake before it
 //! sleeps or ends itself.

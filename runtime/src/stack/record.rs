@@ -71,9 +71,9 @@ unsafe impl Stack for Frames {
 
 /// The head of a stack; see the module.
 ///
-/// `coroutine`, `yielder`, `task`, `no_suspend`, `interrupts` and `locals` are for the thread that runs the stack, or, while it is
-/// free, for whoever owns it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped while the runtime
-/// lives.
+/// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `left_in` and `locals` are for the thread that runs the stack, or, while it is
+/// free, for whoever owns it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped
+/// while the runtime lives.
 #[repr(C, align(64))]
 pub(crate) struct Record {
     // Two lines of the cache, up to `parked_in`: all that a switch touches.

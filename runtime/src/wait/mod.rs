@@ -6,7 +6,8 @@
 //!    [`wait_for`].
 //! 2. Whoever takes the waiter out of there, deciding by that same word or lock, owes it exactly one [`Waiter::wake`].
 //! 3. Cancellation and timers never touch the primitive. They wake the task, which then takes its waiter back itself. If a partner
-//!    has it already, the wake is still to come: the task absorbs it and returns the partner's value. So there is one word that decides, and neither a canceller nor a timer ever looks into a frame.
+//!    has it already, the wake is still to come: the task absorbs it and returns the partner's value. So there is one word that
+//!    decides, and neither a canceller nor a timer ever looks into a frame.
 //!
 //! [`wait_for`] is the whole of it. Primitives with queues take them from [`list`], whose nodes lie in the waiters' frames.
 
