@@ -63,6 +63,8 @@ fn while_taking_turns(name: &str, a: impl Fn() + Send + 'static, b: impl Fn() + 
                     note_machine();
                     f();
                 }
+                // The first timer makes the wheel; an interval that is late may not have set one yet.
+                sleep(Duration::from_micros(1));
                 gate.0.fetch_add(1, Ordering::Relaxed);
                 while gate.0.load(Ordering::Relaxed) < 2 {
                     yield_now();
