@@ -105,7 +105,7 @@ fn each_way_to_wait_for_ever_is_a_leak_and_is_told() {
             "waiting for another task to end",
             "parked",
         ] {
-            assert_eq!(text.matches(&format!("{reason} for ")).count(), 1, "{reason}: {text}");
+            assert_eq!(text.matches(&format!("{reason}, for ")).count(), 1, "{reason}: {text}");
         }
         assert_eq!(text.matches(&format!("spawned at {}:", file!())).count(), 7, "{text}");
     });
