@@ -5,14 +5,13 @@
 //! **Why there is no false alarm.** A parked task is woken by a running task, a timer, the clock thread, or a thread that is not ours.
 //! The monitor notes how many tasks have been resumed so far; sees all machines asleep, no timer, no mail and no injected work; counts
 //! the threads of the process; and sees all machines asleep again, with no task resumed in between. If no thread was there at the count
-//! but machines, the monitor and
-//! callers whose roots have not ended (they do nothing but wait), then nobody could have been about to wake a machine, or to start a
-//! thread, at that moment: a machine that is awake is counted so until it sleeps, and whoever wakes one counts it awake before it
-//! sleeps or ends itself.
+//! but machines, the monitor, the clock's (with nothing pending) and callers whose roots have not ended (they do nothing but wait: one
+//! with a limit around it is not counted), then nobody could have been about to wake a machine, or to start a thread, at that moment: a
+//! machine that is awake is counted so until it sleeps, and whoever wakes one counts it awake before it sleeps or ends itself.
 //!
 //! Where there are other threads, one may be about to wake a task, and nobody can know. That is said on stderr, once, after
-//! [`PATIENCE`]; from then on the monitor looks ever more seldom whether they have gone. Tasks that wait for another runtime are left in
-//! peace.
+//! [`PATIENCE`]; from then on the monitor looks ever more seldom whether they have gone. A test, whose harness always has others, is
+//! ended after [`PATIENCE_OF_TESTS`] all the same. Tasks that wait for another runtime are left in peace.
 //!
 //! **How `run` panics.** Its root is cancelled, so that destructors run, and the verdict is left beside it for the caller to panic with.
 //! If no root can be woken so (it waits in a destructor, say, for another of these tasks), nothing can ever happen in this process: it is
