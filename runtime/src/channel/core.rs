@@ -140,14 +140,15 @@ pub(super) fn has_free(queue: &List<Arm>, myself: *const Claim) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn finish(node: &Waiting, outcome: Outcome, wakes: &mut Wakes) {
+pub(super) fn finish(node: &Waiting, outcome: Outcome, wakes: &mut Wakes<Arm>) {
     node.data().set_outcome(outcome);
-    wakes.add(node.waiter());
+    // SAFETY: whoever won it has taken it out of its queue, and holds the lock.
+    unsafe { wakes.add(node) };
 }
 
 /// Wakes all who can be won. Under the lock.
 #[inline(always)]
-pub(super) fn finish_all(queue: &List<Arm>, outcome: Outcome, wakes: &mut Wakes) {
+pub(super) fn finish_all(queue: &List<Arm>, outcome: Outcome, wakes: &mut Wakes<Arm>) {
     while let Some(node) = win_first(queue) {
         finish(node, outcome, wakes);
     }
@@ -167,7 +168,7 @@ impl<T> Core<T> {
     /// # Safety
     /// A message is at `from`; it is moved out if the answer is done.
     #[inline(always)]
-    pub(super) unsafe fn offer(&mut self, from: *const T, open: &Open, wakes: &mut Wakes) -> Attempt {
+    pub(super) unsafe fn offer(&mut self, from: *const T, open: &Open, wakes: &mut Wakes<Arm>) -> Attempt {
         if !self.connected {
             return Attempt::Closed;
         }
@@ -211,7 +212,7 @@ impl<T> Core<T> {
     /// # Safety
     /// A message is at `from`, which is moved out; the buffer has room for it.
     #[inline(always)]
-    pub(super) unsafe fn serve_receiver(&mut self, receiver: &Waiting, from: *const T, wakes: &mut Wakes) {
+    pub(super) unsafe fn serve_receiver(&mut self, receiver: &Waiting, from: *const T, wakes: &mut Wakes<Arm>) {
         let cell = receiver.data().cell::<T>();
         if cell.is_null() {
             // SAFETY: the caller's promise.
@@ -230,7 +231,7 @@ impl<T> Core<T> {
     /// # Safety
     /// `to` is room for a message, which is there if the answer is done.
     #[inline(always)]
-    pub(super) unsafe fn take(&mut self, to: *mut T, open: &Open, wakes: &mut Wakes) -> Attempt {
+    pub(super) unsafe fn take(&mut self, to: *mut T, open: &Open, wakes: &mut Wakes<Arm>) -> Attempt {
         if self.has_item() {
             // SAFETY: there is a message.
             unsafe { self.buffer.pop(to) };
@@ -260,7 +261,7 @@ impl<T> Core<T> {
 
     /// A place in the buffer has become free: serves the sender that waits for one.
     #[inline(always)]
-    fn refill(&mut self, open: &Open, wakes: &mut Wakes) {
+    fn refill(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
         if open.capacity == 0 {
             return;
         }
@@ -280,7 +281,7 @@ impl<T> Core<T> {
 
     /// There is a message that is not promised and that no receiver waited for.
     #[inline(always)]
-    pub(super) fn note_item(&mut self, open: &Open, wakes: &mut Wakes) {
+    pub(super) fn note_item(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
         open.note_receivable(true);
         finish_all(&self.receive_watchers, Outcome::Waiting, wakes);
     }
@@ -295,7 +296,7 @@ impl<T> Core<T> {
 
     /// Promises have been kept or released: serves whoever waited because of them, in either queue.
     #[inline(always)]
-    pub(super) fn settle(&mut self, open: &Open, wakes: &mut Wakes) {
+    pub(super) fn settle(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
         let idle = self.receivers.is_empty() && self.receive_watchers.is_empty() && !self.has_item();
         if !idle || (self.has_room(open) && !(self.senders.is_empty() && self.send_watchers.is_empty())) {
             self.settle_slowly(open, wakes);
@@ -303,7 +304,7 @@ impl<T> Core<T> {
     }
 
     #[inline(never)]
-    fn settle_slowly(&mut self, open: &Open, wakes: &mut Wakes) {
+    fn settle_slowly(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
         loop {
             if self.has_item()
                 && let Some(receiver) = win_first(&self.receivers)

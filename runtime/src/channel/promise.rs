@@ -25,7 +25,7 @@ impl<T> Core<T> {
     }
 
     /// Chooses to send, if that does not block; the message comes later.
-    fn promise_send(&mut self, open: &Open, wakes: &mut Wakes) -> Option<Outcome> {
+    fn promise_send(&mut self, open: &Open, wakes: &mut Wakes<Arm>) -> Option<Outcome> {
         if !self.connected {
             return Some(Outcome::Closed);
         }
@@ -48,7 +48,7 @@ impl<T> Core<T> {
     }
 
     /// Chooses to receive, if that does not block; the room for the message comes later.
-    fn promise_receive(&mut self, open: &Open, wakes: &mut Wakes) -> Result<Option<Outcome>, NeedsBlock> {
+    fn promise_receive(&mut self, open: &Open, wakes: &mut Wakes<Arm>) -> Result<Option<Outcome>, NeedsBlock> {
         if self.has_item() {
             self.promised_items += 1;
             return Ok(Some(Outcome::Item));

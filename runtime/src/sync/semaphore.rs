@@ -24,7 +24,7 @@ const CLOSED: usize = 1;
 const WAITERS: usize = 1 << 1;
 const PERMIT: usize = 1 << 2;
 
-/// Waiters that are served under one holding of the queue's lock: as many as [`Wakes`] keeps, which are woken after it.
+/// Waiters that are served under one holding of the queue's lock.
 const AT_ONCE: usize = 32;
 
 /// Permits that are given out in the order in which they are asked for: [tokio's shape], but blocking.
@@ -307,8 +307,10 @@ impl Semaphore {
                     TransitionByTake::TooFew => return,
                 }
                 // SAFETY: under the queue's lock, in this list.
-                unsafe { queue.remove(oldest) };
-                wakes.add(oldest.waiter());
+                unsafe {
+                    queue.remove(oldest);
+                    wakes.add(oldest);
+                }
             }
         }
     }

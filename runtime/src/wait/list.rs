@@ -2,14 +2,13 @@
 //!
 //! 1. A list and its nodes are touched under the lock of the primitive that they belong to, and only there.
 //! 2. A node is in one list at most. Its owner neither moves nor leaves the frame while it is in one.
-//! 3. Who takes a node out, other than its owner, owes the owner one wake, and does not touch the node after the lock is
-//!    released: it keeps the [`Waiter`], which is a copy.
+//! 3. Who takes a node out, other than its owner, owes the owner one wake. Until then the node stays where it is, and its links are
+//!    the waker's; see [`Wakes`].
 //!
 //! Under loom each node watches that rule: every touch of it reads a cell that its end writes.
 
 use std::cell::Cell;
 use std::marker::PhantomPinned;
-use std::mem::MaybeUninit;
 use std::ptr::null;
 
 use crate::wait::Waiter;
@@ -197,45 +196,52 @@ impl<D> List<D> {
     }
 }
 
-/// Wakes that are delivered together.
-const BATCH: usize = 32;
-
 /// Waiters that have been taken out of a primitive and are owed their wake. They get it when this is dropped: after the lock is
 /// released, if this was made before it was taken, since waking a sleeping thread is a system call.
-pub(crate) struct Wakes {
-    waiters: [MaybeUninit<Waiter>; BATCH],
-    count: usize,
+///
+/// A chain of their nodes, which are alive until each has been woken (rule 3), so that there is room for any number of them in a
+/// word or two of the waker's frame.
+pub(crate) struct Wakes<D> {
+    first: *const Node<D>,
+    last: *const Node<D>,
 }
 
-impl Wakes {
+impl<D> Wakes<D> {
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self { waiters: [const { MaybeUninit::uninit() }; BATCH], count: 0 }
+        Self { first: null(), last: null() }
     }
 
-    /// Takes over the wake that a waiter is owed. A crowd is woken at once.
+    /// Takes over the wake that the owner of a node is owed.
+    ///
+    /// # Safety
+    /// The caller has taken the node out of its list, under the lock that is still held.
     #[inline(always)]
-    pub(crate) fn add(&mut self, waiter: Waiter) {
-        if self.count == BATCH {
-            self.deliver();
+    pub(crate) unsafe fn add(&mut self, node: &Node<D>) {
+        node.touch();
+        debug_assert!(!node.linked.get());
+        node.next.set(null());
+        if self.first.is_null() {
+            self.first = node;
+        } else {
+            // SAFETY: it has not been woken yet, so it is alive.
+            unsafe { (*self.last).next.set(node) };
         }
-        self.waiters[self.count].write(waiter);
-        self.count += 1;
-    }
-
-    fn deliver(&mut self) {
-        for waiter in &self.waiters[..std::mem::take(&mut self.count)] {
-            // SAFETY: the first `count` are written; whoever added this one took it out of its primitive.
-            unsafe { waiter.assume_init().wake() };
-        }
+        self.last = node;
     }
 }
 
-impl Drop for Wakes {
+impl<D> Drop for Wakes<D> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.count > 0 {
-            self.deliver();
+        let mut next = self.first;
+        // SAFETY: a node is alive until its owner is woken, which happens here, after all that is read of it; and its links are this
+        // chain's: an owner that would take it back finds it in no list, and waits for the wake.
+        while let Some(node) = unsafe { next.as_ref() } {
+            let waiter = node.waiter();
+            next = node.next.get();
+            // SAFETY: whoever added it took it out of its primitive.
+            unsafe { waiter.wake() };
         }
     }
 }
