@@ -4,7 +4,12 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// First in, first out.
-pub(super) enum Buffer<T> {
+pub(super) struct Buffer<T> {
+    len: usize,
+    places: Places<T>,
+}
+
+enum Places<T> {
     /// Of a channel with a capacity: one allocation, made with the channel.
     Ring(Ring<T>),
     /// Of a channel without: blocks, linked as they are needed.
@@ -18,32 +23,30 @@ impl<T> Buffer<T> {
     /// If there is no memory for so many.
     #[track_caller]
     pub(super) fn new(capacity: Option<usize>) -> Self {
-        match capacity {
-            Some(places) => Buffer::Ring(Ring::new(places)),
-            None => Buffer::Blocks(Blocks::new()),
-        }
+        let places = match capacity {
+            Some(places) => Places::Ring(Ring::new(places)),
+            None => Places::Blocks(Blocks::new()),
+        };
+        Self { len: 0, places }
     }
 
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
-        match self {
-            Buffer::Ring(ring) => ring.len,
-            Buffer::Blocks(blocks) => blocks.len,
-        }
+        self.len
     }
 
     /// Whether the next push needs a [block](Spare) first.
     #[inline(always)]
     pub(super) fn needs_block(&self) -> bool {
-        match self {
-            Buffer::Ring(_) => false,
-            Buffer::Blocks(blocks) => blocks.needs_block(),
+        match &self.places {
+            Places::Ring(_) => false,
+            Places::Blocks(blocks) => blocks.needs_block(),
         }
     }
 
     /// Takes a block for pushes to come.
     pub(super) fn supply(&mut self, spare: Spare<T>) {
-        if let Buffer::Blocks(blocks) = self {
+        if let Places::Blocks(blocks) = &mut self.places {
             blocks.supply(spare);
         }
     }
@@ -56,11 +59,12 @@ impl<T> Buffer<T> {
     pub(super) unsafe fn push(&mut self, from: *const T) {
         // SAFETY: the caller's promise.
         unsafe {
-            match self {
-                Buffer::Ring(ring) => ring.push(from),
-                Buffer::Blocks(blocks) => blocks.push(from),
+            match &mut self.places {
+                Places::Ring(ring) => ring.push(from, self.len),
+                Places::Blocks(blocks) => blocks.push(from),
             }
         }
+        self.len += 1;
     }
 
     /// Moves the oldest message to `to`.
@@ -69,11 +73,12 @@ impl<T> Buffer<T> {
     /// There is one, and `to` is room for it.
     #[inline(always)]
     pub(super) unsafe fn pop(&mut self, to: *mut T) {
+        self.len -= 1;
         // SAFETY: the caller's promise.
         unsafe {
-            match self {
-                Buffer::Ring(ring) => ring.pop(to),
-                Buffer::Blocks(blocks) => blocks.pop(to),
+            match &mut self.places {
+                Places::Ring(ring) => ring.pop(to),
+                Places::Blocks(blocks) => blocks.pop(to, self.len == 0),
             }
         }
     }
@@ -93,11 +98,10 @@ impl<T> Drop for Buffer<T> {
     }
 }
 
-pub(super) struct Ring<T> {
+struct Ring<T> {
     places: Box<[MaybeUninit<T>]>,
     /// The place of the oldest message.
     head: usize,
-    len: usize,
 }
 
 impl<T> Ring<T> {
@@ -109,16 +113,16 @@ impl<T> Ring<T> {
         }
         // SAFETY: there is room for so many, and they need no initialisation.
         unsafe { room.set_len(places) };
-        Self { places: room.into_boxed_slice(), head: 0, len: 0 }
+        Self { places: room.into_boxed_slice(), head: 0 }
     }
 
-    unsafe fn push(&mut self, from: *const T) {
+    /// Adds a message to `len` others.
+    unsafe fn push(&mut self, from: *const T, len: usize) {
         // Not `head + len`: of messages without a size there may be as many as can be counted.
         let behind = self.places.len() - self.head;
-        let place = if self.len < behind { self.head + self.len } else { self.len - behind };
+        let place = if len < behind { self.head + len } else { len - behind };
         // SAFETY: the caller's: there is a free place, and this is the first; a place is as large as a message.
         unsafe { self.places.get_unchecked_mut(place).as_mut_ptr().copy_from_nonoverlapping(from, 1) };
-        self.len += 1;
     }
 
     unsafe fn pop(&mut self, to: *mut T) {
@@ -128,7 +132,6 @@ impl<T> Ring<T> {
         if self.head == self.places.len() {
             self.head = 0;
         }
-        self.len -= 1;
     }
 }
 
@@ -164,21 +167,20 @@ impl<T> Spare<T> {
     }
 }
 
-pub(super) struct Blocks<T> {
+struct Blocks<T> {
     /// The block of the oldest message, and its place there.
     head: Option<NonNull<Block<T>>>,
     first: usize,
     /// The newest block, and its first free place.
     tail: Option<NonNull<Block<T>>>,
     free: usize,
-    len: usize,
     /// The last block that ran empty: in a channel that is drained now and then nothing is allocated again.
     spare: Option<Spare<T>>,
 }
 
 impl<T> Blocks<T> {
     fn new() -> Self {
-        Self { head: None, first: 0, tail: None, free: BLOCK, len: 0, spare: None }
+        Self { head: None, first: 0, tail: None, free: BLOCK, spare: None }
     }
 
     #[inline(always)]
@@ -200,7 +202,6 @@ impl<T> Blocks<T> {
             unsafe { (&raw mut (*tail.as_ptr()).places[self.free]).cast::<T>().copy_from_nonoverlapping(from, 1) };
         }
         self.free += 1;
-        self.len += 1;
     }
 
     fn add_block(&mut self) {
@@ -217,16 +218,16 @@ impl<T> Blocks<T> {
         self.free = 0;
     }
 
+    /// Moves the oldest message to `to`, the only one if it is the `last`.
     #[inline]
-    unsafe fn pop(&mut self, to: *mut T) {
+    unsafe fn pop(&mut self, to: *mut T, last: bool) {
         let Some(head) = self.head else { unreachable!("the caller knows of a message") };
         // SAFETY: the caller's: the oldest message is at `first` of the head.
         unsafe { to.copy_from_nonoverlapping((&raw const (*head.as_ptr()).places[self.first]).cast::<T>(), 1) };
         self.first += 1;
-        self.len -= 1;
         if self.first == BLOCK {
             self.drop_head(head);
-        } else if self.len == 0 {
+        } else if last {
             // Empty, in the middle of the last block: begin that anew.
             self.first = 0;
             self.free = 0;

@@ -44,19 +44,30 @@ pub(super) enum Attempt {
     NeedsBlock,
 }
 
+/// Its first fields, as far as `senders`, share a line of the cache with the lock and with [`Open`]: all that a rendezvous touches.
+#[repr(C)]
 pub(super) struct Core<T> {
-    pub(super) buffer: Buffer<T>,
-    /// Messages in the buffer that belong to selects.
-    pub(super) promised_items: usize,
-    /// Places in the buffer that belong to selects.
-    pub(super) promised_room: usize,
-    pub(super) senders: List<Arm>,
-    pub(super) receivers: List<Arm>,
-    pub(super) send_watchers: List<Arm>,
-    pub(super) receive_watchers: List<Arm>,
-    pub(super) meeting: Meeting,
     /// Both sides have handles.
     pub(super) connected: bool,
+    /// False only if there are no watchers.
+    watched: bool,
+    /// Messages in the buffer that anyone may receive; the others there belong to selects.
+    pub(super) items: usize,
+    pub(super) receivers: List<Arm>,
+    pub(super) senders: List<Arm>,
+    pub(super) buffer: Buffer<T>,
+    /// Places in the buffer that belong to selects.
+    pub(super) promised_room: usize,
+    /// As many as can be counted for a channel without a limit.
+    capacity: usize,
+    watchers: Watchers,
+    pub(super) meeting: Meeting,
+}
+
+/// Rule 6, for either side.
+struct Watchers {
+    senders: List<Arm>,
+    receivers: List<Arm>,
 }
 
 /// Rule 5: receivers and selected senders that belong to each other, as far as only one of the two has come.
@@ -72,9 +83,8 @@ pub(super) struct Meeting {
 
 /// What may be read without the lock.
 pub(super) struct Open {
-    /// As many as can be counted for a channel without a limit.
-    pub(super) capacity: usize,
-    pub(super) limited: bool,
+    /// The channel has no capacity.
+    pub(super) rendezvous: bool,
     /// False only if there is nothing to receive: set under the lock where something is left, and cleared, also under the lock, by
     /// whoever finds nothing. A select looks here before it takes the lock; one that is going to wait looks again under it.
     may_receive: AtomicBool,
@@ -109,9 +119,13 @@ impl Gate<'_> {
     }
 }
 
+/// Aligned to a line of the cache; see [`Core`]. A thousand tasks in a ring touch one line per channel instead of three, and two processors that
+/// share a channel move one between them.
+#[repr(C, align(64))]
 pub(super) struct Channel<T> {
-    pub(super) core: Lock<Core<T>>,
     pub(super) open: Open,
+    pub(super) core: Lock<Core<T>>,
+    capacity: Option<usize>,
     sender_handles: AtomicUsize,
     receiver_handles: AtomicUsize,
 }
@@ -154,13 +168,51 @@ pub(super) fn finish_all(queue: &List<Arm>, outcome: Outcome, wakes: &mut Wakes<
     }
 }
 
+#[cfg(not(greenloom_loom))]
+const _: () = assert!(std::mem::offset_of!(Channel<u64>, core) + std::mem::offset_of!(Core<u64>, buffer) + 8 <= 64);
+
 impl<T> Core<T> {
     pub(super) fn has_item(&self) -> bool {
-        self.buffer.len() > self.promised_items
+        self.items > 0
     }
 
-    pub(super) fn has_room(&self, open: &Open) -> bool {
-        self.buffer.len() + self.promised_room < open.capacity
+    pub(super) fn has_room(&self) -> bool {
+        self.buffer.len() + self.promised_room < self.capacity
+    }
+
+    /// The queue of those who send, or who watch for a moment to do so.
+    pub(super) fn queue_to_send(&mut self, watch: bool) -> &List<Arm> {
+        self.watched |= watch;
+        if watch { &self.watchers.senders } else { &self.senders }
+    }
+
+    /// The queue of those who receive, or who watch for a moment to do so.
+    pub(super) fn queue_to_receive(&mut self, watch: bool) -> &List<Arm> {
+        self.watched |= watch;
+        if watch { &self.watchers.receivers } else { &self.receivers }
+    }
+
+    /// A send may have become ready.
+    #[inline(always)]
+    pub(super) fn tell_send_watchers(&mut self, wakes: &mut Wakes<Arm>) {
+        if self.watched {
+            self.tell_watchers(true, Outcome::Waiting, wakes);
+        }
+    }
+
+    /// A receive may have become ready.
+    #[inline(always)]
+    fn tell_receive_watchers(&mut self, wakes: &mut Wakes<Arm>) {
+        if self.watched {
+            self.tell_watchers(false, Outcome::Waiting, wakes);
+        }
+    }
+
+    #[cold]
+    fn tell_watchers(&mut self, to_send: bool, outcome: Outcome, wakes: &mut Wakes<Arm>) {
+        let Watchers { senders, receivers } = &self.watchers;
+        finish_all(if to_send { senders } else { receivers }, outcome, wakes);
+        self.watched = !(senders.is_empty() && receivers.is_empty());
     }
 
     /// Sends the message at `from`, if that does not block.
@@ -172,11 +224,11 @@ impl<T> Core<T> {
         if !self.connected {
             return Attempt::Closed;
         }
-        if open.capacity > 0 {
+        if !open.rendezvous {
             if self.buffer.needs_block() {
                 return Attempt::NeedsBlock;
             }
-            if !self.has_room(open) {
+            if !self.has_room() {
                 return Attempt::Blocked;
             }
         }
@@ -193,11 +245,12 @@ impl<T> Core<T> {
                 return Attempt::Done;
             }
         }
-        if open.capacity == 0 {
+        if open.rendezvous {
             return Attempt::Blocked;
         }
         // SAFETY: there is room.
         unsafe { self.buffer.push(from) };
+        self.items += 1;
         self.note_item(open, wakes);
         Attempt::Done
     }
@@ -217,7 +270,6 @@ impl<T> Core<T> {
         if cell.is_null() {
             // SAFETY: the caller's promise.
             unsafe { self.buffer.push(from) };
-            self.promised_items += 1;
             finish(receiver, Outcome::Item, wakes);
         } else {
             // SAFETY: rule 3.
@@ -235,10 +287,11 @@ impl<T> Core<T> {
         if self.has_item() {
             // SAFETY: there is a message.
             unsafe { self.buffer.pop(to) };
+            self.items -= 1;
             self.refill(open, wakes);
             return Attempt::Done;
         }
-        if open.capacity == 0
+        if open.rendezvous
             && let Some(sender) = win_first(&self.senders)
         {
             let cell = sender.data().cell::<T>();
@@ -262,11 +315,11 @@ impl<T> Core<T> {
     /// A place in the buffer has become free: serves the sender that waits for one.
     #[inline(always)]
     fn refill(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
-        if open.capacity == 0 {
+        if open.rendezvous {
             return;
         }
         let Some(sender) = win_first(&self.senders) else {
-            return finish_all(&self.send_watchers, Outcome::Waiting, wakes);
+            return self.tell_send_watchers(wakes);
         };
         let cell = sender.data().cell::<T>();
         if cell.is_null() {
@@ -275,6 +328,7 @@ impl<T> Core<T> {
         } else {
             // SAFETY: there is room, and rule 3.
             unsafe { self.buffer.push(cell) };
+            self.items += 1;
             finish(sender, Outcome::Done, wakes);
         }
     }
@@ -283,7 +337,7 @@ impl<T> Core<T> {
     #[inline(always)]
     pub(super) fn note_item(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
         open.note_receivable(true);
-        finish_all(&self.receive_watchers, Outcome::Waiting, wakes);
+        self.tell_receive_watchers(wakes);
     }
 
     /// A sender has been taken out of a channel without capacity: if it was the last, a select is spared the lock that would tell it so.
@@ -297,8 +351,8 @@ impl<T> Core<T> {
     /// Promises have been kept or released: serves whoever waited because of them, in either queue.
     #[inline(always)]
     pub(super) fn settle(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
-        let idle = self.receivers.is_empty() && self.receive_watchers.is_empty() && !self.has_item();
-        if !idle || (self.has_room(open) && !(self.senders.is_empty() && self.send_watchers.is_empty())) {
+        let idle = self.receivers.is_empty() && !self.watched && !self.has_item();
+        if !idle || (self.has_room() && !self.senders.is_empty()) {
             self.settle_slowly(open, wakes);
         }
     }
@@ -310,15 +364,15 @@ impl<T> Core<T> {
                 && let Some(receiver) = win_first(&self.receivers)
             {
                 let cell = receiver.data().cell::<T>();
+                self.items -= 1;
                 if cell.is_null() {
-                    self.promised_items += 1;
                     finish(receiver, Outcome::Item, wakes);
                 } else {
                     // SAFETY: there is a message, and rule 3.
                     unsafe { self.buffer.pop(cell) };
                     finish(receiver, Outcome::Done, wakes);
                 }
-            } else if self.has_room(open) && !self.senders.is_empty() {
+            } else if self.has_room() && !self.senders.is_empty() {
                 self.refill(open, wakes);
             } else {
                 break;
@@ -327,8 +381,8 @@ impl<T> Core<T> {
         if self.has_item() {
             self.note_item(open, wakes);
         }
-        if self.has_room(open) {
-            finish_all(&self.send_watchers, Outcome::Waiting, wakes);
+        if self.has_room() {
+            self.tell_send_watchers(wakes);
         }
     }
 }
@@ -338,42 +392,36 @@ impl<T> Channel<T> {
     pub(super) fn new(capacity: Option<usize>) -> Self {
         let buffer = Buffer::new(capacity.filter(|&places| places > 0));
         Self {
+            open: Open { rendezvous: capacity == Some(0), may_receive: AtomicBool::new(false) },
             core: Lock::new(Core {
-                buffer,
-                promised_items: 0,
-                promised_room: 0,
-                senders: List::new(),
-                receivers: List::new(),
-                send_watchers: List::new(),
-                receive_watchers: List::new(),
-                meeting: Meeting { receivers: List::new(), items: 0, missed_senders: 0, missed_receivers: 0 },
                 connected: true,
-            }),
-            open: Open {
+                watched: false,
+                items: 0,
+                receivers: List::new(),
+                senders: List::new(),
+                buffer,
+                promised_room: 0,
                 capacity: capacity.unwrap_or(usize::MAX),
-                limited: capacity.is_some(),
-                may_receive: AtomicBool::new(false),
-            },
+                watchers: Watchers { senders: List::new(), receivers: List::new() },
+                meeting: Meeting { receivers: List::new(), items: 0, missed_senders: 0, missed_receivers: 0 },
+            }),
+            capacity,
             sender_handles: AtomicUsize::new(1),
             receiver_handles: AtomicUsize::new(1),
         }
     }
 
     pub(super) fn capacity(&self) -> Option<usize> {
-        self.open.limited.then_some(self.open.capacity)
+        self.capacity
     }
 
     /// Messages that anyone may receive.
     pub(super) fn len(&self) -> usize {
-        if self.open.capacity == 0 {
-            return 0;
-        }
-        let core = self.core.lock();
-        core.buffer.len() - core.promised_items
+        if self.open.rendezvous { 0 } else { self.core.lock().items }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.open.capacity == 0 || !self.core.lock().has_room(&self.open)
+        self.open.rendezvous || !self.core.lock().has_room()
     }
 
     pub(super) fn supply_block(&self) {
@@ -430,7 +478,7 @@ impl<T> Channel<T> {
                     node.data().set_outcome(Outcome::Waiting);
                     // SAFETY: the caller's promise, and the lock is held.
                     unsafe { core.senders.push_back(node, waiter) };
-                    if self.open.capacity == 0 {
+                    if self.open.rendezvous {
                         core.note_item(&self.open, &mut wakes);
                     }
                     return true;
@@ -462,8 +510,8 @@ impl<T> Channel<T> {
                 node.data().set_outcome(Outcome::Waiting);
                 // SAFETY: as above.
                 unsafe { core.receivers.push_back(node, waiter) };
-                if self.open.capacity == 0 {
-                    finish_all(&core.send_watchers, Outcome::Waiting, &mut wakes);
+                if self.open.rendezvous {
+                    core.tell_send_watchers(&mut wakes);
                 }
                 return true;
             }
@@ -510,7 +558,7 @@ impl<T> Channel<T> {
         core.connected = false;
         self.open.note_receivable(true);
         finish_all(&core.receivers, Outcome::Closed, &mut wakes);
-        finish_all(&core.receive_watchers, Outcome::Closed, &mut wakes);
+        core.tell_watchers(false, Outcome::Closed, &mut wakes);
         // A sender that they were to meet has been forgotten: they begin again, and find the channel closed.
         // SAFETY: under the lock.
         while let Some(receiver) = unsafe { core.meeting.receivers.pop_front() } {
@@ -530,11 +578,11 @@ impl<T> Channel<T> {
         let mut core = self.core.lock();
         core.connected = false;
         _messages = std::mem::replace(&mut core.buffer, Buffer::new(None));
+        core.items = 0;
         // Whoever was promised one had a handle; unless it has forgotten the promise and dropped that.
-        core.promised_items = 0;
         core.meeting.items = 0;
         finish_all(&core.senders, Outcome::Closed, &mut wakes);
-        finish_all(&core.send_watchers, Outcome::Closed, &mut wakes);
+        core.tell_watchers(true, Outcome::Closed, &mut wakes);
     }
 }
 

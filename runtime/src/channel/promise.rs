@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
-use crate::channel::core::{Attempt, Channel, Core, Open, finish, finish_all, has_free, win_first};
+use crate::channel::core::{Attempt, Channel, Core, Open, finish, has_free, win_first};
 use crate::task::cancel::uncancellable;
 use crate::wait::list::Wakes;
 use crate::wait::{Reason, Waiter, wait_for};
@@ -17,11 +17,11 @@ struct NeedsBlock;
 
 impl<T> Core<T> {
     fn send_is_ready(&self, open: &Open, myself: *const Claim) -> bool {
-        !self.connected || self.has_room(open) || (open.capacity == 0 && has_free(&self.receivers, myself))
+        !self.connected || self.has_room() || (open.rendezvous && has_free(&self.receivers, myself))
     }
 
     fn receive_is_ready(&self, open: &Open, myself: *const Claim) -> bool {
-        !self.connected || self.has_item() || (open.capacity == 0 && has_free(&self.senders, myself))
+        !self.connected || self.has_item() || (open.rendezvous && has_free(&self.senders, myself))
     }
 
     /// Chooses to send, if that does not block; the message comes later.
@@ -29,8 +29,8 @@ impl<T> Core<T> {
         if !self.connected {
             return Some(Outcome::Closed);
         }
-        if open.capacity > 0 {
-            if !self.has_room(open) {
+        if !open.rendezvous {
+            if !self.has_room() {
                 return None;
             }
             self.promised_room += 1;
@@ -50,10 +50,10 @@ impl<T> Core<T> {
     /// Chooses to receive, if that does not block; the room for the message comes later.
     fn promise_receive(&mut self, open: &Open, wakes: &mut Wakes<Arm>) -> Result<Option<Outcome>, NeedsBlock> {
         if self.has_item() {
-            self.promised_items += 1;
+            self.items -= 1;
             return Ok(Some(Outcome::Item));
         }
-        if open.capacity == 0 {
+        if open.rendezvous {
             if self.buffer.needs_block() && !self.senders.is_empty() {
                 return Err(NeedsBlock);
             }
@@ -65,7 +65,6 @@ impl<T> Core<T> {
                 }
                 // SAFETY: its message is in its cell, and there is a block for it.
                 unsafe { self.buffer.push(cell) };
-                self.promised_items += 1;
                 finish(sender, Outcome::Done, wakes);
                 self.note_sender_gone(open);
                 return Ok(Some(Outcome::Item));
@@ -131,8 +130,8 @@ impl<T> Channel<T> {
         }
         node.data().set_outcome(Outcome::Waiting);
         // SAFETY: the caller's promise, and the lock is held.
-        unsafe { if watch { &core.send_watchers } else { &core.senders }.push_back(node, waiter) };
-        if self.open.capacity == 0 && !watch {
+        unsafe { core.queue_to_send(watch).push_back(node, waiter) };
+        if self.open.rendezvous && !watch {
             core.note_item(&self.open, &mut wakes);
         }
         true
@@ -144,15 +143,15 @@ impl<T> Channel<T> {
     /// As [`join_send`](Self::join_send), until [`leave_receive`](Self::leave_receive).
     pub(super) unsafe fn join_receive(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
-        let core = self.core.lock();
+        let mut core = self.core.lock();
         if core.receive_is_ready(&self.open, select) {
             return false;
         }
         node.data().set_outcome(Outcome::Waiting);
         // SAFETY: the caller's promise, and the lock is held.
-        unsafe { if watch { &core.receive_watchers } else { &core.receivers }.push_back(node, waiter) };
-        if self.open.capacity == 0 && !watch {
-            finish_all(&core.send_watchers, Outcome::Waiting, &mut wakes);
+        unsafe { core.queue_to_receive(watch).push_back(node, waiter) };
+        if self.open.rendezvous && !watch {
+            core.tell_send_watchers(&mut wakes);
         }
         true
     }
@@ -162,17 +161,17 @@ impl<T> Channel<T> {
     /// # Safety
     /// The node joined here to send, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_send(&self, node: &Waiting, watch: bool) {
-        let core = self.core.lock();
+        let mut core = self.core.lock();
         // SAFETY: the caller's promise, and the lock is held.
-        unsafe { if watch { &core.send_watchers } else { &core.senders }.remove(node) };
+        unsafe { core.queue_to_send(watch).remove(node) };
     }
 
     /// # Safety
     /// The node joined here to receive, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_receive(&self, node: &Waiting, watch: bool) {
-        let core = self.core.lock();
+        let mut core = self.core.lock();
         // SAFETY: the caller's promise, and the lock is held. An arm in a meeting is not left: its select waits to be served.
-        unsafe { if watch { &core.receive_watchers } else { &core.receivers }.remove(node) };
+        unsafe { core.queue_to_receive(watch).remove(node) };
     }
 
     /// Completes a send that was promised: moves the message out of `from`. False if nobody can receive it any more.
@@ -220,7 +219,6 @@ impl<T> Channel<T> {
                     if first.is_none() && !core.buffer.needs_block() {
                         // SAFETY: see above.
                         unsafe { core.buffer.push(from) };
-                        core.promised_items += 1;
                         core.meeting.items += 1;
                         return Ok(true);
                     }
@@ -239,7 +237,6 @@ impl<T> Channel<T> {
     pub(super) unsafe fn complete_receive(&self, to: *mut T) {
         let mut wakes = Wakes::new();
         let mut core = self.core.lock();
-        core.promised_items -= 1;
         // SAFETY: the message was promised, so it is there.
         unsafe { core.buffer.pop(to) };
         core.settle(&self.open, &mut wakes);
@@ -279,7 +276,6 @@ impl<T> Channel<T> {
             if cell.is_null() {
                 node.data().set_outcome(Outcome::Item);
             } else {
-                core.promised_items -= 1;
                 // SAFETY: the message of a meeting is in the buffer.
                 unsafe { core.buffer.pop(cell) };
                 node.data().set_outcome(Outcome::Done);
@@ -324,12 +320,12 @@ impl<T> Channel<T> {
         let mut wakes = Wakes::new();
         let mut core = self.core.lock();
         match promise {
-            Outcome::Item => core.promised_items -= 1,
+            Outcome::Item => core.items += 1,
             // As in `release_send`.
             Outcome::Meets if core.meeting.missed_senders > 0 => core.meeting.missed_senders -= 1,
             Outcome::Meets if core.meeting.items > 0 => {
                 core.meeting.items -= 1;
-                core.promised_items -= 1;
+                core.items += 1;
             }
             Outcome::Meets => core.meeting.missed_receivers += 1,
             _ => return,

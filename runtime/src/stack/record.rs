@@ -58,7 +58,7 @@ struct Frames {
 }
 
 // SAFETY: the slab has armed a guard below `bottom` (or the scheduler checks a canary there, where the system has no better; see
-// `guard`), a slot holds far more than the minimum, and the base is aligned to the record's 64 bytes.
+// `guard`), a slot holds far more than the minimum, and the base is aligned to the record's 16 bytes.
 unsafe impl Stack for Frames {
     fn base(&self) -> NonZeroUsize {
         self.base
@@ -74,9 +74,10 @@ unsafe impl Stack for Frames {
 /// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `left_in` and `locals` are for the thread that runs the stack, or, while it is
 /// free, for whoever owns it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped
 /// while the runtime lives.
-#[repr(C, align(64))]
+#[repr(C, align(16))]
 pub(crate) struct Record {
-    // Two lines of the cache, up to `parked_in`: all that a switch touches.
+    // Two lines of the cache, from the two words under the record, where the coroutine keeps its way back, up to `parked_in`: all that a
+    // switch touches. The second begins with `task`.
     /// Where the coroutine is kept; it is there once `has_coroutine` says so.
     coroutine: UnsafeCell<MaybeUninit<ManuallyDrop<Body>>>,
     yielder: Cell<*const Yielder<(), Suspend>>,
@@ -107,7 +108,13 @@ pub(crate) struct Record {
 
 const _: () = assert!(size_of::<Record>() <= RECORD_BYTES);
 #[cfg(not(greenloom_loom))]
-const _: () = assert!(std::mem::offset_of!(Record, home) <= 128);
+const _: () = {
+    assert!(RECORD_BYTES % 64 == 48);
+    assert!(std::mem::offset_of!(Record, task) == SECOND_LINE && std::mem::offset_of!(Record, home) <= SECOND_LINE + 64);
+};
+
+/// Where the record's second line of the cache begins.
+const SECOND_LINE: usize = 48;
 
 /// A stack: the address of its record. Owned by a cache, a pool, or the task it is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -278,7 +285,7 @@ impl Record {
     /// Fetches what a switch to the stack's task will touch.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
-        prefetch(std::ptr::from_ref(self).cast::<u8>().wrapping_add(64));
+        prefetch(std::ptr::from_ref(self).cast::<u8>().wrapping_add(SECOND_LINE));
         // Some of the frame above the end, and below it what the task's next calls will use.
         for line in -2..5 {
             prefetch(self.frame.get().wrapping_offset(64 * line));

@@ -38,8 +38,9 @@ use super::class::{GIB, MIB, Size};
 use super::guard::{self, Armed, GUARD_BYTES, Guards, PAGE_BYTES, StackGuard};
 use crate::prim::sync::Mutex;
 
-/// Bytes under a slot's top that are set aside for the record of the task that owns the stack.
-pub(crate) const RECORD_BYTES: usize = 256;
+/// Bytes under a slot's top that are set aside for the record of the task that owns the stack. Sixteen less than whole lines of the
+/// cache, since what lies directly under the record is touched together with its first fields.
+pub(crate) const RECORD_BYTES: usize = 256 - 16;
 
 /// The largest colour. Colour and record leave more than half of the top page to the stack itself,
 /// so that a task that does little keeps a single page resident.

@@ -20,6 +20,7 @@ const NAP: Duration = Duration::from_micros(50);
 /// Why not a futex: its release is a read-modify-write, to learn of sleepers, and this one's a store. Channels take such a lock for
 /// each operation, of which it would be a fifth of the time. The price is paid where the holder loses its CPU inside the section:
 /// whoever waits then finds out by looking again now and then, instead of being woken. Nothing here depends on who is first.
+#[repr(C)]
 pub(crate) struct Lock<T> {
     taken: AtomicBool,
     value: UnsafeCell<T>,
