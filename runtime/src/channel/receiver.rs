@@ -74,8 +74,10 @@ impl<T> Receiver<T> {
         let room = UnsafeCell::new(MaybeUninit::<T>::uninit());
         let cell: *mut T = room.get().cast();
         loop {
+            // Where there is nothing to receive, the lock is taken once, to queue.
             // SAFETY: `cell` is room for a message.
-            let outcome = match unsafe { channel.try_receive(cell) } {
+            let attempt = if channel.open.gate().is_open() { unsafe { channel.try_receive(cell) } } else { Attempt::Blocked };
+            let outcome = match attempt {
                 Attempt::Done => Outcome::Done,
                 Attempt::Closed => Outcome::Closed,
                 // SAFETY: as above.
