@@ -210,7 +210,7 @@ impl Local {
     }
 
     /// The running task has made this one ready: it is next. What was next before goes to its queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_next(&self, ready: Ready) {
         if let Some(old) = self.processor().next.put(ready) {
             self.push(old);
