@@ -103,7 +103,7 @@ pub struct Operation<'a> {
 
 impl<'a> Operation<'a> {
     pub(super) fn send<T>(sender: &'a Sender<T>, index: usize) -> Self {
-        Self { side: sender, gate: Gate::ASK, index: index as u32, fits: false, timed: false }
+        Self { side: sender, gate: sender.gate(), index: index as u32, fits: false, timed: false }
     }
 
     /// With `fits`, the message is handed over in the room of a select that stays on the thread where it was made.

@@ -88,18 +88,31 @@ pub(super) struct Open {
     /// False only if there is nothing to receive: set under the lock where something is left, and cleared, also under the lock, by
     /// whoever finds nothing. A select looks here before it takes the lock; one that is going to wait looks again under it.
     may_receive: AtomicBool,
+    /// The same of sending: false only if there is neither room nor a receiver that waits.
+    may_send: AtomicBool,
 }
 
 impl Open {
     #[inline(always)]
-    pub(super) fn gate(&self) -> Gate<'_> {
+    pub(super) fn receive_gate(&self) -> Gate<'_> {
         Gate(Some(&self.may_receive))
+    }
+
+    #[inline(always)]
+    pub(super) fn send_gate(&self) -> Gate<'_> {
+        Gate(Some(&self.may_send))
     }
 
     /// Under the lock.
     #[inline(always)]
     pub(super) fn note_receivable(&self, something: bool) {
         self.may_receive.store(something, untracked::Release);
+    }
+
+    /// Under the lock.
+    #[inline(always)]
+    pub(super) fn note_sendable(&self, somewhere: bool) {
+        self.may_send.store(somewhere, untracked::Release);
     }
 }
 
@@ -113,9 +126,10 @@ impl Gate<'_> {
 
     #[inline(always)]
     pub(crate) fn is_open(self) -> bool {
-        // Acquire: pairs with the Release of `note_receivable`, so that whoever finds nothing here sees what was done before it became
-        // so; to another channel of the same select, say. In a model the lock is always taken, since loom does not see this access.
-        cfg!(greenloom_loom) || self.0.is_none_or(|may_receive| may_receive.load(untracked::Acquire))
+        // Acquire: pairs with the Release of `note_receivable` and `note_sendable`, so that whoever finds nothing here sees what was done
+        // before it became so; to another channel of the same select, say. In a model the lock is always taken, since loom does not see
+        // this access.
+        cfg!(greenloom_loom) || self.0.is_none_or(|may| may.load(untracked::Acquire))
     }
 }
 
@@ -192,9 +206,10 @@ impl<T> Core<T> {
         if watch { &self.watchers.receivers } else { &self.receivers }
     }
 
-    /// A send may have become ready.
+    /// There is room for a message, or a receiver that waits, and no sender waited for it.
     #[inline(always)]
-    pub(super) fn tell_send_watchers(&mut self, wakes: &mut Wakes<Arm>) {
+    pub(super) fn note_room(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
+        open.note_sendable(true);
         if self.watched {
             self.tell_watchers(true, Outcome::Waiting, wakes);
         }
@@ -319,7 +334,7 @@ impl<T> Core<T> {
             return;
         }
         let Some(sender) = win_first(&self.senders) else {
-            return self.tell_send_watchers(wakes);
+            return self.note_room(open, wakes);
         };
         let cell = sender.data().cell::<T>();
         if cell.is_null() {
@@ -354,6 +369,8 @@ impl<T> Core<T> {
         let idle = self.receivers.is_empty() && !self.watched && !self.has_item();
         if !idle || (self.has_room() && !self.senders.is_empty()) {
             self.settle_slowly(open, wakes);
+        } else if self.has_room() {
+            open.note_sendable(true);
         }
     }
 
@@ -382,7 +399,7 @@ impl<T> Core<T> {
             self.note_item(open, wakes);
         }
         if self.has_room() {
-            self.tell_send_watchers(wakes);
+            self.note_room(open, wakes);
         }
     }
 }
@@ -392,7 +409,7 @@ impl<T> Channel<T> {
     pub(super) fn new(capacity: Option<usize>) -> Self {
         let buffer = Buffer::new(capacity.filter(|&places| places > 0));
         Self {
-            open: Open { rendezvous: capacity == Some(0), may_receive: AtomicBool::new(false) },
+            open: Open { rendezvous: capacity == Some(0), may_receive: AtomicBool::new(false), may_send: AtomicBool::new(true) },
             core: Lock::new(Core {
                 connected: true,
                 watched: false,
@@ -476,6 +493,7 @@ impl<T> Channel<T> {
                 }
                 Attempt::Blocked | Attempt::Meets => {
                     node.data().set_outcome(Outcome::Waiting);
+                    self.open.note_sendable(false);
                     // SAFETY: the caller's promise, and the lock is held.
                     unsafe { core.senders.push_back(node, waiter) };
                     if self.open.rendezvous {
@@ -511,7 +529,7 @@ impl<T> Channel<T> {
                 // SAFETY: as above.
                 unsafe { core.receivers.push_back(node, waiter) };
                 if self.open.rendezvous {
-                    core.tell_send_watchers(&mut wakes);
+                    core.note_room(&self.open, &mut wakes);
                 }
                 return true;
             }
@@ -582,6 +600,7 @@ impl<T> Channel<T> {
         // Whoever was promised one had a handle; unless it has forgotten the promise and dropped that.
         core.meeting.items = 0;
         finish_all(&core.senders, Outcome::Closed, &mut wakes);
+        self.open.note_sendable(true);
         core.tell_watchers(true, Outcome::Closed, &mut wakes);
     }
 }

@@ -31,12 +31,16 @@ impl<T> Core<T> {
         }
         if !open.rendezvous {
             if !self.has_room() {
+                open.note_sendable(false);
                 return None;
             }
             self.promised_room += 1;
             return Some(Outcome::Room);
         }
-        let receiver = win_first(&self.receivers)?;
+        let Some(receiver) = win_first(&self.receivers) else {
+            open.note_sendable(false);
+            return None;
+        };
         if receiver.data().cell::<T>().is_null() {
             finish(receiver, Outcome::Meets, wakes);
         } else {
@@ -151,7 +155,7 @@ impl<T> Channel<T> {
         // SAFETY: the caller's promise, and the lock is held.
         unsafe { core.queue_to_receive(watch).push_back(node, waiter) };
         if self.open.rendezvous && !watch {
-            core.tell_send_watchers(&mut wakes);
+            core.note_room(&self.open, &mut wakes);
         }
         true
     }

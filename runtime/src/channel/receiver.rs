@@ -76,7 +76,7 @@ impl<T> Receiver<T> {
         loop {
             // Where there is nothing to receive, the lock is taken once, to queue.
             // SAFETY: `cell` is room for a message.
-            let attempt = if channel.open.gate().is_open() { unsafe { channel.try_receive(cell) } } else { Attempt::Blocked };
+            let attempt = if channel.open.receive_gate().is_open() { unsafe { channel.try_receive(cell) } } else { Attempt::Blocked };
             let outcome = match attempt {
                 Attempt::Done => Outcome::Done,
                 Attempt::Closed => Outcome::Closed,
@@ -285,7 +285,7 @@ impl<T> Receiver<T> {
 
     pub(crate) fn gate(&self) -> Gate<'_> {
         match &self.flavor {
-            Flavor::Channel(channel) => channel.open.gate(),
+            Flavor::Channel(channel) => channel.open.receive_gate(),
             Flavor::Timer(..) | Flavor::Never => Gate::ASK,
         }
     }

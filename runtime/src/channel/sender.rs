@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::choose::{Promise, Side};
-use crate::channel::core::{Attempt, Channel};
+use crate::channel::core::{Attempt, Channel, Gate};
 use crate::channel::promise::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::prim;
@@ -69,11 +69,18 @@ enum Unsent {
 
 impl<T> Sender<T> {
     #[inline(always)]
+    pub(crate) fn gate(&self) -> Gate<'_> {
+        self.channel.open.send_gate()
+    }
+
+    #[inline(always)]
     #[track_caller]
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), (Unsent, T)> {
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
+        // Where there is nowhere to send it, the lock is taken once, to queue.
         // SAFETY: the message is there; where it is moved out, the parcel is forgotten.
-        let unsent = match unsafe { self.channel.try_send(parcel.cell()) } {
+        let attempt = if self.gate().is_open() { unsafe { self.channel.try_send(parcel.cell()) } } else { Attempt::Blocked };
+        let unsent = match attempt {
             Attempt::Done => None,
             Attempt::Closed => Some(Unsent::Closed),
             _ => self.wait_to_send(&parcel, deadline),
