@@ -10,7 +10,7 @@
 //!
 //! In `select!` the message of a receive is handed over in a [`Room`] in the frame, one for all arms, since one is won. Where it is too
 //! large for that, and in a [`Select`](super::Select), which may go to another thread where its messages may not, it stays in the channel,
-//! promised, until the operation is completed.
+//! promised, until the operation is completed. The moment that a timer channel tells is always handed over.
 //!
 //! A select never meets itself, even with arms on both sides of one channel: it is queued only while it sleeps.
 
@@ -26,21 +26,13 @@ use crate::prim::{self, next_random};
 use crate::scheduler::local;
 use crate::wait::{self, Reason, Waiter, wait_for};
 
-/// What the operation that was selected has been promised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Promise {
-    Channel(Outcome),
-    /// The message of a timer channel.
-    Moment(Instant),
-}
-
 /// One side of a channel, as a select uses it, whatever its messages are.
 pub(crate) trait Side {
     /// Chooses the operation, if it does not block. A message that is received goes to `room`, unless that is null.
     ///
     /// # Safety
-    /// `room` is null, or there is room for a message.
-    unsafe fn promise(&self, room: *mut ()) -> Option<Promise>;
+    /// `room` is null, or there is room for a message; a timer channel's is never null.
+    unsafe fn promise(&self, room: *mut ()) -> Option<Outcome>;
     /// Whether it would not block.
     fn is_ready(&self) -> bool;
     /// When it will be ready by itself.
@@ -59,14 +51,14 @@ pub(crate) trait Side {
     ///
     /// # Safety
     /// As [`promise`](Self::promise).
-    unsafe fn meet(&self, promise: Promise, _room: *mut ()) -> Option<Promise> {
+    unsafe fn meet(&self, promise: Outcome, _room: *mut ()) -> Option<Outcome> {
         Some(promise)
     }
     /// Gives a promise back; drops a message that has been handed over to `room`.
     ///
     /// # Safety
     /// The promise was made by this side to the caller, with this room.
-    unsafe fn release(&self, promise: Promise, room: *mut ());
+    unsafe fn release(&self, promise: Outcome, room: *mut ());
     /// Tells channels apart, and their sides.
     fn identity(&self) -> (*const (), bool);
 }
@@ -108,7 +100,8 @@ impl<'a> Operation<'a> {
 
     /// With `fits`, the message is handed over in the room of a select that stays on the thread where it was made.
     pub(super) fn receive<T>(receiver: &'a Receiver<T>, index: usize, fits: bool) -> Self {
-        Self { side: receiver, gate: receiver.gate(), index: index as u32, fits, timed: receiver.is_timed() }
+        let timed = receiver.is_timed();
+        Self { side: receiver, gate: receiver.gate(), index: index as u32, fits: fits || timed, timed }
     }
 
     pub(super) fn index(&self) -> usize {
@@ -231,11 +224,11 @@ impl Order {
         (((next_random(&self.random) >> 32) * u64::from(limit)) >> 32) as u32
     }
 
-    /// One of the bits that are set.
+    /// One of the `count` bits that are set.
     #[inline(always)]
-    fn draw(&self, bits: u64) -> u32 {
+    fn draw(&self, bits: u64, count: u32) -> u32 {
         let mut left = bits;
-        for _ in 0..self.below(bits.count_ones()) {
+        for _ in 0..self.below(count) {
             left &= left - 1;
         }
         left.trailing_zeros()
@@ -247,31 +240,52 @@ const GROUP: usize = u64::BITS as usize;
 
 /// An operation that can be chosen without waiting.
 #[inline(never)]
-fn poll(operations: &[Operation<'_>], order: &Order, watch: bool, room: &Room) -> Option<(usize, Promise)> {
+fn poll(operations: &[Operation<'_>], order: &Order, watch: bool, room: &Room) -> Option<(usize, Outcome)> {
+    if operations.len() <= GROUP {
+        return poll_group(operations, 0, operations, order, watch, room);
+    }
     let groups = operations.len().div_ceil(GROUP);
-    let first = if groups > 1 { order.below(operations.len() as u32) as usize / GROUP } else { 0 };
-    for step in 0..groups {
+    let first = order.below(operations.len() as u32) as usize / GROUP;
+    (0..groups).find_map(|step| {
         let start = (first + step) % groups * GROUP;
         let group = &operations[start..operations.len().min(start + GROUP)];
-        let open = group.iter().enumerate().filter(|(_, operation)| operation.gate.is_open());
-        let mut open = open.fold(0u64, |bits, (place, _)| bits | 1 << place);
-        while open != 0 {
-            let drawn = order.draw(open);
-            open &= !(1 << drawn);
-            let place = start + drawn as usize;
-            let operation = &operations[place];
-            if watch {
-                if operation.side.is_ready() {
-                    return Some((place, Promise::Channel(Outcome::Waiting)));
-                }
-                continue;
+        poll_group(group, start, operations, order, watch, room)
+    })
+}
+
+/// The same among a few of all `operations`, which begin at `start`.
+#[inline(always)]
+fn poll_group(
+    group: &[Operation<'_>],
+    start: usize,
+    operations: &[Operation<'_>],
+    order: &Order,
+    watch: bool,
+    room: &Room,
+) -> Option<(usize, Outcome)> {
+    let (mut open, mut count) = (0u64, 0);
+    for (place, operation) in group.iter().enumerate() {
+        let bit = u64::from(operation.gate.is_open());
+        open |= bit << place;
+        count += bit as u32;
+    }
+    while count > 0 {
+        let drawn = order.draw(open, count);
+        open &= !(1 << drawn);
+        count -= 1;
+        let place = start + drawn as usize;
+        let operation = &operations[place];
+        if watch {
+            if operation.side.is_ready() {
+                return Some((place, Outcome::Waiting));
             }
-            // SAFETY: null, or large enough for a message.
-            let Some(promise) = (unsafe { operation.side.promise(operation.room(room)) }) else { continue };
-            let kept = keep(operations, place, promise, room);
-            if kept.is_some() {
-                return kept;
-            }
+            continue;
+        }
+        // SAFETY: null, or large enough for a message.
+        let Some(promise) = (unsafe { operation.side.promise(operation.room(room)) }) else { continue };
+        let kept = keep(operations, place, promise, room);
+        if kept.is_some() {
+            return kept;
         }
     }
     None
@@ -286,7 +300,7 @@ pub(super) fn run(
     biased: bool,
     watch: bool,
     room: &Room,
-) -> Option<(usize, Promise)> {
+) -> Option<(usize, Outcome)> {
     let order = Order::new(biased);
     let found = poll(operations, &order, watch, room);
     if found.is_some() {
@@ -320,23 +334,23 @@ pub(super) fn run(
 impl Queued<'_> {
     /// After a wait: what was won.
     #[inline(never)]
-    fn outcome(&self, room: &Room) -> Option<(usize, Promise)> {
+    fn outcome(&self, room: &Room) -> Option<(usize, Outcome)> {
         self.leave();
         let place = self.claim.won()?;
         let outcome = self.nodes[place].data().outcome();
         if self.watch {
-            return Some((place, Promise::Channel(outcome)));
+            return Some((place, outcome));
         }
         // Whoever missed its partner begins again.
-        if outcome == Outcome::Missed { None } else { keep(self.operations, place, Promise::Channel(outcome), room) }
+        if outcome == Outcome::Missed { None } else { keep(self.operations, place, outcome, room) }
     }
 }
 
 /// What is left of a promise when the partner, if there is one to be met, has come.
 #[inline(always)]
-fn keep(operations: &[Operation<'_>], place: usize, promise: Promise, room: &Room) -> Option<(usize, Promise)> {
+fn keep(operations: &[Operation<'_>], place: usize, promise: Outcome, room: &Room) -> Option<(usize, Outcome)> {
     let operation = &operations[place];
-    if promise != Promise::Channel(Outcome::Meets) {
+    if promise != Outcome::Meets {
         return Some((place, promise));
     }
     // SAFETY: null, or large enough for a message.
@@ -423,7 +437,7 @@ fn earliest(operations: &[Operation<'_>], limit: Limit) -> Option<Instant> {
 #[must_use = "a promise that is neither kept nor released is owed for ever"]
 pub struct Chosen<'a> {
     operation: Operation<'a>,
-    promise: Promise,
+    promise: Outcome,
     room: Room,
 }
 

@@ -7,7 +7,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
-use crate::channel::choose::{Promise, Side};
+use crate::channel::choose::Side;
 use crate::channel::core::{Attempt, Channel, Gate};
 use crate::channel::timer::Timer;
 use crate::channel::{IntoIter, Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError};
@@ -76,7 +76,8 @@ impl<T> Receiver<T> {
         loop {
             // Where there is nothing to receive, the lock is taken once, to queue.
             // SAFETY: `cell` is room for a message.
-            let attempt = if channel.open.receive_gate().is_open() { unsafe { channel.try_receive(cell) } } else { Attempt::Blocked };
+            let attempt =
+                if channel.open.receive_gate().is_open() { unsafe { channel.try_receive(cell) } } else { Attempt::Blocked };
             let outcome = match attempt {
                 Attempt::Done => Outcome::Done,
                 Attempt::Closed => Outcome::Closed,
@@ -296,11 +297,11 @@ impl<T> Receiver<T> {
     /// The promise was made to the caller by this channel, for a receive, and is used up. If it is done, the message is at `handed`.
     #[inline]
     #[track_caller]
-    pub(crate) unsafe fn complete(&self, promise: Promise, handed: *const T) -> Result<T, RecvError> {
+    pub(crate) unsafe fn complete(&self, promise: Outcome, handed: *const T) -> Result<T, RecvError> {
         match (&self.flavor, promise) {
             // SAFETY: the caller's promise.
-            (_, Promise::Channel(Outcome::Done)) => Ok(unsafe { handed.read() }),
-            (Flavor::Channel(channel), Promise::Channel(Outcome::Item)) => {
+            (_, Outcome::Done) => Ok(unsafe { handed.read() }),
+            (Flavor::Channel(channel), Outcome::Item) => {
                 let mut room = MaybeUninit::uninit();
                 // SAFETY: the caller's promise; there is room for a message, which is there afterwards.
                 unsafe {
@@ -308,19 +309,22 @@ impl<T> Receiver<T> {
                     Ok(room.assume_init())
                 }
             }
-            (_, Promise::Channel(Outcome::Closed)) => Err(RecvError),
-            (Flavor::Timer(_, convert), Promise::Moment(moment)) => Ok(convert(moment)),
+            (_, Outcome::Closed) => Err(RecvError),
             _ => unreachable!("the promise came from this channel"),
         }
     }
 }
 
 impl<T> Side for Receiver<T> {
-    unsafe fn promise(&self, room: *mut ()) -> Option<Promise> {
+    unsafe fn promise(&self, room: *mut ()) -> Option<Outcome> {
         match &self.flavor {
             // SAFETY: the caller's promise.
-            Flavor::Channel(channel) => unsafe { channel.promise_receive(room.cast()) }.map(Promise::Channel),
-            Flavor::Timer(timer, _) => timer.try_receive().map(Promise::Moment),
+            Flavor::Channel(channel) => unsafe { channel.promise_receive(room.cast()) },
+            // SAFETY: the caller's promise.
+            Flavor::Timer(timer, convert) => timer.try_receive().map(|moment| unsafe {
+                room.cast::<T>().write(convert(moment));
+                Outcome::Done
+            }),
             Flavor::Never => None,
         }
     }
@@ -357,20 +361,20 @@ impl<T> Side for Receiver<T> {
         }
     }
 
-    unsafe fn meet(&self, promise: Promise, room: *mut ()) -> Option<Promise> {
+    unsafe fn meet(&self, promise: Outcome, room: *mut ()) -> Option<Outcome> {
         let Flavor::Channel(channel) = &self.flavor else { return Some(promise) };
         // SAFETY: the caller's promise.
         match unsafe { channel.meet(room.cast()) } {
             Outcome::Missed => None,
-            outcome => Some(Promise::Channel(outcome)),
+            outcome => Some(outcome),
         }
     }
 
-    unsafe fn release(&self, promise: Promise, room: *mut ()) {
+    unsafe fn release(&self, promise: Outcome, room: *mut ()) {
         match (&self.flavor, promise) {
             // SAFETY: the message has been handed over there, and nobody else has it.
-            (_, Promise::Channel(Outcome::Done)) => unsafe { room.cast::<T>().drop_in_place() },
-            (Flavor::Channel(channel), Promise::Channel(outcome)) => channel.release_receive(outcome),
+            (_, Outcome::Done) => unsafe { room.cast::<T>().drop_in_place() },
+            (Flavor::Channel(channel), outcome) => channel.release_receive(outcome),
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
-use crate::channel::choose::{Promise, Side};
+use crate::channel::choose::Side;
 use crate::channel::core::{Attempt, Channel, Gate};
 use crate::channel::promise::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
@@ -222,11 +222,10 @@ impl<T> Sender<T> {
     ///
     /// # Safety
     /// The promise was made to the caller by this channel, for a send, and is used up.
-    pub(crate) unsafe fn complete(&self, promise: Promise, message: T) -> Result<(), SendError<T>> {
-        let Promise::Channel(outcome) = promise else { unreachable!("timers are not sent to") };
+    pub(crate) unsafe fn complete(&self, promise: Outcome, message: T) -> Result<(), SendError<T>> {
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
         // SAFETY: the caller's promise; the message is there, and where it is moved out, the parcel is forgotten.
-        match unsafe { self.channel.complete_send(outcome, parcel.cell()) } {
+        match unsafe { self.channel.complete_send(promise, parcel.cell()) } {
             Ok(true) => {
                 std::mem::forget(parcel);
                 Ok(())
@@ -238,8 +237,8 @@ impl<T> Sender<T> {
 }
 
 impl<T> Side for Sender<T> {
-    unsafe fn promise(&self, _room: *mut ()) -> Option<Promise> {
-        self.channel.promise_send().map(Promise::Channel)
+    unsafe fn promise(&self, _room: *mut ()) -> Option<Outcome> {
+        self.channel.promise_send()
     }
 
     fn is_ready(&self) -> bool {
@@ -260,10 +259,8 @@ impl<T> Side for Sender<T> {
         unsafe { self.channel.leave_send(node, watch) }
     }
 
-    unsafe fn release(&self, promise: Promise, _room: *mut ()) {
-        if let Promise::Channel(outcome) = promise {
-            self.channel.release_send(outcome);
-        }
+    unsafe fn release(&self, promise: Outcome, _room: *mut ()) {
+        self.channel.release_send(promise);
     }
 
     fn identity(&self) -> (*const (), bool) {
