@@ -13,6 +13,7 @@ use crate::prim::untracked::Ordering;
 use crate::prim::{FAIR_EVERY, next_random, take_ids};
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Posted;
+use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
 use crate::stack::pool::StackCache;
@@ -52,6 +53,7 @@ pub(crate) struct Local {
     live: Cell<u32>,
     /// From so many live tasks on, look whether others have fewer; see `placement`.
     pub(crate) look_around_at: Cell<u32>,
+    pub(crate) run: Cell<Run>,
     next_id: Cell<u64>,
     end_id: Cell<u64>,
     cells: CellCache,
@@ -151,6 +153,7 @@ impl Local {
             slice: Cell::new(0),
             live: Cell::new(0),
             look_around_at: Cell::new(0),
+            run: Cell::default(),
             next_id: Cell::new(0),
             end_id: Cell::new(0),
             cells: CellCache::new(),
@@ -349,6 +352,10 @@ impl Local {
             self.processor().placed.store(0, Ordering::Relaxed);
             // SAFETY: taken out of the inbox: a fresh task without a home is unbound (rule 2 of the header).
             let bound = unsafe { !task.home().is_null() };
+            if !bound {
+                // SAFETY: taken out of the inbox (rule 3 of the header).
+                unsafe { task.note_sent() };
+            }
             self.push(Ready { task, bound });
         }
         any

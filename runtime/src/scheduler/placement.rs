@@ -46,6 +46,17 @@ const SLACK_BUSY: u32 = 256;
 /// The most tasks sent at a time.
 const PARCEL: u32 = 64;
 
+/// Tasks that are sent one by one, as they are spawned, to the same processor.
+const RUN: u32 = 64;
+
+/// A run of tasks that follow each other to another processor: what is spawned in a row often talks in a row, a chain that is built
+/// while it runs for instance, and should not cross to another processor at each link.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Run {
+    target: usize,
+    left: u32,
+}
+
 impl Local {
     /// Queues a new task.
     #[inline]
@@ -71,6 +82,16 @@ impl Local {
     /// About to start `task` with many live ones: shares with a processor that has clearly fewer. True if `task` went there.
     #[cold]
     pub(crate) fn place_elsewhere(&self, task: TaskPtr) -> bool {
+        // SAFETY: fresh, and taken from our queue (rules 2 and 3 of the header); one that has a home was placed here.
+        if unsafe { !task.home().is_null() || task.was_sent() } {
+            return false;
+        }
+        let run = self.run.get();
+        if run.left > 0 {
+            self.run.set(Run { left: run.left - 1, ..run });
+            self.shared.send(task, &self.shared.processors[run.target]);
+            return true;
+        }
         let live = self.live();
         let regular = &self.shared.processors[..self.shared.regular];
         let target = regular.iter().filter(|p| !std::ptr::eq(*p, self.processor())).min_by_key(|p| load(p));
@@ -94,10 +115,11 @@ impl Local {
                 None => break,
             }
         }
-        // SAFETY: taken from our queue (rule 2 of the header); one that has a home already was placed here.
-        if queued > 0 || unsafe { !task.home().is_null() } {
+        if queued > 0 {
             return false;
         }
+        self.run.set(Run { target: target.index as usize, left: RUN - 1 });
+        self.look_around_at.set(0);
         self.shared.send(task, target);
         true
     }

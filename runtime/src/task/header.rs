@@ -28,7 +28,8 @@ use crate::wait::Waiter;
 /// 1. `state` is anyone's, through its transitions. `vtable`, `site`, `id` and `extra` never change after the spawn.
 /// 2. `home`, `record`: written by the machine that starts the task (or binds it, before that), read by that machine, and by
 ///    whoever cleared `PARKED`, which happens after the start.
-/// 3. `link`: whoever queues the task in an inbox, until the inbox's owner has taken it out.
+/// 3. `link`: whoever queues the task in an inbox, until the inbox's owner has taken it out; then, while the task is fresh, whoever
+///    has taken it from its queue.
 /// 4. `joiner`: the join handle's owner while `JOINER` is not set; afterwards the completing task.
 /// 5. The closure and the result: the running task, until `COMPLETE` is set; then the join handle's owner.
 #[repr(C)]
@@ -316,6 +317,24 @@ impl TaskPtr {
     pub(crate) unsafe fn set_link(self, next: *mut Header) {
         // SAFETY: rule 3.
         self.header().link.with_mut(|p| unsafe { *p = next });
+    }
+
+    /// Notes that the task has come by way of an inbox.
+    ///
+    /// # Safety
+    /// Rule 3, by the inbox's owner.
+    pub(crate) unsafe fn note_sent(self) {
+        // SAFETY: rule 3.
+        unsafe { self.set_link(std::ptr::dangling_mut()) };
+    }
+
+    /// Whether a fresh task has come by way of an inbox: where it is now, it was sent to.
+    ///
+    /// # Safety
+    /// By whoever took the task from its queue.
+    pub(crate) unsafe fn was_sent(self) -> bool {
+        // SAFETY: the caller's promise, and rule 3.
+        unsafe { !self.link().is_null() }
     }
 
     /// # Safety
