@@ -75,9 +75,12 @@ impl<T> Receiver<T> {
         let cell: *mut T = room.get().cast();
         loop {
             // Where there is nothing to receive, the lock is taken once, to queue.
-            // SAFETY: `cell` is room for a message.
-            let attempt =
-                if channel.open.receive_gate().is_open() { unsafe { channel.try_receive(cell) } } else { Attempt::Blocked };
+            let attempt = if channel.open.receive_gate().is_open() {
+                // SAFETY: `cell` is room for a message.
+                unsafe { channel.try_receive(cell) }
+            } else {
+                Attempt::Blocked
+            };
             let outcome = match attempt {
                 Attempt::Done => Outcome::Done,
                 Attempt::Closed => Outcome::Closed,

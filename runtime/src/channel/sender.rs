@@ -78,8 +78,12 @@ impl<T> Sender<T> {
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), (Unsent, T)> {
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
         // Where there is nowhere to send it, the lock is taken once, to queue.
-        // SAFETY: the message is there; where it is moved out, the parcel is forgotten.
-        let attempt = if self.gate().is_open() { unsafe { self.channel.try_send(parcel.cell()) } } else { Attempt::Blocked };
+        let attempt = if self.gate().is_open() {
+            // SAFETY: the message is there; where it is moved out, the parcel is forgotten.
+            unsafe { self.channel.try_send(parcel.cell()) }
+        } else {
+            Attempt::Blocked
+        };
         let unsent = match attempt {
             Attempt::Done => None,
             Attempt::Closed => Some(Unsent::Closed),
