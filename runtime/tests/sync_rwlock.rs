@@ -4,13 +4,14 @@ mod common;
 #[path = "common/waiting.rs"]
 mod waiting;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, TryLockError};
 
 use common::everywhere::{breathe, everywhere, go, join_all};
 use common::{run_on, yield_until};
-use greenloom::sync::RwLock;
+use greenloom::sync::{RwLock, RwLockReadGuard};
 use greenloom::{park, spawn, yield_now};
 use waiting::{cancel_and_join, in_tasks, spawn_begun};
 
@@ -425,6 +426,30 @@ fn a_lock_may_hold_what_has_no_size() {
     let slice: &RwLock<[i32]> = &RwLock::new([1, 2, 3]);
     slice.write().unwrap().reverse();
     assert_eq!(*slice.read().unwrap(), [3, 2, 1]);
+}
+
+#[test]
+fn guards_are_safe_to_unwind_with_as_stds() {
+    fn safe<G: UnwindSafe + RefUnwindSafe>(_: G) {}
+    let lock = RwLock::new(0);
+    safe(lock.read().unwrap());
+    safe(lock.write().unwrap());
+    let lock = RwLock::new(Cell::new(0));
+    safe(lock.write().unwrap());
+}
+
+#[test]
+fn a_guard_for_reading_may_shorten_the_lifetimes_in_its_value() {
+    fn either<'a>(guard: RwLockReadGuard<'_, &'a str>, other: &'a str) -> &'a str {
+        if guard.is_empty() { other } else { *guard }
+    }
+    let long = String::from("long");
+    let lock = RwLock::new(long.as_str());
+    {
+        let short = String::from("short");
+        assert_eq!(either(lock.read().unwrap(), &short), "long");
+    }
+    assert_eq!(*lock.into_inner().unwrap(), *long);
 }
 
 #[test]

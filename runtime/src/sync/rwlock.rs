@@ -27,6 +27,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
 use super::const_fn;
@@ -82,8 +83,9 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 #[must_use = "the lock is given back at once if its guard is not kept"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    lock: &'a RwLock<T>,
-    _not_send: PhantomData<*const ()>,
+    /// Not by way of the lock, which would make the guard invariant in `T`: what only reads may shorten the lifetimes in it.
+    value: NonNull<T>,
+    raw: &'a Raw,
 }
 
 /// Access to what an [`RwLock`] protects, until it is dropped.
@@ -279,7 +281,9 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     #[inline(always)]
     fn new(lock: &'a RwLock<T>) -> Self {
         lock.value.announce_read();
-        Self { lock, _not_send: PhantomData }
+        // SAFETY: the address of a cell, which is not null.
+        let value = unsafe { NonNull::new_unchecked(lock.value.get()) };
+        Self { value, raw: &lock.raw }
     }
 }
 
@@ -297,8 +301,8 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the guard has the lock for reading: nobody writes.
-        unsafe { &*self.lock.value.get() }
+        // SAFETY: the guard has the lock for reading: nobody writes. It borrows the lock, and so the value is there.
+        unsafe { self.value.as_ref() }
     }
 }
 
@@ -323,8 +327,8 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.lock.raw.word.unlock_read() {
-            self.lock.raw.hand_over_after_readers();
+        if self.raw.word.unlock_read() {
+            self.raw.hand_over_after_readers();
         }
     }
 }
@@ -471,6 +475,10 @@ struct Raw {
     word: Word,
     queues: Lock<Queues>,
 }
+
+// Guards for reading have a share of it, and the lock itself is safe whatever `T` is.
+impl UnwindSafe for Raw {}
+impl RefUnwindSafe for Raw {}
 
 impl Raw {
     const_fn! {
