@@ -25,6 +25,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
@@ -294,6 +295,29 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         lock.value.announce_write();
         Self { lock, made: Flag::enter(), _not_send: PhantomData }
     }
+
+    /// Makes a guard for reading of one for writing; no other writer has the lock in between. Never waits.
+    ///
+    /// Readers that wait are let in as well, a writer that waits is next after them.
+    ///
+    /// ```
+    /// use greenloom::sync::{RwLock, RwLockWriteGuard};
+    ///
+    /// let lock = RwLock::new(1);
+    /// let mut writing = lock.write().unwrap();
+    /// *writing = 2;
+    /// let reading = RwLockWriteGuard::downgrade(writing);
+    /// assert_eq!(*reading, 2);
+    /// assert!(lock.try_read().is_ok() && lock.try_write().is_err());
+    /// ```
+    pub fn downgrade(s: Self) -> RwLockReadGuard<'a, T> {
+        // It does not give the lock up, and does not poison it.
+        let lock = ManuallyDrop::new(s).lock;
+        if !lock.raw.word.downgrade() {
+            lock.raw.downgrade_among_waiters();
+        }
+        RwLockReadGuard::new(lock)
+    }
 }
 
 impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
@@ -437,6 +461,13 @@ impl Word {
         self.0.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
+    /// Makes the writer a reader; false if others wait, who must be let in.
+    #[inline(always)]
+    fn downgrade(&self) -> bool {
+        // Release: pairs with the Acquire of the readers that join.
+        self.0.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
     /// Under the queues' lock: whether the last reader has left the lock to be handed over.
     fn is_left(&self) -> bool {
         // Relaxed: while it says so, nobody changes it without the queues' lock.
@@ -567,6 +598,16 @@ impl Raw {
             // SAFETY: taken out of the queue just now.
             unsafe { writer.wake() };
         }
+    }
+
+    /// The writer goes on as one of the readers to whom it hands over.
+    #[cold]
+    fn downgrade_among_waiters(&self) {
+        let mut queues = self.queues.lock();
+        self.word.give(queues.readers.len() + 1, !queues.writers.is_empty());
+        let released = queues.readers.release_all();
+        drop(queues);
+        drop(released);
     }
 
     #[cold]
