@@ -283,6 +283,16 @@ fn once_lock_gives_its_value_up_to_its_owner() {
     assert!(OnceLock::<u8>::default().into_inner().is_none());
 }
 
+#[test]
+fn once_lock_may_outlive_what_its_value_borrows() {
+    let cell = OnceLock::new();
+    {
+        let short = String::from("short");
+        cell.set(&short).unwrap();
+        assert_eq!(cell.get().map(|s| s.len()), Some(5));
+    }
+}
+
 static NAME: OnceLock<String> = OnceLock::new();
 
 #[test]
