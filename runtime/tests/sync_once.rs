@@ -388,6 +388,24 @@ fn cancellation_of_who_makes_a_lazy_lock_waits_until_it_is_made() {
 }
 
 #[test]
+fn lazy_lock_gives_its_value_to_change_to_its_owner() {
+    let mut lazy = LazyLock::new(|| String::from("a"));
+    assert!(LazyLock::get(&lazy).is_none() && LazyLock::get_mut(&mut lazy).is_none());
+    LazyLock::force_mut(&mut lazy).push('b');
+    lazy.push('c');
+    LazyLock::get_mut(&mut lazy).unwrap().push('d');
+    assert_eq!((LazyLock::get(&lazy).unwrap().as_str(), lazy.as_str()), ("abcd", "abcd"));
+}
+
+#[test]
+fn lazy_lock_that_panicked_has_no_value_for_its_owner_either() {
+    let mut lazy: LazyLock<u32> = LazyLock::new(|| panic!("never made"));
+    assert!(panics(|| LazyLock::force_mut(&mut lazy)));
+    assert!(panics(|| *lazy += 1));
+    assert!(LazyLock::get(&lazy).is_none() && LazyLock::get_mut(&mut lazy).is_none());
+}
+
+#[test]
 fn lazy_lock_drops_its_value_or_its_closure_once() {
     let counter = Counter::default();
     let unused = LazyLock::new({
