@@ -18,6 +18,12 @@ fn panics<T>(body: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(body)).is_err()
 }
 
+/// What it panics with.
+fn message<T>(body: impl FnOnce() -> T) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(body()))).unwrap_err();
+    payload.downcast::<String>().map_or_else(|_| String::new(), |message| *message)
+}
+
 // Once.
 
 #[test]
@@ -161,6 +167,17 @@ fn a_cancelled_contender_leaves_the_others_waiting() {
         third.join().unwrap();
         first.join().unwrap();
     });
+}
+
+#[test]
+fn a_poisoned_one_panics_with_stds_sentence() {
+    let once = Once::new();
+    assert!(panics(|| once.call_once(|| panic!("not yet"))));
+    assert_eq!(message(|| once.call_once(|| ())), "Once instance has previously been poisoned");
+    assert_eq!(message(|| once.wait()), "Once instance has previously been poisoned");
+    let lazy: LazyLock<u32> = LazyLock::new(|| panic!("never made"));
+    assert!(panics(|| *lazy));
+    assert_eq!(message(|| *lazy), "LazyLock instance has previously been poisoned");
 }
 
 static START: Once = Once::new();

@@ -104,7 +104,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     #[cold]
     #[track_caller]
     fn make(&self) {
-        self.once.call(IfPoisoned::Panic, IfCancelled::Poison, &mut |_| {
+        self.once.call(IfPoisoned::Panic("LazyLock"), IfCancelled::Poison, &mut |_| {
             self.value.announce_write();
             // SAFETY: the one who is at it has the content for itself, and nobody was before: after an attempt that failed there is
             // no second.
