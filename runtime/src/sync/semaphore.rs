@@ -255,6 +255,17 @@ impl Semaphore {
         }
     }
 
+    /// Takes away so many permits for good, or as many as could be taken at once, and says how many. Never waits.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(3);
+    /// assert_eq!((semaphore.forget_permits(2), semaphore.forget_permits(2)), (2, 1));
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// ```
+    pub fn forget_permits(&self, n: usize) -> usize {
+        self.word.forget(n)
+    }
+
     /// How many permits may be taken at once; none, while somebody waits. Never waits.
     ///
     /// ```
@@ -332,6 +343,39 @@ impl SemaphorePermit<'_> {
     /// ```
     pub fn forget(mut self) {
         self.permits = 0;
+    }
+
+    /// Joins other permits of the same semaphore to these. Never waits.
+    ///
+    /// # Panics
+    /// If they are of another semaphore, or more than can be counted together. The others go back then.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(3);
+    /// let mut permits = semaphore.acquire().unwrap();
+    /// permits.merge(semaphore.acquire_many(2).unwrap());
+    /// assert_eq!((permits.num_permits(), semaphore.available_permits()), (3, 0));
+    /// ```
+    #[track_caller]
+    pub fn merge(&mut self, mut other: Self) {
+        assert!(std::ptr::eq(self.semaphore, other.semaphore), "permits of another semaphore cannot be joined to these");
+        self.permits = self.permits.checked_add(other.permits).expect("a semaphore cannot have so many permits");
+        other.permits = 0;
+    }
+
+    /// Takes so many permits out of these, if there are as many. Never waits.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(3);
+    /// let mut permits = semaphore.acquire_many(3).unwrap();
+    /// drop(permits.split(1));
+    /// assert_eq!((permits.num_permits(), semaphore.available_permits()), (2, 1));
+    /// assert!(permits.split(3).is_none());
+    /// ```
+    pub fn split(&mut self, n: usize) -> Option<Self> {
+        let permits = u32::try_from(n).ok()?;
+        self.permits = self.permits.checked_sub(permits)?;
+        Some(Self { semaphore: self.semaphore, permits })
     }
 
     /// How many permits these are.
@@ -447,6 +491,14 @@ impl Word {
         })
     }
 
+    /// Takes away permits that nobody waits for; how many.
+    fn forget(&self, permits: usize) -> usize {
+        self.change(|s| {
+            let gone = permits.min(Self::spare(s));
+            (s - gone * PERMIT, gone)
+        })
+    }
+
     /// Under the queue's lock: nobody waits any more.
     fn forget_waiters(&self) {
         self.change(|s| (s & !WAITERS, ()));
@@ -463,7 +515,11 @@ impl Word {
 
     fn available(&self) -> usize {
         // Relaxed: a number that may be old when it arrives.
-        let s = self.0.load(Ordering::Relaxed);
+        Self::spare(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Permits that do not gather for a waiter.
+    fn spare(s: usize) -> usize {
         if s & WAITERS != 0 { 0 } else { s / PERMIT }
     }
 }
