@@ -147,6 +147,50 @@ fn permits_of_two_semaphores_cannot_be_joined() {
 }
 
 #[test]
+fn owned_permits_go_with_those_that_have_them() {
+    everywhere(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let party = |_| {
+            let permit = semaphore.clone().acquire_owned().unwrap();
+            let inside = inside.clone();
+            go(move || {
+                assert!(inside.fetch_add(1, SeqCst) < 2);
+                yield_now();
+                inside.fetch_sub(1, SeqCst);
+                drop(permit);
+            })
+        };
+        join_all((0..10).map(party).collect::<Vec<_>>());
+        assert_eq!((semaphore.available_permits(), Arc::strong_count(&semaphore)), (2, 1));
+    });
+}
+
+#[test]
+fn owned_permits_can_be_forgotten_joined_and_parted() {
+    let semaphore = Arc::new(Semaphore::new(5));
+    let mut some = semaphore.clone().acquire_many_owned(3).unwrap();
+    assert_eq!(semaphore.clone().try_acquire_many_owned(3).unwrap_err(), TryAcquireError::NoPermits);
+    some.merge(semaphore.clone().try_acquire_owned().unwrap());
+    assert!(some.split(5).is_none());
+    let parted = some.split(3).unwrap();
+    assert_eq!((some.num_permits(), parted.num_permits(), semaphore.available_permits()), (1, 3, 1));
+    assert!(Arc::ptr_eq(parted.semaphore(), &semaphore));
+    parted.forget();
+    drop(some);
+    assert_eq!(semaphore.available_permits(), 2);
+    let other = Arc::new(Semaphore::new(1));
+    let joined = catch_unwind(AssertUnwindSafe(|| {
+        semaphore.clone().acquire_owned().unwrap().merge(other.clone().acquire_owned().unwrap());
+    }));
+    assert!(joined.is_err());
+    assert_eq!((semaphore.available_permits(), other.available_permits()), (2, 1));
+    semaphore.close();
+    assert!(semaphore.clone().acquire_owned().is_err());
+    assert_eq!(semaphore.try_acquire_owned().unwrap_err(), TryAcquireError::Closed);
+}
+
+#[test]
 fn try_acquire_takes_what_is_there_and_does_not_wait() {
     everywhere(|| {
         let semaphore = Semaphore::new(1);
