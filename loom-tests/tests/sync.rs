@@ -3,7 +3,7 @@
 mod common;
 
 use common::model;
-use greenloom::sync::{Barrier, Condvar, Mutex, Notify, Once, OnceLock, RwLock, Semaphore, WaitGroup};
+use greenloom::sync::{Barrier, Condvar, Mutex, Notify, Once, OnceLock, RwLock, RwLockWriteGuard, Semaphore, WaitGroup};
 use greenloom::{Runtime, yield_now};
 use loom::sync::Arc;
 use loom::thread;
@@ -190,6 +190,30 @@ fn a_cancelled_writer_lets_the_readers_in() {
         }
         let ran = writer.join().is_ok();
         assert_eq!(*lock.try_write().expect("free again"), usize::from(ran));
+    });
+}
+
+/// A writer becomes a reader while another writer and a reader come.
+#[test]
+fn a_writer_becomes_a_reader() {
+    model(2, || {
+        let lock = Arc::new(RwLock::new(0));
+        let mut writing = lock.write().unwrap();
+        let writer = {
+            let lock = lock.clone();
+            thread::spawn(move || *lock.write().unwrap() += 1)
+        };
+        let reader = {
+            let lock = lock.clone();
+            thread::spawn(move || assert!(*lock.read().unwrap() >= 1))
+        };
+        *writing += 1;
+        let reading = RwLockWriteGuard::downgrade(writing);
+        assert_eq!(*reading, 1);
+        drop(reading);
+        writer.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(*lock.try_write().unwrap(), 2);
     });
 }
 

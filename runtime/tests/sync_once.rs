@@ -18,6 +18,12 @@ fn panics<T>(body: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(body)).is_err()
 }
 
+/// What it panics with.
+fn message<T>(body: impl FnOnce() -> T) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(body()))).unwrap_err();
+    payload.downcast::<String>().map_or_else(|_| String::new(), |message| *message)
+}
+
 // Once.
 
 #[test]
@@ -163,6 +169,17 @@ fn a_cancelled_contender_leaves_the_others_waiting() {
     });
 }
 
+#[test]
+fn a_poisoned_one_panics_with_stds_sentence() {
+    let once = Once::new();
+    assert!(panics(|| once.call_once(|| panic!("not yet"))));
+    assert_eq!(message(|| once.call_once(|| ())), "Once instance has previously been poisoned");
+    assert_eq!(message(|| once.wait()), "Once instance has previously been poisoned");
+    let lazy: LazyLock<u32> = LazyLock::new(|| panic!("never made"));
+    assert!(panics(|| *lazy));
+    assert_eq!(message(|| *lazy), "LazyLock instance has previously been poisoned");
+}
+
 static START: Once = Once::new();
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -283,6 +300,16 @@ fn once_lock_gives_its_value_up_to_its_owner() {
     assert!(OnceLock::<u8>::default().into_inner().is_none());
 }
 
+#[test]
+fn once_lock_may_outlive_what_its_value_borrows() {
+    let cell = OnceLock::new();
+    {
+        let short = String::from("short");
+        cell.set(&short).unwrap();
+        assert_eq!(cell.get().map(|s| s.len()), Some(5));
+    }
+}
+
 static NAME: OnceLock<String> = OnceLock::new();
 
 #[test]
@@ -375,6 +402,24 @@ fn cancellation_of_who_makes_a_lazy_lock_waits_until_it_is_made() {
         third.join().unwrap();
         assert_eq!(**lazy, 1);
     });
+}
+
+#[test]
+fn lazy_lock_gives_its_value_to_change_to_its_owner() {
+    let mut lazy = LazyLock::new(|| String::from("a"));
+    assert!(LazyLock::get(&lazy).is_none() && LazyLock::get_mut(&mut lazy).is_none());
+    LazyLock::force_mut(&mut lazy).push('b');
+    lazy.push('c');
+    LazyLock::get_mut(&mut lazy).unwrap().push('d');
+    assert_eq!((LazyLock::get(&lazy).unwrap().as_str(), lazy.as_str()), ("abcd", "abcd"));
+}
+
+#[test]
+fn lazy_lock_that_panicked_has_no_value_for_its_owner_either() {
+    let mut lazy: LazyLock<u32> = LazyLock::new(|| panic!("never made"));
+    assert!(panics(|| LazyLock::force_mut(&mut lazy)));
+    assert!(panics(|| *lazy += 1));
+    assert!(LazyLock::get(&lazy).is_none() && LazyLock::get_mut(&mut lazy).is_none());
 }
 
 #[test]

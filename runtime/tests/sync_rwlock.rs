@@ -4,13 +4,14 @@ mod common;
 #[path = "common/waiting.rs"]
 mod waiting;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, TryLockError};
 
 use common::everywhere::{breathe, everywhere, go, join_all};
 use common::{run_on, yield_until};
-use greenloom::sync::RwLock;
+use greenloom::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use greenloom::{park, spawn, yield_now};
 use waiting::{cancel_and_join, in_tasks, spawn_begun};
 
@@ -224,6 +225,91 @@ fn a_reader_is_not_starved_by_a_stream_of_writers() {
     });
 }
 
+// From writing to reading.
+
+#[test]
+fn a_writer_that_becomes_a_reader_lets_readers_in_and_no_writer() {
+    everywhere(|| {
+        let lock = RwLock::new(0);
+        let mut writing = lock.write().unwrap();
+        *writing = 1;
+        let reading = RwLockWriteGuard::downgrade(writing);
+        assert_eq!((*reading, *lock.try_read().unwrap()), (1, 1));
+        assert!(would_block(lock.try_write()));
+        drop(reading);
+        assert!(lock.try_write().is_ok());
+    });
+}
+
+/// Each reader stays in until all are, with the writer that was: readers that waited must be let in by the change.
+#[test]
+fn a_writer_that_becomes_a_reader_is_in_with_those_that_waited() {
+    everywhere(|| {
+        let (lock, inside) = (Arc::new(RwLock::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut writing = lock.write().unwrap();
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let (lock, inside) = (lock.clone(), inside.clone());
+                go(move || {
+                    let guard = lock.read().unwrap();
+                    inside.fetch_add(1, SeqCst);
+                    yield_until(|| inside.load(SeqCst) == 3);
+                    *guard
+                })
+            })
+            .collect();
+        breathe();
+        assert_eq!(inside.load(SeqCst), 0);
+        *writing = 1;
+        let reading = RwLockWriteGuard::downgrade(writing);
+        assert_eq!(join_all(readers), [1; 3]);
+        drop(reading);
+    });
+}
+
+#[test]
+fn no_writer_comes_between_a_writer_and_the_reader_it_becomes() {
+    everywhere(|| {
+        let lock = Arc::new(RwLock::new(0));
+        let parties = [(); 4].map(|()| {
+            let lock = lock.clone();
+            go(move || {
+                for _ in 0..50 {
+                    let mut writing = lock.write().unwrap();
+                    *writing += 1;
+                    let mine = *writing;
+                    let reading = RwLockWriteGuard::downgrade(writing);
+                    yield_now();
+                    assert_eq!(*reading, mine);
+                }
+            })
+        });
+        join_all(parties.into_iter().collect::<Vec<_>>());
+        assert_eq!(*lock.try_read().unwrap(), 200);
+    });
+}
+
+/// The writer that waits is the next, however many readers the change lets in.
+#[test]
+fn a_writer_behind_one_that_becomes_a_reader_gets_its_turn() {
+    everywhere(|| {
+        let lock = Arc::new(RwLock::new(0));
+        let writing = lock.write().unwrap();
+        let writer = {
+            let lock = lock.clone();
+            go(move || *lock.write().unwrap() += 1)
+        };
+        breathe();
+        let reading = RwLockWriteGuard::downgrade(writing);
+        breathe();
+        assert!(!writer.is_finished());
+        assert_eq!(*reading, 0);
+        drop(reading);
+        writer.join();
+        assert_eq!(*lock.try_read().unwrap(), 1);
+    });
+}
+
 // Poisoning.
 
 #[test]
@@ -425,6 +511,30 @@ fn a_lock_may_hold_what_has_no_size() {
     let slice: &RwLock<[i32]> = &RwLock::new([1, 2, 3]);
     slice.write().unwrap().reverse();
     assert_eq!(*slice.read().unwrap(), [3, 2, 1]);
+}
+
+#[test]
+fn guards_are_safe_to_unwind_with_as_stds() {
+    fn safe<G: UnwindSafe + RefUnwindSafe>(_: G) {}
+    let lock = RwLock::new(0);
+    safe(lock.read().unwrap());
+    safe(lock.write().unwrap());
+    let lock = RwLock::new(Cell::new(0));
+    safe(lock.write().unwrap());
+}
+
+#[test]
+fn a_guard_for_reading_may_shorten_the_lifetimes_in_its_value() {
+    fn either<'a>(guard: RwLockReadGuard<'_, &'a str>, other: &'a str) -> &'a str {
+        if guard.is_empty() { other } else { *guard }
+    }
+    let long = String::from("long");
+    let lock = RwLock::new(long.as_str());
+    {
+        let short = String::from("short");
+        assert_eq!(either(lock.read().unwrap(), &short), "long");
+    }
+    assert_eq!(*lock.into_inner().unwrap(), *long);
 }
 
 #[test]

@@ -89,6 +89,108 @@ fn a_forgotten_permit_does_not_come_back() {
 }
 
 #[test]
+fn permits_can_be_taken_away_as_far_as_they_go() {
+    for closed in [false, true] {
+        for (size, asked) in (0..4).flat_map(|size| (0..4).map(move |asked| (size, asked))) {
+            let semaphore = Semaphore::new(size);
+            if closed {
+                semaphore.close();
+            }
+            let gone = semaphore.forget_permits(asked);
+            assert_eq!((gone, semaphore.available_permits()), (size.min(asked), size.saturating_sub(asked)));
+            assert_eq!(semaphore.is_closed(), closed);
+        }
+    }
+    assert_eq!(Semaphore::new(2).forget_permits(usize::MAX), 2);
+}
+
+/// What gathers for one who waits is not to be taken away from it.
+#[test]
+fn permits_that_are_waited_for_are_not_taken_away() {
+    everywhere(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let waiter = {
+            let semaphore = semaphore.clone();
+            go(move || semaphore.acquire_many(3).unwrap().forget())
+        };
+        yield_until(|| semaphore.available_permits() == 0);
+        assert_eq!(semaphore.forget_permits(2), 0);
+        semaphore.add_permits(1);
+        waiter.join();
+        assert_eq!(semaphore.available_permits(), 0);
+    });
+}
+
+#[test]
+fn permits_can_be_joined_and_parted() {
+    let semaphore = Semaphore::new(5);
+    let mut some = semaphore.acquire_many(3).unwrap();
+    let mut parted = some.split(1).unwrap();
+    assert_eq!((some.num_permits(), parted.num_permits(), semaphore.available_permits()), (2, 1, 2));
+    assert!(some.split(3).is_none() && some.split(usize::MAX).is_none());
+    drop(parted.split(0));
+    some.merge(parted);
+    some.merge(semaphore.acquire_many(2).unwrap());
+    assert_eq!((some.num_permits(), semaphore.available_permits()), (5, 0));
+    drop(some.split(5));
+    assert_eq!((some.num_permits(), semaphore.available_permits()), (0, 5));
+    drop(some);
+    assert_eq!(semaphore.available_permits(), 5);
+}
+
+#[test]
+fn permits_of_two_semaphores_cannot_be_joined() {
+    let (one, other) = (Semaphore::new(1), Semaphore::new(1));
+    let result = catch_unwind(AssertUnwindSafe(|| one.acquire().unwrap().merge(other.acquire().unwrap())));
+    assert!(result.is_err());
+    assert_eq!((one.available_permits(), other.available_permits()), (1, 1));
+}
+
+#[test]
+fn owned_permits_go_with_those_that_have_them() {
+    everywhere(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let party = |_| {
+            let permit = semaphore.clone().acquire_owned().unwrap();
+            let inside = inside.clone();
+            go(move || {
+                assert!(inside.fetch_add(1, SeqCst) < 2);
+                yield_now();
+                inside.fetch_sub(1, SeqCst);
+                drop(permit);
+            })
+        };
+        join_all((0..10).map(party).collect::<Vec<_>>());
+        assert_eq!((semaphore.available_permits(), Arc::strong_count(&semaphore)), (2, 1));
+    });
+}
+
+#[test]
+fn owned_permits_can_be_forgotten_joined_and_parted() {
+    let semaphore = Arc::new(Semaphore::new(5));
+    let mut some = semaphore.clone().acquire_many_owned(3).unwrap();
+    assert_eq!(semaphore.clone().try_acquire_many_owned(3).unwrap_err(), TryAcquireError::NoPermits);
+    some.merge(semaphore.clone().try_acquire_owned().unwrap());
+    assert!(some.split(5).is_none());
+    let parted = some.split(3).unwrap();
+    assert_eq!((some.num_permits(), parted.num_permits(), semaphore.available_permits()), (1, 3, 1));
+    assert!(Arc::ptr_eq(parted.semaphore(), &semaphore));
+    parted.forget();
+    drop(some);
+    assert_eq!(semaphore.available_permits(), 2);
+    let other = Arc::new(Semaphore::new(1));
+    let joined = catch_unwind(AssertUnwindSafe(|| {
+        semaphore.clone().acquire_owned().unwrap().merge(other.clone().acquire_owned().unwrap());
+    }));
+    assert!(joined.is_err());
+    assert_eq!((semaphore.available_permits(), other.available_permits()), (2, 1));
+    semaphore.close();
+    assert!(semaphore.clone().acquire_owned().is_err());
+    assert_eq!(semaphore.try_acquire_owned().unwrap_err(), TryAcquireError::Closed);
+}
+
+#[test]
 fn try_acquire_takes_what_is_there_and_does_not_wait() {
     everywhere(|| {
         let semaphore = Semaphore::new(1);

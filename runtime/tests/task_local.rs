@@ -222,13 +222,13 @@ fn a_value_that_is_no_cell_can_be_set_and_copied_as_well() {
 #[test]
 fn a_key_without_a_first_value_has_one_in_its_scopes_only() {
     everywhere(|| {
-        assert!(USER.try_with(|_| ()).is_err());
+        assert!(USER.try_with(|_| ()).is_err() && USER.try_get().is_err());
         assert!(catch_unwind(|| USER.with(String::len)).is_err());
         USER.scope("ada".into(), || {
             yield_now();
             let party = go(|| USER.try_with(String::clone).ok());
             assert_eq!(party.join(), None, "is not inherited");
-            assert_eq!(USER.get(), "ada");
+            assert_eq!((USER.get(), USER.try_get()), ("ada".into(), Ok("ada".into())));
             assert_eq!(USER.scope("grace".into(), || USER.with(String::len)), 5);
             assert_eq!(USER.get(), "ada");
         });

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::const_fn;
@@ -77,10 +77,34 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         unsafe { &(*this.value.get()).value }
     }
 
+    /// The value, which is made if it is not there; nobody else has it. Dereferencing mutably does the same. Waits for nobody, but the
+    /// closure may suspend.
+    ///
+    /// # Panics
+    /// If the closure does, or has.
+    ///
+    /// # Cancellation
+    /// None: cancellation waits until the value is made.
+    ///
+    /// ```
+    /// use greenloom::sync::LazyLock;
+    ///
+    /// let mut words = LazyLock::new(|| vec!["one"]);
+    /// LazyLock::force_mut(&mut words).push("two");
+    /// assert_eq!(words.len(), 2);
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn force_mut(this: &mut Self) -> &mut T {
+        Self::force(this);
+        // SAFETY: done by now, so the value was written.
+        unsafe { &mut *this.value.get_mut().value }
+    }
+
     #[cold]
     #[track_caller]
     fn make(&self) {
-        self.once.call(IfPoisoned::Panic, IfCancelled::Poison, &mut |_| {
+        self.once.call(IfPoisoned::Panic("LazyLock"), IfCancelled::Poison, &mut |_| {
             self.value.announce_write();
             // SAFETY: the one who is at it has the content for itself, and nobody was before: after an attempt that failed there is
             // no second.
@@ -89,6 +113,44 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
             // SAFETY: as above.
             unsafe { self.value.get().write(Content { value: ManuallyDrop::new(value) }) };
         });
+    }
+}
+
+impl<T, F> LazyLock<T, F> {
+    /// The value, if it has been made. Never waits.
+    ///
+    /// ```
+    /// use greenloom::sync::LazyLock;
+    ///
+    /// let answer = LazyLock::new(|| 42);
+    /// assert_eq!(LazyLock::get(&answer), None);
+    /// LazyLock::force(&answer);
+    /// assert_eq!(LazyLock::get(&answer), Some(&42));
+    /// ```
+    #[inline]
+    pub fn get(this: &Self) -> Option<&T> {
+        this.once.is_completed().then(|| {
+            this.value.announce_read();
+            // SAFETY: done, so the value was written, and is not written again while `this` is borrowed.
+            unsafe { &*(*this.value.get()).value }
+        })
+    }
+
+    /// The value, if it has been made; nobody else has it. Never waits.
+    ///
+    /// ```
+    /// use greenloom::sync::LazyLock;
+    ///
+    /// let mut answer = LazyLock::new(|| 41);
+    /// assert_eq!(LazyLock::get_mut(&mut answer), None);
+    /// LazyLock::force(&answer);
+    /// *LazyLock::get_mut(&mut answer).unwrap() += 1;
+    /// assert_eq!(*answer, 42);
+    /// ```
+    #[inline]
+    pub fn get_mut(this: &mut Self) -> Option<&mut T> {
+        // SAFETY: done, so the value was written.
+        this.once.is_completed().then(|| unsafe { &mut *this.value.get_mut().value })
     }
 }
 
@@ -116,6 +178,14 @@ impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
     }
 }
 
+impl<T, F: FnOnce() -> T> DerefMut for LazyLock<T, F> {
+    #[inline]
+    #[track_caller]
+    fn deref_mut(&mut self) -> &mut T {
+        Self::force_mut(self)
+    }
+}
+
 impl<T: Default> Default for LazyLock<T> {
     fn default() -> Self {
         Self::new(T::default)
@@ -125,12 +195,10 @@ impl<T: Default> Default for LazyLock<T> {
 impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_tuple("LazyLock");
-        if self.once.is_completed() {
-            // SAFETY: done, so the value was written, and is not written again.
-            out.field(unsafe { &*(*self.value.get()).value });
-        } else {
-            out.field(&format_args!("<uninit>"));
-        }
+        match Self::get(self) {
+            Some(value) => out.field(value),
+            None => out.field(&format_args!("<uninit>")),
+        };
         out.finish()
     }
 }

@@ -20,6 +20,8 @@ use crate::task::cancel;
 use crate::wait::list::Node;
 use crate::wait::{self, Reason, Waiter};
 
+const NAME: &str = "Once";
+
 const NEW: u8 = 0;
 const POISONED: u8 = 1;
 const RUNNING: u8 = 2;
@@ -70,9 +72,10 @@ impl fmt::Debug for OnceState {
 }
 
 /// What a caller does who finds the initialisation poisoned.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(super) enum IfPoisoned {
-    Panic,
+    /// With std's sentence about the type of this name.
+    Panic(&'static str),
     TryAgain,
 }
 
@@ -127,7 +130,7 @@ impl Once {
     pub fn call_once<F: FnOnce()>(&self, f: F) {
         if !self.is_completed() {
             let mut f = Some(f);
-            self.call(IfPoisoned::Panic, IfCancelled::TryAgain, &mut |_| f.take().expect("runs once")());
+            self.call(IfPoisoned::Panic(NAME), IfCancelled::TryAgain, &mut |_| f.take().expect("runs once")());
         }
     }
 
@@ -188,7 +191,7 @@ impl Once {
     /// ```
     #[track_caller]
     pub fn wait(&self) {
-        self.wait_if(IfPoisoned::Panic);
+        self.wait_if(IfPoisoned::Panic(NAME));
     }
 
     /// As [`wait`](Self::wait), but waits on where it is poisoned.
@@ -237,7 +240,7 @@ impl Once {
             let entry = match self.state.load(Ordering::Relaxed) {
                 DONE => Entry::Leave,
                 RUNNING => Entry::Wait,
-                POISONED if if_poisoned == IfPoisoned::Panic => Entry::Refuse,
+                POISONED if matches!(if_poisoned, IfPoisoned::Panic(_)) => Entry::Refuse,
                 state => invited(state == POISONED),
             };
             match (entry, waiter) {
@@ -264,7 +267,9 @@ impl Once {
                 entry = look(None);
             }
         }
-        assert!(entry != Entry::Refuse, "an initialisation that must run once has panicked before");
+        if let (Entry::Refuse, IfPoisoned::Panic(name)) = (entry, if_poisoned) {
+            panic!("{name} instance has previously been poisoned");
+        }
         entry
     }
 

@@ -1,7 +1,6 @@
 //! A cell that is written once.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::const_fn;
@@ -22,7 +21,8 @@ use super::value::Value;
 pub struct OnceLock<T> {
     /// Done once the value is there.
     once: Once,
-    value: Value<MaybeUninit<T>>,
+    /// It drops itself: with a `Drop` of its own, the cell could not hold a reference to what ends before it.
+    value: Value<Option<T>>,
 }
 
 // SAFETY: it gives shared access to the value, and lets one thread put it there that another may take out or drop.
@@ -42,7 +42,7 @@ impl<T> OnceLock<T> {
         /// assert!(NAME.get().is_none());
         /// ```
         pub const fn new() -> Self {
-            Self { once: Once::new(), value: Value::new(MaybeUninit::uninit()) }
+            Self { once: Once::new(), value: Value::new(None) }
         }
     }
 
@@ -63,7 +63,7 @@ impl<T> OnceLock<T> {
     unsafe fn value(&self) -> &T {
         self.value.announce_read();
         // SAFETY: the caller's promise.
-        unsafe { (*self.value.get()).assume_init_ref() }
+        unsafe { (*self.value.get()).as_ref().unwrap_unchecked() }
     }
 
     /// The value, if it is there; nobody else has the cell. Never waits.
@@ -73,8 +73,7 @@ impl<T> OnceLock<T> {
     /// *cell.get_mut().unwrap() = 2;
     /// ```
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        // SAFETY: done, so the value was written.
-        self.once.is_completed().then(|| unsafe { self.value.get_mut().assume_init_mut() })
+        self.value.get_mut().as_mut()
     }
 
     /// Writes the value, if nobody has.
@@ -134,7 +133,7 @@ impl<T> OnceLock<T> {
             let value = f.take().expect("runs once")();
             self.value.announce_write();
             // SAFETY: the one who is at it has the cell for itself.
-            unsafe { (*self.value.get()).write(value) };
+            unsafe { *self.value.get() = Some(value) };
         });
     }
 
@@ -178,18 +177,9 @@ impl<T> OnceLock<T> {
     /// assert_eq!((cell.take(), cell.take()), (Some(1), None));
     /// ```
     pub fn take(&mut self) -> Option<T> {
-        if !self.once.is_completed() {
-            return None;
-        }
+        let value = self.value.get_mut().take()?;
         self.once.reset();
-        // SAFETY: it was done, so the value was written; it is not any more, so this takes it once.
-        Some(unsafe { self.value.get_mut().assume_init_read() })
-    }
-}
-
-impl<T> Drop for OnceLock<T> {
-    fn drop(&mut self) {
-        drop(self.take());
+        Some(value)
     }
 }
 

@@ -25,8 +25,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
 use super::const_fn;
@@ -82,8 +84,9 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 #[must_use = "the lock is given back at once if its guard is not kept"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    lock: &'a RwLock<T>,
-    _not_send: PhantomData<*const ()>,
+    /// Not by way of the lock, which would make the guard invariant in `T`: what only reads may shorten the lifetimes in it.
+    value: NonNull<T>,
+    raw: &'a Raw,
 }
 
 /// Access to what an [`RwLock`] protects, until it is dropped.
@@ -279,7 +282,9 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
     #[inline(always)]
     fn new(lock: &'a RwLock<T>) -> Self {
         lock.value.announce_read();
-        Self { lock, _not_send: PhantomData }
+        // SAFETY: the address of a cell, which is not null.
+        let value = unsafe { NonNull::new_unchecked(lock.value.get()) };
+        Self { value, raw: &lock.raw }
     }
 }
 
@@ -290,6 +295,29 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         lock.value.announce_write();
         Self { lock, made: Flag::enter(), _not_send: PhantomData }
     }
+
+    /// Makes a guard for reading of one for writing; no other writer has the lock in between. Never waits.
+    ///
+    /// Readers that wait are let in as well, a writer that waits is next after them.
+    ///
+    /// ```
+    /// use greenloom::sync::{RwLock, RwLockWriteGuard};
+    ///
+    /// let lock = RwLock::new(1);
+    /// let mut writing = lock.write().unwrap();
+    /// *writing = 2;
+    /// let reading = RwLockWriteGuard::downgrade(writing);
+    /// assert_eq!(*reading, 2);
+    /// assert!(lock.try_read().is_ok() && lock.try_write().is_err());
+    /// ```
+    pub fn downgrade(s: Self) -> RwLockReadGuard<'a, T> {
+        // It does not give the lock up, and does not poison it.
+        let lock = ManuallyDrop::new(s).lock;
+        if !lock.raw.word.downgrade() {
+            lock.raw.downgrade_among_waiters();
+        }
+        RwLockReadGuard::new(lock)
+    }
 }
 
 impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
@@ -297,8 +325,8 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the guard has the lock for reading: nobody writes.
-        unsafe { &*self.lock.value.get() }
+        // SAFETY: the guard has the lock for reading: nobody writes. It borrows the lock, and so the value is there.
+        unsafe { self.value.as_ref() }
     }
 }
 
@@ -323,8 +351,8 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.lock.raw.word.unlock_read() {
-            self.lock.raw.hand_over_after_readers();
+        if self.raw.word.unlock_read() {
+            self.raw.hand_over_after_readers();
         }
     }
 }
@@ -433,6 +461,13 @@ impl Word {
         self.0.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
+    /// Makes the writer a reader; false if others wait, who must be let in.
+    #[inline(always)]
+    fn downgrade(&self) -> bool {
+        // Release: pairs with the Acquire of the readers that join.
+        self.0.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
     /// Under the queues' lock: whether the last reader has left the lock to be handed over.
     fn is_left(&self) -> bool {
         // Relaxed: while it says so, nobody changes it without the queues' lock.
@@ -471,6 +506,10 @@ struct Raw {
     word: Word,
     queues: Lock<Queues>,
 }
+
+// Guards for reading have a share of it, and the lock itself is safe whatever `T` is.
+impl UnwindSafe for Raw {}
+impl RefUnwindSafe for Raw {}
 
 impl Raw {
     const_fn! {
@@ -559,6 +598,16 @@ impl Raw {
             // SAFETY: taken out of the queue just now.
             unsafe { writer.wake() };
         }
+    }
+
+    /// The writer goes on as one of the readers to whom it hands over.
+    #[cold]
+    fn downgrade_among_waiters(&self) {
+        let mut queues = self.queues.lock();
+        self.word.give(queues.readers.len() + 1, !queues.writers.is_empty());
+        let released = queues.readers.release_all();
+        drop(queues);
+        drop(released);
     }
 
     #[cold]

@@ -17,12 +17,16 @@ use std::fmt;
 use super::const_fn;
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::prim::sync::Arc;
 use crate::wait::list::{List, Node, Wakes};
 use crate::wait::{self, Reason, Waiter};
 
 const CLOSED: usize = 1;
 const WAITERS: usize = 1 << 1;
 const PERMIT: usize = 1 << 2;
+
+const TOO_MANY: &str = "a semaphore cannot have so many permits";
+const OTHERS: &str = "permits of another semaphore cannot be joined to these";
 
 /// Waiters that are served under one holding of the queue's lock.
 const AT_ONCE: usize = 32;
@@ -70,6 +74,34 @@ pub struct Semaphore {
 #[derive(Debug)]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
+    permits: u32,
+}
+
+/// Some permits of a shared [`Semaphore`], which has them back when this is dropped. It keeps the semaphore alive, and may go into a
+/// task.
+///
+/// ```
+/// use greenloom::sync::Semaphore;
+/// use std::sync::Arc;
+///
+/// greenloom::run(|| {
+///     let at_once = Arc::new(Semaphore::new(2));
+///     for _ in 0..10 {
+///         // Not more than two of them at a time.
+///         let permit = at_once.clone().acquire_owned().unwrap();
+///         greenloom::spawn(move || {
+///             greenloom::yield_now();
+///             drop(permit);
+///         });
+///     }
+///     drop(at_once.acquire_many(2).unwrap());
+/// });
+/// ```
+#[must_use = "the permits go back at once if they are not kept"]
+#[clippy::has_significant_drop]
+#[derive(Debug)]
+pub struct OwnedSemaphorePermit {
+    semaphore: Arc<Semaphore>,
     permits: u32,
 }
 
@@ -133,7 +165,7 @@ impl Semaphore {
         /// ```
         #[track_caller]
         pub const fn new(permits: usize) -> Self {
-            assert!(permits <= Self::MAX_PERMITS, "a semaphore cannot have so many permits");
+            assert!(permits <= Self::MAX_PERMITS, "{}", TOO_MANY);
             Self { word: Word::new(permits), queue: Lock::new(List::new()) }
         }
     }
@@ -235,6 +267,83 @@ impl Semaphore {
         }
     }
 
+    /// As [`acquire`](Self::acquire), with a permit that owns its share of the semaphore.
+    ///
+    /// Suspends the task until there is one; blocks a plain thread.
+    ///
+    /// # Errors
+    /// If the semaphore is closed, or is while the caller waits.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
+    /// let permit = semaphore.clone().acquire_owned().unwrap();
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// # drop(permit);
+    /// ```
+    #[track_caller]
+    pub fn acquire_owned(self: Arc<Self>) -> Result<OwnedSemaphorePermit, AcquireError> {
+        self.acquire_many_owned(1)
+    }
+
+    /// As [`acquire_many`](Self::acquire_many), with permits that own their share of the semaphore.
+    ///
+    /// Suspends the task until there are as many; blocks a plain thread.
+    ///
+    /// # Errors
+    /// If the semaphore is closed, or is while the caller waits.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// As [`acquire_many`](Self::acquire_many).
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(3));
+    /// let permits = semaphore.clone().acquire_many_owned(2).unwrap();
+    /// assert_eq!((permits.num_permits(), semaphore.available_permits()), (2, 1));
+    /// ```
+    #[track_caller]
+    pub fn acquire_many_owned(self: Arc<Self>, permits: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
+        self.acquire_many(permits)?.forget();
+        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that owns its share of the semaphore. Never waits.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](Self::try_acquire).
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
+    /// let permit = semaphore.clone().try_acquire_owned().unwrap();
+    /// assert!(semaphore.try_acquire_owned().is_err());
+    /// # drop(permit);
+    /// ```
+    pub fn try_acquire_owned(self: Arc<Self>) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        self.try_acquire_many_owned(1)
+    }
+
+    /// As [`try_acquire_many`](Self::try_acquire_many), with permits that own their share of the semaphore. Never waits.
+    ///
+    /// # Errors
+    /// As [`try_acquire_many`](Self::try_acquire_many).
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
+    /// assert!(semaphore.try_acquire_many_owned(2).is_err());
+    /// ```
+    pub fn try_acquire_many_owned(self: Arc<Self>, permits: u32) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        self.try_acquire_many(permits)?.forget();
+        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+    }
+
     /// Adds so many permits, first of all for those who wait. Never waits.
     ///
     /// # Panics
@@ -251,8 +360,19 @@ impl Semaphore {
         match self.word.add(permits) {
             TransitionByAdd::Added => {}
             TransitionByAdd::Serve => self.serve(),
-            TransitionByAdd::TooMany => panic!("a semaphore cannot have so many permits"),
+            TransitionByAdd::TooMany => panic!("{TOO_MANY}"),
         }
+    }
+
+    /// Takes away so many permits for good, or as many as could be taken at once, and says how many. Never waits.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(3);
+    /// assert_eq!((semaphore.forget_permits(2), semaphore.forget_permits(2)), (2, 1));
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// ```
+    pub fn forget_permits(&self, n: usize) -> usize {
+        self.word.forget(n)
     }
 
     /// How many permits may be taken at once; none, while somebody waits. Never waits.
@@ -334,6 +454,39 @@ impl SemaphorePermit<'_> {
         self.permits = 0;
     }
 
+    /// Joins other permits of the same semaphore to these. Never waits.
+    ///
+    /// # Panics
+    /// If they are of another semaphore, or more than can be counted together. The others go back then.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(3);
+    /// let mut permits = semaphore.acquire().unwrap();
+    /// permits.merge(semaphore.acquire_many(2).unwrap());
+    /// assert_eq!((permits.num_permits(), semaphore.available_permits()), (3, 0));
+    /// ```
+    #[track_caller]
+    pub fn merge(&mut self, mut other: Self) {
+        assert!(std::ptr::eq(self.semaphore, other.semaphore), "{OTHERS}");
+        self.permits = self.permits.checked_add(other.permits).expect(TOO_MANY);
+        other.permits = 0;
+    }
+
+    /// Takes so many permits out of these, if there are as many. Never waits.
+    ///
+    /// ```
+    /// let semaphore = greenloom::sync::Semaphore::new(3);
+    /// let mut permits = semaphore.acquire_many(3).unwrap();
+    /// drop(permits.split(1));
+    /// assert_eq!((permits.num_permits(), semaphore.available_permits()), (2, 1));
+    /// assert!(permits.split(3).is_none());
+    /// ```
+    pub fn split(&mut self, n: usize) -> Option<Self> {
+        let permits = u32::try_from(n).ok()?;
+        self.permits = self.permits.checked_sub(permits)?;
+        Some(Self { semaphore: self.semaphore, permits })
+    }
+
     /// How many permits these are.
     ///
     /// ```
@@ -346,6 +499,80 @@ impl SemaphorePermit<'_> {
 
 impl Drop for SemaphorePermit<'_> {
     #[inline]
+    fn drop(&mut self) {
+        if self.permits > 0 {
+            self.semaphore.add_permits(self.permits as usize);
+        }
+    }
+}
+
+impl OwnedSemaphorePermit {
+    /// Keeps the permits from going back, as [`SemaphorePermit::forget`].
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
+    /// semaphore.clone().acquire_owned().unwrap().forget();
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// ```
+    pub fn forget(mut self) {
+        self.permits = 0;
+    }
+
+    /// Joins other permits of the same semaphore to these, as [`SemaphorePermit::merge`]. Never waits.
+    ///
+    /// # Panics
+    /// If they are of another semaphore, or more than can be counted together. The others go back then.
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(3));
+    /// let mut permits = semaphore.clone().acquire_owned().unwrap();
+    /// permits.merge(semaphore.acquire_many_owned(2).unwrap());
+    /// assert_eq!(permits.num_permits(), 3);
+    /// ```
+    #[track_caller]
+    pub fn merge(&mut self, mut other: Self) {
+        assert!(Arc::ptr_eq(&self.semaphore, &other.semaphore), "{OTHERS}");
+        self.permits = self.permits.checked_add(other.permits).expect(TOO_MANY);
+        other.permits = 0;
+    }
+
+    /// Takes so many permits out of these, if there are as many, as [`SemaphorePermit::split`]. Never waits.
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(3));
+    /// let mut permits = semaphore.acquire_many_owned(3).unwrap();
+    /// assert_eq!(permits.split(1).unwrap().num_permits(), 1);
+    /// assert_eq!(permits.num_permits(), 2);
+    /// ```
+    pub fn split(&mut self, n: usize) -> Option<Self> {
+        let permits = u32::try_from(n).ok()?;
+        self.permits = self.permits.checked_sub(permits)?;
+        Some(Self { semaphore: self.semaphore.clone(), permits })
+    }
+
+    /// Whose permits these are.
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(2));
+    /// let permit = semaphore.acquire_owned().unwrap();
+    /// assert_eq!(permit.semaphore().available_permits(), 1);
+    /// ```
+    pub fn semaphore(&self) -> &Arc<Semaphore> {
+        &self.semaphore
+    }
+
+    /// How many permits these are.
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
+    /// assert_eq!(semaphore.acquire_owned().unwrap().num_permits(), 1);
+    /// ```
+    pub fn num_permits(&self) -> usize {
+        self.permits as usize
+    }
+}
+
+impl Drop for OwnedSemaphorePermit {
     fn drop(&mut self) {
         if self.permits > 0 {
             self.semaphore.add_permits(self.permits as usize);
@@ -447,6 +674,14 @@ impl Word {
         })
     }
 
+    /// Takes away permits that nobody waits for; how many.
+    fn forget(&self, permits: usize) -> usize {
+        self.change(|s| {
+            let gone = permits.min(Self::spare(s));
+            (s - gone * PERMIT, gone)
+        })
+    }
+
     /// Under the queue's lock: nobody waits any more.
     fn forget_waiters(&self) {
         self.change(|s| (s & !WAITERS, ()));
@@ -463,7 +698,11 @@ impl Word {
 
     fn available(&self) -> usize {
         // Relaxed: a number that may be old when it arrives.
-        let s = self.0.load(Ordering::Relaxed);
+        Self::spare(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Permits that do not gather for a waiter.
+    fn spare(s: usize) -> usize {
         if s & WAITERS != 0 { 0 } else { s / PERMIT }
     }
 }

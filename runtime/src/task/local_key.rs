@@ -277,6 +277,26 @@ impl<T: 'static> ValueKey<T> {
     {
         T::clone(&self.expect_value())
     }
+
+    /// As [`get`](Self::get), but says so if there is no value.
+    ///
+    /// # Errors
+    /// Where [`LocalKey::with`] panics for lack of a value.
+    ///
+    /// # Panics
+    /// If the initialiser or the clone does.
+    ///
+    /// ```
+    /// greenloom::task_local! { static USER: String; }
+    /// assert!(USER.try_get().is_err());
+    /// USER.scope("ada".into(), || assert_eq!(USER.try_get().unwrap(), "ada"));
+    /// ```
+    pub fn try_get(&'static self) -> Result<T, AccessError>
+    where
+        T: Clone,
+    {
+        Ok(T::clone(&*self.value()?))
+    }
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
