@@ -98,7 +98,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     pub fn force_mut(this: &mut Self) -> &mut T {
         Self::force(this);
         // SAFETY: done by now, so the value was written.
-        unsafe { &mut *this.value.get_mut().value }
+        unsafe { &mut this.value.get_mut().value }
     }
 
     #[cold]
