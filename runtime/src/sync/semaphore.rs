@@ -17,7 +17,7 @@ use std::fmt;
 use super::const_fn;
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
-use crate::prim::sync::Arc;
+use crate::prim::untracked::Arc;
 use crate::wait::list::{List, Node, Wakes};
 use crate::wait::{self, Reason, Waiter};
 
