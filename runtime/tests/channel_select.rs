@@ -12,6 +12,7 @@ use common::channel::{
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
 use common::flavour::open;
 use common::{Counter, in_child};
+use greenloom::yield_now;
 
 const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(4), None];
 
@@ -492,6 +493,37 @@ fn operations_on_the_same_channel_are_chosen_fairly() {
             hits[operation.index()] += 1;
             operation.recv(&r).unwrap();
         }
+        assert_fair(&hits);
+    });
+}
+
+/// The partner comes when all are queued, and serves one of those that are queued for its channel.
+#[test]
+fn operations_that_wait_on_the_same_channel_are_served_fairly() {
+    everywhere(|| {
+        const ROUNDS: usize = 1000;
+        let (s, r) = bounded(0);
+        let (s_other, r_other) = bounded::<()>(0);
+        let sender = go(move || {
+            for i in 0..ROUNDS {
+                // The select comes first, most of the time.
+                yield_now();
+                s.send(i).unwrap();
+            }
+        });
+        let mut hits = [0; 4];
+        for i in 0..ROUNDS {
+            let mut select = Select::new();
+            for arm in 0..4 {
+                assert_eq!(select.recv(&r), 2 * arm);
+                select.recv(&r_other);
+            }
+            let operation = select.select();
+            hits[operation.index() / 2] += 1;
+            assert_eq!(operation.recv(&r), Ok(i));
+        }
+        sender.join();
+        drop(s_other);
         assert_fair(&hits);
     });
 }

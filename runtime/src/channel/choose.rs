@@ -2,9 +2,9 @@
 //!
 //! A select asks each channel whose [`Gate`] is open, one lock at a time, in random order. If none is ready, but a few tasks on its
 //! processor are, it lets them run once and asks again: queueing costs more than a switch, and they may bring what it waits for. Then
-//! it queues one arm in each channel, again one at a time; if it finds one ready by then, it gives up its [`Claim`], leaves all queues
-//! and begins again. Otherwise it sleeps, until a partner wins it (by the claim: only one does), or until its time is up.
-//! crossbeam-channel's select is built the same way.
+//! it queues one arm in each channel, again one at a time and in random order; if it finds one ready by then, it gives up its
+//! [`Claim`], leaves all queues and begins again. Otherwise it sleeps, until a partner wins it (by the claim: only one does), or until
+//! its time is up. crossbeam-channel's select is built the same way.
 //!
 //! That no wake is lost rests on one thing: whether an operation is ready is looked at under the lock under which its arm is queued.
 //!
@@ -160,6 +160,7 @@ struct Queued<'s> {
     operations: &'s [Operation<'s>],
     nodes: &'s [Waiting],
     claim: &'s Claim,
+    order: &'s Order,
     watch: bool,
     /// Whether any may be queued.
     joined: Cell<bool>,
@@ -172,11 +173,18 @@ impl Queued<'_> {
         self.leave();
         self.joined.set(true);
         self.claim.open();
-        for (node, operation) in self.nodes.iter().zip(self.operations) {
+        let arms = self.nodes.len();
+        let (mut place, step) = self.order.round(arms);
+        for _ in 0..arms {
+            let (node, operation) = (&self.nodes[place], &self.operations[place]);
             // SAFETY: the node is in no queue; it outlives `self`, whose drop takes it out.
             if !unsafe { operation.side.join(node, waiter, self.claim, self.watch) } {
                 // If it was won meanwhile, the winner's wake comes.
                 return !self.claim.abort();
+            }
+            place += step;
+            if place >= arms {
+                place -= arms;
             }
         }
         true
@@ -222,6 +230,14 @@ impl Order {
             return 0;
         }
         (((next_random(&self.random) >> 32) * u64::from(limit)) >> 32) as u32
+    }
+
+    /// Where among so many to begin, and how far to go each time to come to all: on or back. Of arms that queue in one channel
+    /// it is the first that a partner meets, and of any two this makes either the first with the same chance.
+    #[inline(always)]
+    fn round(&self, arms: usize) -> (usize, usize) {
+        let first = self.below(arms as u32) as usize;
+        (first, if self.below(2) == 0 { 1 } else { arms.wrapping_sub(1) })
     }
 
     /// One of the `count` bits that are set.
@@ -320,7 +336,7 @@ pub(super) fn run(
     let claim = Claim::new();
     let mut nodes = Nodes::new();
     let nodes = nodes.make(&claim, operations, room);
-    let queued = Queued { operations, nodes, claim: &claim, watch, joined: Cell::new(false) };
+    let queued = Queued { operations, nodes, claim: &claim, order: &order, watch, joined: Cell::new(false) };
     loop {
         let deadline = earliest(operations, limit);
         let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(waiter), || claim.abort());
