@@ -14,6 +14,7 @@
 use std::ptr::{null_mut, without_provenance_mut};
 
 use crate::prim::atomic::{AtomicPtr, Ordering};
+use crate::prim::prefetch_to_write;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
 
@@ -49,6 +50,7 @@ impl Inbox {
     /// # Safety
     /// The caller owns the task (it is in no other queue) and, unless it is refused, gives it up.
     pub(crate) unsafe fn post(&self, task: TaskPtr) -> Posted {
+        prefetch_to_write(self);
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             if seen == CLOSED {
@@ -110,6 +112,7 @@ impl Mail {
             // SAFETY: the list was taken as a whole, and is ours (rule 3 of the header).
             unsafe {
                 let task = TaskPtr::from_raw(newest);
+                prefetch_to_write(newest);
                 newest = task.link();
                 task.set_link(oldest);
                 oldest = task.as_ptr();

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::prim::prefetch;
+use crate::prim::prefetch_to_write;
 use crate::task::TaskPtr;
 
 /// A FIFO queue without locks or borrow counts: every operation is over before any other code runs.
@@ -69,7 +69,7 @@ impl ReadyQueue {
     fn look_ahead(&self, head: usize) {
         // A place may be empty, or hold a task that is gone: nothing is read there.
         if let Some(task) = self.place(head.wrapping_add(5)).get() {
-            prefetch(task.as_ptr());
+            prefetch_to_write(task.as_ptr());
         }
         let ahead = self.tail.get().wrapping_sub(head) as isize;
         // SAFETY (both): the task is in the queue, so it is alive, and ours.
@@ -77,7 +77,7 @@ impl ReadyQueue {
             && let Some(task) = self.place(head.wrapping_add(3)).get()
         {
             // SAFETY: as above.
-            prefetch(unsafe { task.record() });
+            prefetch_to_write(unsafe { task.record() });
         }
         if ahead > 2
             && let Some(task) = self.place(head.wrapping_add(2)).get()

@@ -22,7 +22,7 @@ use std::time::Duration;
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
-use crate::prim::{prefetch, say, stack_pointer};
+use crate::prim::{prefetch_to_write, say, stack_pointer};
 use crate::report::TaskReport;
 use crate::scheduler::local;
 use crate::stack::slab::{RECORD_BYTES, Slot};
@@ -285,10 +285,10 @@ impl Record {
     /// Fetches what a switch to the stack's task will touch.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
-        prefetch(std::ptr::from_ref(self).cast::<u8>().wrapping_add(SECOND_LINE));
+        prefetch_to_write(std::ptr::from_ref(self).cast::<u8>().wrapping_add(SECOND_LINE));
         // Some of the frame above the end, and below it what the task's next calls will use.
         for line in -2..5 {
-            prefetch(self.frame.get().wrapping_offset(64 * line));
+            prefetch_to_write(self.frame.get().wrapping_offset(64 * line));
         }
     }
 

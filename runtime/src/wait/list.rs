@@ -11,11 +11,13 @@ use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::ptr::null;
 
+use crate::prim::prefetch_to_write;
 use crate::wait::Waiter;
 
 /// One who waits, with what the primitive keeps for it.
 pub(crate) struct Node<D> {
     next: Cell<*const Node<D>>,
+    /// Of all but the first.
     previous: Cell<*const Node<D>>,
     linked: Cell<bool>,
     waiter: Cell<Waiter>,
@@ -147,6 +149,8 @@ impl<D> List<D> {
         // SAFETY: the caller's promise.
         unsafe {
             let node = self.front()?;
+            // Its owner may have queued it on another CPU; it is read and written here.
+            prefetch_to_write(node);
             self.remove(node);
             Some(node)
         }
@@ -162,13 +166,22 @@ impl<D> List<D> {
         if !node.linked.replace(false) {
             return false;
         }
-        let (previous, next) = (node.previous.get(), node.next.get());
+        let next = node.next.get();
+        // The first one's `previous` says nothing, so that nothing is written to its successor, a line that may have to come from another
+        // CPU while the lock is held.
+        if std::ptr::eq(self.head.get(), node) {
+            self.head.set(next);
+            if next.is_null() {
+                self.tail.set(null());
+            } else {
+                prefetch_to_write(next);
+            }
+            return true;
+        }
+        let previous = node.previous.get();
         // SAFETY: its neighbours are in the list, and alive (rule 2).
         unsafe {
-            match previous.as_ref() {
-                Some(previous) => previous.next.set(next),
-                None => self.head.set(next),
-            }
+            (*previous).next.set(next);
             match next.as_ref() {
                 Some(next) => next.previous.set(previous),
                 None => self.tail.set(previous),

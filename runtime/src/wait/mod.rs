@@ -136,6 +136,7 @@ impl Waiter {
             // state; if that made it runnable, this caller alone may queue it.
             unsafe {
                 let task = TaskPtr::from_raw(self.0.cast_mut().cast());
+                prim::prefetch_to_write(task.as_ptr());
                 if task.state().wake() {
                     local::make_runnable(task);
                 }
