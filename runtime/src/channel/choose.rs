@@ -20,7 +20,7 @@ use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
-use crate::channel::core::Gate;
+use crate::channel::gate::Gate;
 use crate::channel::{Receiver, RecvError, SendError, Sender};
 use crate::prim::{self, next_random};
 use crate::scheduler::local;

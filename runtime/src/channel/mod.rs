@@ -74,6 +74,7 @@ mod buffer;
 mod choose;
 mod core;
 mod error;
+mod gate;
 mod iter;
 mod promise;
 mod receiver;

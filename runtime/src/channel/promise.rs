@@ -4,7 +4,8 @@
 use std::cell::Cell;
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
-use crate::channel::core::{Attempt, Channel, Core, Open, finish, has_free, win_first};
+use crate::channel::core::{Attempt, Channel, Core, finish, has_free, win_first};
+use crate::channel::gate::Open;
 use crate::task::cancel::uncancellable;
 use crate::wait::list::Wakes;
 use crate::wait::{Reason, Waiter, wait_for};

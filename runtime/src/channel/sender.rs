@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::choose::Side;
-use crate::channel::core::{Attempt, Channel, Gate};
+use crate::channel::core::{Attempt, Channel};
+use crate::channel::gate::Gate;
 use crate::channel::promise::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::prim;
