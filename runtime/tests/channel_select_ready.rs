@@ -1,0 +1,270 @@
+//! `Select`: what is ready, without doing it; and what must not be done.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::channel::{Receiver, RecvError, Select, SendError, TryRecvError, TrySendError, bounded, unbounded};
+use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
+use common::flavour::open;
+use common::in_child;
+
+const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(4), None];
+
+/// The counts are about equal, as those of a fair choice are: no count is under half the average.
+#[track_caller]
+fn assert_fair(hits: &[usize]) {
+    let average = hits.iter().sum::<usize>() / hits.len();
+    assert!(hits.iter().all(|&hits| hits >= average / 2), "{hits:?}");
+}
+
+/// Receives from whichever of them has something first.
+fn recv_any<T>(receivers: &[Receiver<T>]) -> (usize, Result<T, RecvError>) {
+    let mut select = Select::new();
+    for r in receivers {
+        select.recv(r);
+    }
+    let operation = select.select();
+    let index = operation.index();
+    (index, operation.recv(&receivers[index]))
+}
+
+#[test]
+fn ready_tells_what_can_be_done_and_does_nothing() {
+    everywhere(|| {
+        let (s1, r1) = unbounded();
+        let (s2, r2) = bounded(1);
+        let mut select = Select::new();
+        let (recv1, recv2) = (select.recv(&r1), select.recv(&r2));
+        assert!(select.try_ready().is_err());
+        assert!(select.ready_timeout(Duration::ZERO).is_err());
+        assert!(takes_at_least(ms(5), || select.ready_timeout(ms(5))).is_err());
+        s2.send(1).unwrap();
+        assert_eq!(select.try_ready(), Ok(recv2));
+        assert_eq!(select.ready(), recv2);
+        assert_eq!(select.ready_timeout(ms(60_000)), Ok(recv2));
+        assert_eq!(select.ready_timeout(Duration::ZERO), Ok(recv2));
+        assert_eq!(select.ready_deadline(Instant::now()), Ok(recv2));
+        assert_eq!((r1.len(), r2.len()), (0, 1));
+        assert_eq!(r2.try_recv(), Ok(1));
+        s1.send(2).unwrap();
+        assert_eq!(select.ready(), recv1);
+        assert_eq!(r1.try_recv(), Ok(2));
+        let send = select.send(&s2);
+        assert_eq!(select.ready(), send);
+        s2.try_send(3).unwrap();
+        assert_eq!(select.ready(), recv2, "room is no more, but a value is");
+    });
+}
+
+#[test]
+fn what_is_disconnected_is_ready() {
+    everywhere(|| {
+        for capacity in CAPACITIES {
+            let (s, r) = open::<i32>(capacity);
+            drop(s);
+            let (s2, r2) = open::<i32>(capacity);
+            drop(r2);
+            let mut select = Select::new();
+            let recv = select.recv(&r);
+            assert_eq!((select.ready(), select.try_ready()), (recv, Ok(recv)));
+            assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
+            select.remove(recv);
+            let send = select.send(&s2);
+            assert_eq!(select.ready_timeout(ms(60_000)), Ok(send));
+            assert_eq!(s2.try_send(1), Err(TrySendError::Disconnected(1)));
+        }
+    });
+}
+
+#[test]
+fn ready_waits_for_a_partner_a_value_room_or_the_end() {
+    everywhere(|| {
+        for capacity in CAPACITIES {
+            for timeout in [None, Some(ms(60_000)), Some(Duration::MAX)] {
+                let wait = move |select: &mut Select<'_>| match timeout {
+                    None => select.ready(),
+                    Some(timeout) => select.ready_timeout(timeout).unwrap(),
+                };
+                let (s, r) = open(capacity);
+                let (_idle, other) = open::<i32>(capacity);
+                let receiver = go(move || {
+                    let mut select = Select::new();
+                    select.recv(&other);
+                    let index = select.recv(&r);
+                    // It may be told too early, and then it looks again.
+                    let value = insist(|| {
+                        assert_eq!(wait(&mut select), index);
+                        r.try_recv().ok()
+                    });
+                    insist(|| {
+                        assert_eq!(wait(&mut select), index);
+                        (r.try_recv() == Err(TryRecvError::Disconnected)).then_some(())
+                    });
+                    value
+                });
+                breathe();
+                s.send(8).unwrap();
+                breathe();
+                drop(s);
+                assert_eq!(receiver.join(), 8);
+            }
+        }
+        for capacity in [0, 2] {
+            let (s, r) = bounded(capacity);
+            (0..capacity).for_each(|_| s.send(0).unwrap());
+            let sender = go(move || {
+                let mut select = Select::new();
+                select.send(&s);
+                insist(|| {
+                    assert_eq!(select.ready(), 0);
+                    s.try_send(1).ok()
+                });
+            });
+            breathe();
+            assert_eq!(Vec::from_iter(r).pop(), Some(1));
+            sender.join();
+        }
+    });
+}
+
+#[test]
+fn ready_operations_are_told_fairly() {
+    everywhere(|| {
+        let receivers: Vec<_> = (0..4)
+            .map(|_| {
+                let (s, r) = unbounded();
+                s.send(()).unwrap();
+                r
+            })
+            .collect();
+        let mut select = Select::new();
+        receivers.iter().for_each(|r| _ = select.recv(r));
+        let mut hits = [0; 4];
+        for i in 0..1_000 {
+            hits[if i % 2 == 0 { select.ready() } else { select.try_ready().unwrap() }] += 1;
+        }
+        assert_fair(&hits);
+        assert!(receivers.iter().all(|r| r.len() == 1));
+    });
+}
+
+#[test]
+fn several_may_be_told_of_the_same_value_and_one_gets_it() {
+    everywhere(|| {
+        for capacity in CAPACITIES {
+            let (s, r) = open(capacity);
+            let parties: Vec<_> = (0..3)
+                .map(|_| {
+                    let r = r.clone();
+                    go(move || {
+                        let mut select = Select::new();
+                        select.recv(&r);
+                        let mut heard = 0;
+                        loop {
+                            select.ready();
+                            match r.try_recv() {
+                                Ok(()) => heard += 1,
+                                Err(TryRecvError::Empty) => greenloom::yield_now(),
+                                Err(TryRecvError::Disconnected) => return heard,
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..60 {
+                s.send(()).unwrap();
+            }
+            drop(s);
+            assert_eq!(join_all(parties).into_iter().sum::<usize>(), 60);
+        }
+    });
+}
+
+#[test]
+fn ready_and_select_wait_side_by_side() {
+    everywhere(|| {
+        let (s, r) = bounded(0);
+        let watching = go({
+            let r = r.clone();
+            move || {
+                let mut select = Select::new();
+                select.recv(&r);
+                insist(|| {
+                    select.ready();
+                    r.try_recv().ok()
+                })
+            }
+        });
+        let selecting = go({
+            let r = r.clone();
+            move || recv_any(std::slice::from_ref(&r)).1.unwrap()
+        });
+        let receiving = go(move || r.recv().unwrap());
+        for value in [1, 2, 4] {
+            s.send(value).unwrap();
+        }
+        assert_eq!(watching.join() | selecting.join() | receiving.join(), 7);
+    });
+}
+
+// What must not be done.
+
+#[test]
+fn an_operation_that_is_not_completed_panics_and_leaves_the_channel() {
+    const SENTENCE: &str = "dropped `SelectedOperation` without completing the operation";
+    everywhere(|| {
+        for capacity in [Some(3), None] {
+            let (s, r) = open(capacity);
+            s.send(1).unwrap();
+            let mut select = Select::new();
+            select.recv(&r);
+            assert_eq!(panic_message(|| drop(select.select())), SENTENCE);
+            // Whether the first value is lost is not said. What comes later is not.
+            s.send(2).unwrap();
+            assert_eq!(r.iter().find(|&value| value == 2), Some(2));
+            drop(s);
+            assert_eq!(select.select().recv(&r), Err(RecvError));
+        }
+        for capacity in CAPACITIES {
+            let (s, r) = open::<i32>(capacity);
+            drop(r);
+            let mut select = Select::new();
+            select.send(&s);
+            assert_eq!(panic_message(|| drop(select.try_select())), SENTENCE);
+            assert_eq!(s.send(1), Err(SendError(1)));
+        }
+    });
+}
+
+/// In a process of its own: the operation that cannot be completed may end it.
+#[test]
+fn completing_with_another_sender_panics() {
+    let child = in_child("completing_with_another_sender_panics", || {
+        let (s, _r) = unbounded::<i32>();
+        let (other, _r) = unbounded();
+        let mut select = Select::new();
+        select.send(&s);
+        _ = select.select().send(&other, 1);
+        println!("it went through");
+    });
+    assert!(!child.status.success());
+    child.assert_said("passed a sender that wasn't selected");
+    assert!(!child.stdout.contains("it went through"));
+}
+
+#[test]
+fn completing_with_another_receiver_panics() {
+    let child = in_child("completing_with_another_receiver_panics", || {
+        let (s, r) = unbounded();
+        s.send(1).unwrap();
+        let (_s, other) = unbounded::<i32>();
+        let mut select = Select::new();
+        select.recv(&r);
+        _ = select.select().recv(&other);
+        println!("it went through");
+    });
+    assert!(!child.status.success());
+    child.assert_said("passed a receiver that wasn't selected");
+    assert!(!child.stdout.contains("it went through"));
+}
