@@ -170,7 +170,7 @@ where
     }
 
     /// Starts a task of the group if it has no [limit](Self::set_limit), or fewer tasks. Says whether it did; if not, `f` has been
-    /// dropped. Never waits.
+    /// dropped. Does not wait; a refusal may [give way](crate#what-suspends).
     ///
     /// # Panics
     /// Outside a runtime, and when there is no memory for the task.

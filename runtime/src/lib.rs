@@ -82,6 +82,16 @@
 //! **[The chapter of that name](life)** says which tool fits when, what an early end does to std locks, `LazyLock`, `extern "C"` and
 //! `panic = "abort"`, and what becomes of tasks that somebody waits for.
 //!
+//! # What suspends
+//!
+//! A task is suspended where it waits, and in [`yield_now`]: in calls whose documentation says so. One kind more *gives way*: an
+//! attempt that fails instead of waiting (`try_recv`, `try_send`, `try_iter`, `try_select`, a `select!` with `default`,
+//! `try_lock`, `try_acquire`, `is_finished` and their like), if its task has held its thread for some 10 ms (sooner, if it goes
+//! on so). The task then goes behind the others there, as in [`yield_now`], since what it tries for may be theirs to bring: a
+//! loop over attempts would keep them from it for ever. It returns the failure that it had. Neither a cancellation nor a limit of
+//! time ends anything there, and inside [`no_suspend`], or in a destructor that runs because of an unwinding, it does not give
+//! way.
+//!
 //! # Soundness: what safe code can rely on
 //!
 //! Moving a running stack to another thread would break safe Rust: the task may hold a borrow of a thread-local, an `Rc` that came

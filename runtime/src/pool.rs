@@ -140,7 +140,8 @@ impl WorkerPool {
         }
     }
 
-    /// Queues a job if there is room, or, where the queue has none, a worker that waits. Never waits.
+    /// Queues a job if there is room, or, where the queue has none, a worker that waits. Does not wait; a failure may
+    /// [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If there is not, or the workers have ended, since their runtime has; the error holds the job.
@@ -234,7 +235,7 @@ fn work(jobs: Receiver<Box<dyn Run>>) {
         }
     }));
     // If it was cancelled, what is queued never runs. Outside the unwinding, where a destructor may panic.
-    while let Ok(job) = jobs.try_recv() {
+    while let Ok(job) = jobs.attempt() {
         catch_and_forget(|| drop(job));
     }
     catch_and_forget(|| drop(jobs));

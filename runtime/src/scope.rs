@@ -300,7 +300,8 @@ impl<T> ScopedJoinHandle<'_, T> {
         self.inner.join().and_then(|ended| ended.take().unwrap_or_else(|| Err(JoinError::cancelled())))
     }
 
-    /// Whether the task has ended. Never waits; once true, `join` does not wait either.
+    /// Whether the task has ended; then `join` does not wait. Nor does this, but where it has not, the caller may
+    /// [give way](crate#what-suspends).
     pub fn is_finished(&self) -> bool {
         self.inner.is_finished()
     }
@@ -318,6 +319,9 @@ impl<T> ScopedJoinHandle<'_, T> {
 
 impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopedJoinHandle").field("task", &self.task()).field("finished", &self.is_finished()).finish()
+        f.debug_struct("ScopedJoinHandle")
+            .field("task", &self.task())
+            .field("finished", &self.inner.raw().state().is_complete())
+            .finish()
     }
 }

@@ -325,7 +325,11 @@ pub(super) fn run(
     if let Limit::Now = limit {
         // A second look: a message may have come to one channel behind this look's back, and gone from another before it got there.
         // That none is ready is then true of the moment between the two.
-        return poll(operations, &order, watch, room);
+        let found = poll(operations, &order, watch, room);
+        if found.is_none() {
+            wait::give_way();
+        }
+        return found;
     }
     if wait::let_few_run(Reason::Select) {
         let found = poll(operations, &order, watch, room);

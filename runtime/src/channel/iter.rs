@@ -13,6 +13,8 @@ pub struct Iter<'a, T> {
 }
 
 /// The messages that are in a channel, without waiting; made by [`Receiver::try_iter`].
+///
+/// Each step is a [`try_recv`](Receiver::try_recv).
 pub struct TryIter<'a, T> {
     receiver: &'a Receiver<T>,
 }

@@ -14,7 +14,7 @@ use crate::channel::timer::Timer;
 use crate::channel::{IntoIter, Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError};
 use crate::prim;
 use crate::prim::sync::Arc;
-use crate::wait::{Reason, Waited, Waiter, sleep_until, wait_for};
+use crate::wait::{Reason, Waited, Waiter, give_way, sleep_until, wait_for};
 
 /// The receiving side of a channel. Clone it for another receiver (each message goes to one of them); when all are gone, the channel
 /// is disconnected.
@@ -115,8 +115,9 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives a message if there is one, or a sender that waits to give it. It never waits for a sender to come; but in a channel
-    /// without capacity, a sender that waits in a [`select!`](crate::select!) evaluates its message only now, and that is waited for.
+    /// Receives a message if there is one, or a sender that waits to give it. It does not wait for a sender to come; but in a
+    /// channel without capacity, a sender that waits in a [`select!`](crate::select!) evaluates its message only now, and that is
+    /// waited for. A failure may [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If there is none; the error says whether there may be one later.
@@ -133,6 +134,12 @@ impl<T> Receiver<T> {
     /// assert!(r.try_recv().unwrap_err().is_disconnected());
     /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        self.attempt().inspect_err(|_| give_way())
+    }
+
+    /// As [`try_recv`](Self::try_recv), without giving way.
+    #[inline]
+    pub(crate) fn attempt(&self) -> Result<T, TryRecvError> {
         let channel = match &self.flavor {
             Flavor::Channel(channel) => channel,
             Flavor::Timer(timer, convert) => return timer.try_receive().map(convert).ok_or(TryRecvError::Empty),
@@ -270,7 +277,7 @@ impl<T> Receiver<T> {
         Iter::new(self)
     }
 
-    /// The messages that are there, without waiting.
+    /// The messages that are there, without waiting. Its end may [give way](crate#what-suspends).
     ///
     /// ```
     /// let (s, r) = greenloom::channel::unbounded();

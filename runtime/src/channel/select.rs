@@ -104,8 +104,8 @@ impl<'a> Select<'a> {
         Some(SelectedOperation { inner: Some(inner), _marker: PhantomData })
     }
 
-    /// Selects an operation that is ready now. It never waits for one to become so; but in a channel without capacity, a sender that
-    /// was selected too and has yet to bring its message is waited for.
+    /// Selects an operation that is ready now. It does not wait for one to become so; but in a channel without capacity, a sender
+    /// that was selected too and has yet to bring its message is waited for. A failure may [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If none is ready.
@@ -159,7 +159,7 @@ impl<'a> Select<'a> {
         Some(self.operations[place].index())
     }
 
-    /// Finds an operation that is ready now, and returns its index. Never waits.
+    /// Finds an operation that is ready now, and returns its index. Does not wait; a failure may [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If none is ready.

@@ -15,7 +15,8 @@
 /// waiting then (with `default` too: a select that has found such a sender waits for its message), so let it be quick. If
 /// evaluating it panics or leaves the select, nothing is sent, and the receiver looks for another.
 ///
-/// Suspends the task; blocks a plain thread. A task may have any of its operations in several arms.
+/// Suspends the task; blocks a plain thread. With `default` it does neither, but may [give way](crate#what-suspends). A task may
+/// have any of its operations in several arms.
 ///
 /// # Panics
 /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.

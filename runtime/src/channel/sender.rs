@@ -14,7 +14,7 @@ use crate::channel::promise::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::prim;
 use crate::prim::sync::Arc;
-use crate::wait::{Reason, Waited, Waiter, wait_for};
+use crate::wait::{Reason, Waited, Waiter, give_way, wait_for};
 
 /// The sending side of a channel. Clone it for another sender; when all are gone, the channel is disconnected.
 ///
@@ -114,7 +114,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Sends a message if there is room, or a receiver that waits for it. Never waits.
+    /// Sends a message if there is room, or a receiver that waits for it. Does not wait; a failure may [give
+    /// way](crate#what-suspends).
     ///
     /// # Errors
     /// If there is not, or all receivers are gone; the error holds the message.
@@ -135,7 +136,9 @@ impl<T> Sender<T> {
             _ => TrySendError::Full,
         };
         // SAFETY: it is still there.
-        Err(unsent(unsafe { message.assume_init() }))
+        let error = unsent(unsafe { message.assume_init() });
+        give_way();
+        Err(error)
     }
 
     /// Sends a message, waiting for room; with a capacity of zero, for a receiver.

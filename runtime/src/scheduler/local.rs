@@ -286,6 +286,19 @@ impl Local {
         if fresh_first { self.pop_fresh().or_else(|| self.pop_ready()) } else { self.pop_ready().or_else(|| self.pop_fresh()) }
     }
 
+    /// The running task gives way, and will be queued behind all that is here.
+    pub(crate) fn make_way(&self) {
+        let processor = self.processor();
+        // What it has made ready, too: a chain whose slice has ended is queued last, and so behind it.
+        if let Some(next) = processor.next.take() {
+            self.push(next);
+        }
+        // Such turns are long: what the usual order neglects is not left until there have been many. Every other time, lest the
+        // rest be neglected instead.
+        self.until_fair.set(self.until_fair.get().min(2));
+        processor.note_given_way();
+    }
+
     /// Whether others wait for their turn, but so few that it comes soon.
     pub(crate) fn has_few_ready(&self) -> bool {
         let waiting = self.ready.len();

@@ -40,6 +40,10 @@ pub(crate) struct Processor {
     pub(crate) running: untracked::AtomicPtr<Record>,
     /// Tasks resumed so far: the monitor sees by it whether the machine moves.
     pub(crate) runs: untracked::AtomicU32,
+    /// The last run, by that count, that the monitor has seen hold the machine; see [`asks_to_give_way`](Self::asks_to_give_way).
+    held_run: untracked::AtomicU32,
+    /// How often a task has given way here: the monitor sees by it whether one loops over attempts.
+    pub(crate) given_way: untracked::AtomicU32,
     /// Started tasks that have not ended.
     pub(crate) live: untracked::AtomicU32,
     /// Not zero while the machine has nothing to run: it starts, looks around, sleeps, or is just being woken.
@@ -65,6 +69,8 @@ impl Processor {
             search_granted: untracked::AtomicU32::new(0),
             running: untracked::AtomicPtr::new(null_mut()),
             runs: untracked::AtomicU32::new(0),
+            held_run: untracked::AtomicU32::new(0),
+            given_way: untracked::AtomicU32::new(0),
             live: untracked::AtomicU32::new(0),
             resting: untracked::AtomicU32::new(1),
             placed: untracked::AtomicU32::new(0),
@@ -80,6 +86,25 @@ impl Processor {
     pub(crate) unsafe fn shared<'a>(&self) -> &'a Shared {
         // SAFETY: a processor lives inside its runtime. Relaxed: whoever found the processor did so after the start.
         unsafe { &*self.shared.load(untracked::Ordering::Relaxed) }
+    }
+
+    /// This run, if it still is one, has held the machine for long. By the monitor.
+    pub(crate) fn ask_to_give_way(&self, run: u32) {
+        self.held_run.store(run, untracked::Ordering::Relaxed);
+    }
+
+    /// Whether the running task was seen to hold the machine. By that task.
+    ///
+    /// Any switch changes the count, and so makes an earlier answer void without a word about it.
+    #[inline]
+    pub(crate) fn asks_to_give_way(&self) -> bool {
+        self.held_run.load(untracked::Ordering::Relaxed) == self.runs.load(untracked::Ordering::Relaxed)
+    }
+
+    /// A task gives way. By the owner.
+    pub(crate) fn note_given_way(&self) {
+        let times = self.given_way.load(untracked::Ordering::Relaxed);
+        self.given_way.store(times.wrapping_add(1), untracked::Ordering::Relaxed);
     }
 
     /// Takes the owner's end of the deque; `None` if a machine has it.

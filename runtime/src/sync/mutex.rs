@@ -166,7 +166,7 @@ impl<T: ?Sized> Mutex<T> {
         self.poison.wrap(MutexGuard::new(self))
     }
 
-    /// Takes the lock if it is free. Never waits.
+    /// Takes the lock if it is free. Does not wait; a failure may [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If the lock is taken, or the mutex is poisoned; in the latter case the guard is in the error.
@@ -179,6 +179,16 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        let guard = self.attempt();
+        if let Err(TryLockError::WouldBlock) = guard {
+            wait::give_way();
+        }
+        guard
+    }
+
+    /// As [`try_lock`](Self::try_lock), without giving way.
+    #[inline]
+    fn attempt(&self) -> TryLockResult<MutexGuard<'_, T>> {
         if !self.raw.word.try_lock() {
             return Err(TryLockError::WouldBlock);
         }
@@ -242,7 +252,7 @@ impl<T: Default> Default for Mutex<T> {
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::debug_lock(f, "Mutex", self.try_lock(), self.is_poisoned())
+        super::debug_lock(f, "Mutex", self.attempt(), self.is_poisoned())
     }
 }
 

@@ -159,7 +159,8 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.wrap(RwLockReadGuard::new(self))
     }
 
-    /// Takes the lock for reading if no writer has it or waits for it. Never waits.
+    /// Takes the lock for reading if no writer has it or waits for it. Does not wait; a failure may [give
+    /// way](crate#what-suspends).
     ///
     /// # Errors
     /// If one does, or the lock is poisoned; in the latter case the guard is in the error.
@@ -172,6 +173,16 @@ impl<T: ?Sized> RwLock<T> {
     /// ```
     #[inline]
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        let guard = self.attempt_read();
+        if let Err(TryLockError::WouldBlock) = guard {
+            wait::give_way();
+        }
+        guard
+    }
+
+    /// As [`try_read`](Self::try_read), without giving way.
+    #[inline]
+    fn attempt_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if !self.raw.word.try_read() {
             return Err(TryLockError::WouldBlock);
         }
@@ -204,7 +215,7 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.wrap(RwLockWriteGuard::new(self))
     }
 
-    /// Takes the lock for writing if it is free. Never waits.
+    /// Takes the lock for writing if it is free. Does not wait; a failure may [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If it is not, or the lock is poisoned; in the latter case the guard is in the error.
@@ -218,6 +229,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         if !self.raw.word.try_write() {
+            wait::give_way();
             return Err(TryLockError::WouldBlock);
         }
         Ok(self.poison.wrap(RwLockWriteGuard::new(self))?)
@@ -273,7 +285,7 @@ impl<T: Default> Default for RwLock<T> {
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::debug_lock(f, "RwLock", self.try_read(), self.is_poisoned())
+        super::debug_lock(f, "RwLock", self.attempt_read(), self.is_poisoned())
     }
 }
 

@@ -233,7 +233,7 @@ impl Semaphore {
         Ok(SemaphorePermit { semaphore: self, permits })
     }
 
-    /// Takes a permit if there is one and nobody waits. Never waits.
+    /// Takes a permit if there is one and nobody waits. Does not wait; a failure may [give way](crate#what-suspends).
     ///
     /// # Errors
     /// Which of the two it is, or that the semaphore is closed.
@@ -249,7 +249,8 @@ impl Semaphore {
         self.try_acquire_many(1)
     }
 
-    /// Takes so many permits together if they are there and nobody waits. Never waits.
+    /// Takes so many permits together if they are there and nobody waits. Does not wait; a failure may [give
+    /// way](crate#what-suspends).
     ///
     /// # Errors
     /// Which of the two it is, or that the semaphore is closed.
@@ -260,11 +261,13 @@ impl Semaphore {
     /// ```
     #[inline]
     pub fn try_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, TryAcquireError> {
-        match self.word.take(permits) {
-            TransitionByTake::Taken => Ok(SemaphorePermit { semaphore: self, permits }),
-            TransitionByTake::Closed => Err(TryAcquireError::Closed),
-            TransitionByTake::TooFew => Err(TryAcquireError::NoPermits),
-        }
+        let error = match self.word.take(permits) {
+            TransitionByTake::Taken => return Ok(SemaphorePermit { semaphore: self, permits }),
+            TransitionByTake::Closed => TryAcquireError::Closed,
+            TransitionByTake::TooFew => TryAcquireError::NoPermits,
+        };
+        wait::give_way();
+        Err(error)
     }
 
     /// As [`acquire`](Self::acquire), with a permit that owns its share of the semaphore.
@@ -315,7 +318,7 @@ impl Semaphore {
         Ok(OwnedSemaphorePermit { semaphore: self, permits })
     }
 
-    /// As [`try_acquire`](Self::try_acquire), with a permit that owns its share of the semaphore. Never waits.
+    /// As [`try_acquire`](Self::try_acquire), with a permit that owns its share of the semaphore.
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire).
@@ -330,7 +333,7 @@ impl Semaphore {
         self.try_acquire_many_owned(1)
     }
 
-    /// As [`try_acquire_many`](Self::try_acquire_many), with permits that own their share of the semaphore. Never waits.
+    /// As [`try_acquire_many`](Self::try_acquire_many), with permits that own their share of the semaphore.
     ///
     /// # Errors
     /// As [`try_acquire_many`](Self::try_acquire_many).

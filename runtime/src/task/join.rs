@@ -69,9 +69,14 @@ macro_rules! handle_methods {
             self.raw.join()
         }
 
-        /// Whether the task has ended. Never waits; once true, `join` does not wait either.
+        /// Whether the task has ended; then `join` does not wait. Nor does this, but where it has not, the caller may
+        /// [give way](crate#what-suspends).
         pub fn is_finished(&self) -> bool {
-            self.raw.task.state().is_complete()
+            let finished = self.raw.is_finished();
+            if !finished {
+                wait::give_way();
+            }
+            finished
         }
 
         /// A handle to the task itself, to name it or to unpark it.
@@ -124,13 +129,13 @@ impl<T> LocalJoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("task", &self.task()).field("finished", &self.is_finished()).finish()
+        f.debug_struct("JoinHandle").field("task", &self.task()).field("finished", &self.raw.is_finished()).finish()
     }
 }
 
 impl<T> fmt::Debug for LocalJoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalJoinHandle").field("task", &self.task()).field("finished", &self.is_finished()).finish()
+        f.debug_struct("LocalJoinHandle").field("task", &self.task()).field("finished", &self.raw.is_finished()).finish()
     }
 }
 
@@ -145,6 +150,10 @@ impl<T> Raw<T> {
     /// The task was made just now, its result is a `T`, and nobody else has taken its handle.
     unsafe fn new(task: TaskPtr) -> Self {
         Self { task, _result: PhantomData }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.task.state().is_complete()
     }
 
     #[inline(always)]

@@ -224,7 +224,7 @@ pub fn park() {
 /// As [`park`], but for no longer than `limit`. Nothing tells whether somebody has called [`Task::unpark`] or time is up.
 ///
 /// Suspends the task. On a plain OS thread it is [`std::thread::park_timeout`], which blocks the thread. A time that is too long to
-/// be said is for ever; one of zero only takes the token, if there is one.
+/// be said is for ever; one of zero only takes the token, if there is one, and otherwise may [give way](crate#what-suspends).
 ///
 /// # Panics
 /// Inside [`no_suspend`].
@@ -252,8 +252,11 @@ pub fn park_timeout(limit: Duration) {
     loop {
         let shielded = cancel::raise_or_defer(task);
         record.assert_may_suspend(Reason::Park);
-        if task.state().take_token() || limit.is_zero() {
+        if task.state().take_token() {
             return;
+        }
+        if limit.is_zero() {
+            return wait::give_way();
         }
         let how = if shielded { Suspend::ParkShielded } else { Suspend::Park };
         let timed_out = match deadline {

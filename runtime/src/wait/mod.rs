@@ -20,7 +20,7 @@ use crate::scheduler::local::{self, Local};
 use crate::scheduler::timers::{Aim, Timer};
 use crate::stack::record::{Record, Suspend};
 use crate::task::TaskPtr;
-use crate::task::cancel::{self, Verdict};
+use crate::task::cancel::{self, Unwinding, Verdict};
 
 /// Why a task is suspended; shown in reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,6 +257,29 @@ pub(crate) fn let_few_run(reason: Reason) -> bool {
     record.assert_may_suspend(reason);
     record.suspend(Suspend::Yield, reason);
     true
+}
+
+/// Ends every attempt that has failed instead of waiting (`try_recv` and its like): lets others run, if the monitor has seen this
+/// task hold its machine. A loop over attempts would hold it for ever otherwise.
+///
+/// It raises nothing: the caller gets the answer it has, with the message that was not sent, say. It is no suspension inside
+/// `no_suspend`, nor in the middle of an unwinding. On a plain thread it does nothing.
+#[inline]
+pub(crate) fn give_way() {
+    if let Some((local, record)) = local::running()
+        && local.processor().asks_to_give_way()
+    {
+        give_way_now(local, record);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn give_way_now(local: &Local, record: &Record) {
+    if record.may_suspend() && cancel::unwinding() == Unwinding::No {
+        local.make_way();
+        record.suspend(Suspend::Yield, Reason::Yield);
+    }
 }
 
 /// Suspends the running task, which has published itself, with a timer; whether that has fired.
