@@ -119,6 +119,63 @@ fn workers_that_pile_up_on_their_spawners_processor_overflow_to_the_others() {
     assert_eq!(run_on(4, || workers(200, Placement::Near, parked)).len(), 4);
 }
 
+/// Tasks that are sent on one by one go in runs, but only as long as there are fewer where they go.
+#[test]
+fn a_group_does_not_follow_an_old_run_to_a_processor_that_has_more() {
+    let body = || {
+        let here = thread::current().id();
+        let park_until = |release: &Arc<AtomicBool>| {
+            let (place, release) = (Arc::new(Mutex::new(None)), release.clone());
+            let task = spawn({
+                let place = place.clone();
+                move || {
+                    *place.lock().unwrap() = Some(thread::current().id());
+                    parked(&release);
+                }
+            });
+            // Started, here or there, before the next is spawned.
+            yield_until(|| place.lock().unwrap().is_some());
+            let elsewhere = *place.lock().unwrap() != Some(here);
+            (task, elsewhere)
+        };
+        let end = |tasks: Vec<JoinHandle<()>>, release: &AtomicBool| {
+            release.store(true, SeqCst);
+            for task in tasks {
+                task.task().unpark();
+                task.join().unwrap();
+            }
+        };
+
+        // So many that a run begins; then they are gone.
+        let release = Arc::default();
+        let (mut tasks, mut in_a_row) = (Vec::new(), 0);
+        while in_a_row < 3 {
+            let (task, elsewhere) = park_until(&release);
+            tasks.push(task);
+            in_a_row = if elsewhere { in_a_row + 1 } else { 0 };
+        }
+        end(tasks, &release);
+
+        let release = Arc::new(AtomicBool::new(false));
+        let crowd = (0..500).map(|_| {
+            let release = release.clone();
+            Builder::new().placement(Placement::On(1)).spawn(move || parked(&release)).unwrap()
+        });
+        let mut tasks: Vec<_> = crowd.collect();
+        let mut elsewhere = 0;
+        for _ in 0..60 {
+            let (task, is_elsewhere) = park_until(&release);
+            tasks.push(task);
+            elsewhere += usize::from(is_elsewhere);
+        }
+        end(tasks, &release);
+        elsewhere
+    };
+    let elsewhere = run_on(2, move || Builder::new().placement(Placement::On(0)).spawn(body).unwrap().join().unwrap());
+    // Not none: an idle thief may have come before the spawner had its turn.
+    assert!(elsewhere < 30, "{elsewhere} of 60 went to a processor with 500");
+}
+
 #[test]
 fn a_pool_spawned_in_one_go_runs_on_every_processor() {
     let threads = run_on(2, || {

@@ -72,7 +72,7 @@ impl Room {
         Self(UnsafeCell::new(MaybeUninit::uninit()))
     }
 
-    fn fits<T>() -> bool {
+    const fn fits<T>() -> bool {
         size_of::<T>() <= size_of::<Self>() && align_of::<T>() <= align_of::<Self>()
     }
 
@@ -80,6 +80,8 @@ impl Room {
         self.0.get().cast()
     }
 }
+
+const _: () = assert!(Room::fits::<Instant>(), "a timer hands its moment over in the room");
 
 /// An operation that a select may choose.
 #[derive(Clone, Copy)]
@@ -324,7 +326,8 @@ pub(super) fn run(
     }
     if let Limit::Now = limit {
         // A second look: a message may have come to one channel behind this look's back, and gone from another before it got there.
-        // That none is ready is then true of the moment between the two.
+        // For one that moves, that none was ready is then true of the moment between the two; of several that come and go, each look
+        // may miss another.
         let found = poll(operations, &order, watch, room);
         if found.is_none() {
             wait::give_way();

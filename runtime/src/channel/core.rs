@@ -25,7 +25,7 @@
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::buffer::{Buffer, Spare};
-use crate::channel::gate::Open;
+use crate::channel::gate::{Held, Open};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::wait::Waiter;
@@ -86,7 +86,7 @@ pub(super) struct Meeting {
 #[repr(C, align(64))]
 pub(super) struct Channel<T> {
     pub(super) open: Open,
-    pub(super) core: Lock<Core<T>>,
+    core: Lock<Core<T>>,
     capacity: Option<usize>,
     sender_handles: AtomicUsize,
     receiver_handles: AtomicUsize,
@@ -140,6 +140,17 @@ impl<T> Core<T> {
 
     pub(super) fn has_room(&self) -> bool {
         self.buffer.len() + self.promised_room < self.capacity
+    }
+
+    /// Whether what may be read without the lock is true of what is under it.
+    #[cfg(debug_assertions)]
+    pub(super) fn agrees_with(&self, open: &Open) -> bool {
+        let (nobody, watchers) = (std::ptr::null(), &self.watchers);
+        let send = self.has_room() || (open.rendezvous && has_free(&self.receivers, nobody));
+        let receive = self.has_item() || (open.rendezvous && has_free(&self.senders, nobody));
+        open.admits(send, receive)
+            && self.items <= self.buffer.len()
+            && (self.watched || (watchers.senders.is_empty() && watchers.receivers.is_empty()))
     }
 
     /// The queue of those who send, or who watch for a moment to do so.
@@ -376,22 +387,27 @@ impl<T> Channel<T> {
         }
     }
 
+    #[inline(always)]
+    pub(super) fn lock(&self) -> Held<'_, T> {
+        Held { core: self.core.lock(), open: &self.open }
+    }
+
     pub(super) fn capacity(&self) -> Option<usize> {
         self.capacity
     }
 
     /// Messages that anyone may receive.
     pub(super) fn len(&self) -> usize {
-        if self.open.rendezvous { 0 } else { self.core.lock().items }
+        if self.open.rendezvous { 0 } else { self.lock().items }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.open.rendezvous || !self.core.lock().has_room()
+        self.open.rendezvous || !self.lock().has_room()
     }
 
     pub(super) fn supply_block(&self) {
         let spare = Spare::new();
-        self.core.lock().buffer.supply(spare);
+        self.lock().buffer.supply(spare);
     }
 
     /// Sends the message at `from`, if that does not block.
@@ -403,7 +419,7 @@ impl<T> Channel<T> {
         loop {
             let mut wakes = Wakes::new();
             // SAFETY: the caller's promise.
-            match unsafe { self.core.lock().offer(from, &self.open, &mut wakes) } {
+            match unsafe { self.lock().offer(from, &self.open, &mut wakes) } {
                 Attempt::NeedsBlock => self.supply_block(),
                 attempt => return attempt,
             }
@@ -418,7 +434,7 @@ impl<T> Channel<T> {
     pub(super) unsafe fn try_receive(&self, to: *mut T) -> Attempt {
         let mut wakes = Wakes::new();
         // SAFETY: the caller's promise.
-        unsafe { self.core.lock().take(to, &self.open, &mut wakes) }
+        unsafe { self.lock().take(to, &self.open, &mut wakes) }
     }
 
     /// Sends the message in the node's cell, or queues the node; whether it is queued.
@@ -429,7 +445,7 @@ impl<T> Channel<T> {
     pub(super) unsafe fn send_or_wait(&self, node: &Waiting, waiter: Waiter) -> bool {
         loop {
             let mut wakes = Wakes::new();
-            let mut core = self.core.lock();
+            let mut core = self.lock();
             // SAFETY: the caller's promise.
             match unsafe { core.offer(node.data().cell::<T>(), &self.open, &mut wakes) } {
                 Attempt::Done => node.data().set_outcome(Outcome::Done),
@@ -461,7 +477,7 @@ impl<T> Channel<T> {
     #[inline(never)]
     pub(super) unsafe fn receive_or_wait(&self, node: &Waiting, waiter: Waiter) -> bool {
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         // SAFETY: the caller's promise.
         match unsafe { core.take(node.data().cell::<T>(), &self.open, &mut wakes) } {
             Attempt::Done => node.data().set_outcome(Outcome::Done),
@@ -490,7 +506,7 @@ impl<T> Channel<T> {
     /// # Safety
     /// The node was queued here, as a sender.
     pub(super) unsafe fn withdraw_sender(&self, node: &Waiting) -> bool {
-        let core = self.core.lock();
+        let core = self.lock();
         // SAFETY: the caller's promise, and the lock is held. What is not linked was served.
         unsafe { core.senders.remove(node) }
     }
@@ -500,7 +516,7 @@ impl<T> Channel<T> {
     /// # Safety
     /// The node was queued here, as a receiver.
     pub(super) unsafe fn withdraw_receiver(&self, node: &Waiting) -> bool {
-        let core = self.core.lock();
+        let core = self.lock();
         // SAFETY: the caller's promise, and the lock is held. With this outcome it is in the queue of receivers, or in none.
         node.data().outcome() == Outcome::Waiting && unsafe { core.receivers.remove(node) }
     }
@@ -520,7 +536,7 @@ impl<T> Channel<T> {
             return;
         }
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         core.connected = false;
         self.open.note_receivable(true);
         finish_all(&core.receivers, Outcome::Closed, &mut wakes);
@@ -541,7 +557,7 @@ impl<T> Channel<T> {
         // Dropped after the lock is released: a message's destructor may do anything.
         let _messages;
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         core.connected = false;
         _messages = std::mem::replace(&mut core.buffer, Buffer::new(None));
         core.items = 0;

@@ -1,5 +1,12 @@
 //! What may be read of a channel without its lock: whether it is worth to take it.
+//!
+//! A gate that is closed is a promise, which whoever holds the lock must have kept when it gives it up. With debug assertions that is
+//! checked each time, in models too.
 
+use std::ops::{Deref, DerefMut};
+
+use crate::channel::core::Core;
+use crate::prim::LockGuard;
 use crate::prim::untracked::{AtomicBool, Ordering};
 
 /// What may be read without the lock.
@@ -29,6 +36,12 @@ impl Open {
         Gate(Some(&self.may_send))
     }
 
+    /// Whether the gates are open for what is ready. Under the lock.
+    #[cfg(debug_assertions)]
+    pub(super) fn admits(&self, send: bool, receive: bool) -> bool {
+        (!send || self.may_send.load(Ordering::Relaxed)) && (!receive || self.may_receive.load(Ordering::Relaxed))
+    }
+
     /// Under the lock.
     #[inline(always)]
     pub(super) fn note_receivable(&self, something: bool) {
@@ -56,5 +69,39 @@ impl Gate<'_> {
         // before it became so; to another channel of the same select, say. In a model the lock is always taken, since loom does not see
         // this access.
         cfg!(greenloom_loom) || self.0.is_none_or(|may| may.load(Ordering::Acquire))
+    }
+}
+
+/// The lock of a channel, taken.
+pub(super) struct Held<'a, T> {
+    pub(super) core: LockGuard<'a, Core<T>>,
+    #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "for the check alone"))]
+    pub(super) open: &'a Open,
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = Core<T>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Core<T> {
+        &self.core
+    }
+}
+
+impl<T> DerefMut for Held<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Core<T> {
+        &mut self.core
+    }
+}
+
+#[cfg(debug_assertions)]
+impl<T> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        if !self.core.agrees_with(self.open) {
+            // Somebody would wait for ever: nothing can be saved by unwinding, which a task would keep to itself.
+            crate::prim::say(format_args!("greenloom: a channel is given up with a gate that is closed to what is ready"));
+            std::process::abort();
+        }
     }
 }

@@ -87,7 +87,7 @@ impl<T> Channel<T> {
     /// Chooses to send, if that does not block.
     pub(super) fn promise_send(&self) -> Option<Outcome> {
         let mut wakes = Wakes::new();
-        self.core.lock().promise_send(&self.open, &mut wakes)
+        self.lock().promise_send(&self.open, &mut wakes)
     }
 
     /// Chooses to receive, if that does not block; at once, if there is room for the message.
@@ -107,7 +107,7 @@ impl<T> Channel<T> {
         }
         loop {
             let mut wakes = Wakes::new();
-            let promised = self.core.lock().promise_receive(&self.open, &mut wakes);
+            let promised = self.lock().promise_receive(&self.open, &mut wakes);
             match promised {
                 Ok(outcome) => return outcome,
                 Err(NeedsBlock) => self.supply_block(),
@@ -116,11 +116,11 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn send_is_ready(&self) -> bool {
-        self.core.lock().send_is_ready(&self.open, std::ptr::null())
+        self.lock().send_is_ready(&self.open, std::ptr::null())
     }
 
     pub(super) fn receive_is_ready(&self) -> bool {
-        self.core.lock().receive_is_ready(&self.open, std::ptr::null())
+        self.lock().receive_is_ready(&self.open, std::ptr::null())
     }
 
     /// Queues an arm of a select that sends; false, and not queued, if the operation is ready.
@@ -129,7 +129,7 @@ impl<T> Channel<T> {
     /// The node is in no queue, is an arm of `select`, and stays where it is until [`leave_send`](Self::leave_send).
     pub(super) unsafe fn join_send(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         if core.send_is_ready(&self.open, select) {
             return false;
         }
@@ -148,7 +148,7 @@ impl<T> Channel<T> {
     /// As [`join_send`](Self::join_send), until [`leave_receive`](Self::leave_receive).
     pub(super) unsafe fn join_receive(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         if core.receive_is_ready(&self.open, select) {
             return false;
         }
@@ -166,7 +166,7 @@ impl<T> Channel<T> {
     /// # Safety
     /// The node joined here to send, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_send(&self, node: &Waiting, watch: bool) {
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         // SAFETY: the caller's promise, and the lock is held.
         unsafe { core.queue_to_send(watch).remove(node) };
     }
@@ -174,7 +174,7 @@ impl<T> Channel<T> {
     /// # Safety
     /// The node joined here to receive, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_receive(&self, node: &Waiting, watch: bool) {
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         // SAFETY: the caller's promise, and the lock is held. An arm in a meeting is not left: its select waits to be served.
         unsafe { core.queue_to_receive(watch).remove(node) };
     }
@@ -187,7 +187,7 @@ impl<T> Channel<T> {
         let mut kept = false;
         loop {
             let mut wakes = Wakes::new();
-            let mut core = self.core.lock();
+            let mut core = self.lock();
             // SAFETY (all below): the caller's promise; a block is there for whatever is pushed.
             match promise {
                 Outcome::Room => {
@@ -241,7 +241,7 @@ impl<T> Channel<T> {
     /// `to` is room for a message. The promise was made to the caller, and is used up.
     pub(super) unsafe fn complete_receive(&self, to: *mut T) {
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         // SAFETY: the message was promised, so it is there.
         unsafe { core.buffer.pop(to) };
         core.settle(&self.open, &mut wakes);
@@ -274,7 +274,7 @@ impl<T> Channel<T> {
     /// # Safety
     /// The node is in no queue, its cell is null or room for a message, and it stays until it is served.
     unsafe fn arrive(&self, node: &Waiting, waiter: Waiter) -> bool {
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         if core.meeting.items > 0 {
             core.meeting.items -= 1;
             let cell = node.data().cell::<T>();
@@ -303,7 +303,7 @@ impl<T> Channel<T> {
     /// Gives a promise back: nothing is sent.
     pub(super) fn release_send(&self, promise: Outcome) {
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         match promise {
             Outcome::Room => {
                 core.promised_room -= 1;
@@ -323,7 +323,7 @@ impl<T> Channel<T> {
     /// Gives a promise back: nothing is received.
     pub(super) fn release_receive(&self, promise: Outcome) {
         let mut wakes = Wakes::new();
-        let mut core = self.core.lock();
+        let mut core = self.lock();
         match promise {
             Outcome::Item => core.items += 1,
             // As in `release_send`.

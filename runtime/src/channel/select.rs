@@ -43,7 +43,7 @@ pub struct Select<'a> {
 }
 
 // SAFETY: a select moves messages, if at all, from a frame into a buffer; it neither looks at them nor drops them, since none is handed
-// over to it (`fits` is false). All else that it touches is under the channels' locks.
+// over to it (`fits` is false) but a timer's moment, which is `Send`. All else that it touches is under the channels' locks.
 unsafe impl Send for Select<'_> {}
 // SAFETY: by shared reference it does nothing but print its name and copy itself.
 unsafe impl Sync for Select<'_> {}

@@ -133,6 +133,8 @@ impl Iterator for Mail {
         unsafe {
             let task = TaskPtr::from_raw(self.0);
             self.0 = task.link();
+            // Its link is nobody's now; in a fresh task it would say that it was sent.
+            task.set_link(null_mut());
             Some(task)
         }
     }

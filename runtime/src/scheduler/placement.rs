@@ -83,16 +83,19 @@ impl Local {
     #[cold]
     pub(crate) fn place_elsewhere(&self, task: TaskPtr) -> bool {
         // SAFETY: fresh, and taken from our queue (rules 2 and 3 of the header); one that has a home was placed here.
-        if unsafe { !task.home().is_null() || task.was_sent() } {
-            return false;
-        }
-        let run = self.run.get();
-        if run.left > 0 {
-            self.run.set(Run { left: run.left - 1, ..run });
-            self.shared.send(task, &self.shared.processors[run.target]);
-            return true;
-        }
+        let stays = unsafe { !task.home().is_null() || task.was_sent() };
         let live = self.live();
+        let run = self.run.get();
+        if run.left > 0 && !stays {
+            let target = &self.shared.processors[run.target];
+            if load(target) < live {
+                self.run.set(Run { left: run.left - 1, ..run });
+                self.shared.send(task, target);
+                return true;
+            }
+            // The reason for it is gone.
+            self.run.set(Run::default());
+        }
         let regular = &self.shared.processors[..self.shared.regular];
         let target = regular.iter().filter(|p| !std::ptr::eq(*p, self.processor())).min_by_key(|p| load(p));
         let Some(target) = target else {
@@ -115,7 +118,7 @@ impl Local {
                 None => break,
             }
         }
-        if queued > 0 {
+        if queued > 0 || stays {
             return false;
         }
         self.run.set(Run { target: target.index as usize, left: RUN - 1 });

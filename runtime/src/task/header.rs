@@ -328,7 +328,7 @@ impl TaskPtr {
         unsafe { self.set_link(std::ptr::dangling_mut()) };
     }
 
-    /// Whether a fresh task has come by way of an inbox: where it is now, it was sent to.
+    /// Whether a fresh task has come by way of an inbox. Unless a thief has taken it since, it is where it was sent to; a hint.
     ///
     /// # Safety
     /// By whoever took the task from its queue.

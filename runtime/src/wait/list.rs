@@ -1,6 +1,6 @@
 //! The list of those who wait in a primitive: its nodes lie in the waiters' own frames, so that waiting allocates nothing.
 //!
-//! 1. A list and its nodes are touched under the lock of the primitive that they belong to, and only there.
+//! 1. A list and its nodes are touched under the lock of the primitive that they belong to, and only there, but for rule 3.
 //! 2. A node is in one list at most. Its owner neither moves nor leaves the frame while it is in one.
 //! 3. Who takes a node out, other than its owner, owes the owner one wake. Until then the node stays where it is, and its links are
 //!    the waker's; see [`Wakes`].
