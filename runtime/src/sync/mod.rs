@@ -68,6 +68,24 @@ macro_rules! const_fn {
 }
 use const_fn;
 
+/// Guards are shown as what they guard.
+macro_rules! shown_as_value {
+    ($($guard:ident),+) => {$(
+        impl<T: ?Sized + std::fmt::Debug> std::fmt::Debug for $guard<'_, T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                (**self).fmt(f)
+            }
+        }
+
+        impl<T: ?Sized + std::fmt::Display> std::fmt::Display for $guard<'_, T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                (**self).fmt(f)
+            }
+        }
+    )+};
+}
+use shown_as_value;
+
 /// As std shows its locks.
 fn debug_lock<G>(f: &mut fmt::Formatter<'_>, name: &str, guard: TryLockResult<G>, poisoned: bool) -> fmt::Result
 where
