@@ -86,8 +86,14 @@ macro_rules! shown_as_value {
 }
 use shown_as_value;
 
-/// As std shows its locks.
-fn debug_lock<G>(f: &mut fmt::Formatter<'_>, name: &str, guard: TryLockResult<G>, poisoned: bool) -> fmt::Result
+/// As std shows its locks; `locked` stands for a value that another has.
+fn debug_lock<G>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    guard: TryLockResult<G>,
+    locked: &dyn fmt::Debug,
+    poisoned: bool,
+) -> fmt::Result
 where
     G: Deref<Target: fmt::Debug>,
 {
@@ -95,7 +101,7 @@ where
     match guard {
         Ok(guard) => out.field("data", &&*guard),
         Err(TryLockError::Poisoned(error)) => out.field("data", &&**error.get_ref()),
-        Err(TryLockError::WouldBlock) => out.field("data", &format_args!("<locked>")),
+        Err(TryLockError::WouldBlock) => out.field("data", locked),
     };
     out.field("poisoned", &poisoned).finish_non_exhaustive()
 }

@@ -248,7 +248,8 @@ impl<T: Default> Default for Mutex<T> {
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::debug_lock(f, "Mutex", self.attempt(), self.is_poisoned())
+        // In quotes, unlike what `RwLock` says, in std as well.
+        super::debug_lock(f, "Mutex", self.attempt(), &"<locked>", self.is_poisoned())
     }
 }
 

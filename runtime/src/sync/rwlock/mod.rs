@@ -220,6 +220,6 @@ impl<T: Default> Default for RwLock<T> {
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::debug_lock(f, "RwLock", self.attempt_read(), self.is_poisoned())
+        super::debug_lock(f, "RwLock", self.attempt_read(), &format_args!("<locked>"), self.is_poisoned())
     }
 }
