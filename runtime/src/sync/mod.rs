@@ -5,9 +5,10 @@
 //! **A guard from here may be held across a suspension.** A guard of `std::sync` may not: another task of the same thread that wants
 //! that lock blocks the thread, and with it the task that has the lock, for ever.
 //!
-//! A waiting task can be cancelled; it leaves the primitive as if it had never come. What it had been given before, a lock, a
-//! permit, a notification, is its own: it returns with it, and is cancelled at its next suspension. Cancellation poisons nothing
-//! here.
+//! A waiting task can be cancelled; it leaves the primitive as if it had never come. If it is given a lock, a permit or a notification
+//! for one before it goes on, be it before or after the cancellation, that goes to the next. What is over and cannot be given back, a
+//! [`Barrier`] that was passed, a [`WaitGroup`] that is empty, an initialisation that is done, lets it return; it is cancelled at
+//! its next suspension then. Cancellation poisons nothing here.
 
 mod barrier;
 mod condvar;

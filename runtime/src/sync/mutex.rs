@@ -47,6 +47,7 @@ use super::value::Value;
 use super::{const_fn, shown_as_value};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU32, Ordering};
+use crate::task::cancel;
 use crate::wait::list::{List, Node};
 use crate::wait::{self, Reason, Waiter};
 
@@ -476,6 +477,7 @@ impl Raw {
         while !turn.owns() {
             let _ = wait::wait_for(Reason::Lock, None, |waiter| turn.publish(waiter), || turn.withdraw());
         }
+        cancel::checkpoint_with(|| self.unlock());
     }
 
     #[inline(always)]

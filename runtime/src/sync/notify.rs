@@ -10,12 +10,14 @@
 //!
 //! tokio's design (`sync/notify.rs`), without its count of calls.
 
+use std::cell::Cell;
 use std::fmt;
 
 use super::const_fn;
 use super::crowd::{Crowd, Member, Released};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU8, Ordering};
+use crate::task::cancel;
 use crate::wait::list::Node;
 use crate::wait::{self, Reason, Waiter};
 
@@ -45,7 +47,8 @@ const WAITING: u8 = 2;
 /// ```
 pub struct Notify {
     word: Word,
-    crowd: Lock<Crowd<()>>,
+    /// Each waiter learns whether its notification was one for one.
+    crowd: Lock<Crowd<Cell<bool>>>,
 }
 
 impl Notify {
@@ -74,7 +77,7 @@ impl Notify {
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No notification is lost with it.
+    /// A cancelled task unwinds from here if it has to wait. No notification is lost with it: one for one goes to the next.
     ///
     /// ```
     /// let notify = greenloom::sync::Notify::new();
@@ -90,8 +93,9 @@ impl Notify {
         if self.word.take() {
             return;
         }
-        let wait = Wait { notify: self, node: Member::node(()) };
+        let wait = Wait { notify: self, node: Member::node(Cell::new(false)) };
         let _ = wait::wait_for(Reason::Sync, None, |waiter| wait.publish(waiter), || wait.withdraw());
+        cancel::checkpoint_with(|| wait.pass_on());
     }
 
     /// Wakes the oldest waiter; if nobody waits, keeps the notification for the next who would. Never waits itself.
@@ -128,7 +132,10 @@ impl Notify {
             return;
         }
         // SAFETY: under the crowd's lock, of which the waiter is all that is used afterwards.
-        let waiter = unsafe { crowd.release_one() }.map(Node::waiter);
+        let waiter = unsafe { crowd.release_one() }.map(|node| {
+            node.data().data().set(true);
+            node.waiter()
+        });
         if crowd.is_empty() {
             self.word.forget_waiters();
         }
@@ -226,7 +233,7 @@ impl Word {
 /// One who waits.
 struct Wait<'a> {
     notify: &'a Notify,
-    node: Node<Member<()>>,
+    node: Node<Member<Cell<bool>>>,
 }
 
 impl Wait<'_> {
@@ -235,6 +242,7 @@ impl Wait<'_> {
     fn publish(&self, waiter: Waiter) -> bool {
         let mut crowd = self.notify.crowd.lock();
         if self.notify.word.take_or_wait() {
+            self.node.data().data().set(true);
             return false;
         }
         // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
@@ -252,5 +260,13 @@ impl Wait<'_> {
             self.notify.word.forget_waiters();
         }
         withdrawn
+    }
+
+    /// The waiter unwinds after it was notified: one for one goes to another.
+    #[cold]
+    fn pass_on(&self) {
+        if self.node.data().data().get() {
+            self.notify.notify_one();
+        }
     }
 }

@@ -29,6 +29,7 @@ use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::sync::const_fn;
 use crate::sync::crowd::{Crowd, Member, Released};
+use crate::task::cancel;
 use crate::wait::list::{List, Node};
 use crate::wait::{self, Reason, Waiter};
 
@@ -223,6 +224,7 @@ impl Raw {
     fn read_contended(&self) {
         let node = Member::node(());
         let _ = wait::wait_for(Reason::Lock, None, |waiter| self.publish_reader(&node, waiter), || self.withdraw_reader(&node));
+        cancel::checkpoint_with(|| self.unlock_read());
     }
 
     #[cold]
@@ -230,6 +232,7 @@ impl Raw {
     fn write_contended(&self) {
         let node = Node::new(());
         let _ = wait::wait_for(Reason::Lock, None, |waiter| self.publish_writer(&node, waiter), || self.withdraw_writer(&node));
+        cancel::checkpoint_with(|| self.unlock_write());
     }
 
     fn publish_reader(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {

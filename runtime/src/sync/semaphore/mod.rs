@@ -20,6 +20,7 @@ use super::const_fn;
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
+use crate::task::cancel;
 use crate::wait::list::{List, Node, Wakes};
 use crate::wait::{self, Reason, Waiter};
 
@@ -141,7 +142,7 @@ impl Semaphore {
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it.
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it: what it was given goes to the next.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(1);
@@ -167,7 +168,7 @@ impl Semaphore {
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it.
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it: what it was given goes to the next.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(3);
@@ -188,6 +189,7 @@ impl Semaphore {
                 if request.refused() {
                     return Err(AcquireError(()));
                 }
+                cancel::checkpoint_with(|| self.add_permits(permits as usize));
             }
         }
         Ok(SemaphorePermit::new(self, permits))
