@@ -175,6 +175,15 @@ fn a_notification_for_one_goes_to_the_next() {
         notify.notify_one();
         assert_cancelled(first);
         second.join().unwrap();
+        // One for the last goes to the one that is the last then.
+        let (first, second, last) = (waiter(), waiter(), waiter());
+        last.cancel();
+        notify.notify_last();
+        assert_cancelled(last);
+        second.join().unwrap();
+        assert!(!first.is_finished());
+        notify.notify_one();
+        first.join().unwrap();
         // Where nobody waits, it is kept.
         let third = waiter();
         third.cancel();
