@@ -165,6 +165,27 @@ fn a_rwlock_with_readers_and_a_writer() {
 }
 
 #[test]
+fn a_lock_that_comes_after_a_cancellation_is_not_taken() {
+    model(2, || {
+        let runtime = runtime();
+        let lock = Arc::new(RwLock::new(0));
+        let guard = lock.read().unwrap();
+        let task = runtime.spawn({
+            let lock = lock.clone();
+            move || *lock.write().unwrap() += 1
+        });
+        // Readers are let in until a writer waits.
+        while lock.try_read().is_ok() {
+            thread::yield_now();
+        }
+        task.cancel();
+        drop(guard);
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(*lock.try_write().expect("free again"), 0);
+    });
+}
+
+#[test]
 fn a_cancelled_writer_lets_the_readers_in() {
     model(1, || {
         let runtime = runtime();
@@ -286,6 +307,37 @@ fn a_condvar_notifies_all() {
     });
 }
 
+#[test]
+fn a_notification_that_comes_after_a_cancellation_is_not_taken() {
+    model(2, || {
+        let runtime = runtime();
+        let shared = Arc::new((Mutex::new(0), Condvar::new()));
+        let wait = |shared: Arc<(Mutex<i32>, Condvar)>| {
+            let mut waiting = shared.0.lock().unwrap();
+            *waiting += 1;
+            drop(shared.1.wait(waiting).unwrap());
+        };
+        let task = runtime.spawn({
+            let shared = shared.clone();
+            move || wait(shared)
+        });
+        while *shared.0.lock().unwrap() == 0 {
+            thread::yield_now();
+        }
+        let next = thread::spawn({
+            let shared = shared.clone();
+            move || wait(shared)
+        });
+        while *shared.0.lock().unwrap() == 1 {
+            thread::yield_now();
+        }
+        task.cancel();
+        shared.1.notify_one();
+        assert!(task.join().unwrap_err().is_cancelled());
+        next.join().unwrap();
+    });
+}
+
 /// A task and a thread wait for a token each; the task is cancelled. One token is enough for the thread.
 #[test]
 fn a_notification_is_not_lost_to_a_cancelled_task() {
@@ -349,6 +401,27 @@ fn a_permit_is_not_lost_to_a_cancelled_task() {
         adder.join().unwrap();
         let taken = usize::from(task.join().is_ok());
         assert_eq!(semaphore.available_permits(), 1 - taken);
+    });
+}
+
+/// The permits come after the cancellation, wherever the waiter is on its way to sleep or from there.
+#[test]
+fn permits_that_come_after_a_cancellation_are_not_taken() {
+    model(2, || {
+        let runtime = runtime();
+        let semaphore = Arc::new(Semaphore::new(1));
+        let task = runtime.spawn({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire_many(2).unwrap().forget()
+        });
+        // It gathers the one that there is as soon as it waits.
+        while semaphore.available_permits() > 0 {
+            thread::yield_now();
+        }
+        task.cancel();
+        semaphore.add_permits(1);
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(semaphore.available_permits(), 2);
     });
 }
 

@@ -14,6 +14,7 @@ use crate::scheduler::{local, placement::Placement};
 use crate::sync::WaitGroup;
 use crate::task::header::catch_and_forget;
 use crate::task::{Builder, JoinError, JoinHandle};
+use crate::wait;
 
 /// Tasks that run what is submitted, behind a queue that holds so much and no more.
 ///
@@ -327,11 +328,35 @@ impl<T> JobHandle<T> {
     pub fn join(self) -> Result<T, JoinError> {
         self.result.recv().unwrap_or_else(|_| Err(JoinError::cancelled()))
     }
+
+    /// Whether the job has ended, or never will begin; then `join` does not wait. Nor does this, but where it has not, the caller may
+    /// [give way](crate#what-suspends).
+    ///
+    /// ```
+    /// greenloom::run(|| {
+    ///     let pool = greenloom::pool::WorkerPool::new(1, 1);
+    ///     let job = pool.submit(|| 1).unwrap();
+    ///     pool.close();
+    ///     assert!(job.is_finished());
+    /// });
+    /// ```
+    pub fn is_finished(&self) -> bool {
+        let finished = self.has_ended();
+        if !finished {
+            wait::give_way();
+        }
+        finished
+    }
+
+    /// Also without a result, if the job has gone with its pool.
+    fn has_ended(&self) -> bool {
+        self.result.has_answer()
+    }
 }
 
 impl<T> fmt::Debug for JobHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobHandle").field("finished", &!self.result.is_empty()).finish()
+        f.debug_struct("JobHandle").field("finished", &self.has_ended()).finish()
     }
 }
 

@@ -277,6 +277,25 @@ fn results_that_nobody_joins_are_dropped_once() {
 }
 
 #[test]
+fn a_handle_tells_whether_its_job_has_ended() {
+    in_tasks(|| {
+        let (pool, go, running) = busy_pool(4);
+        let (next, panics) = (pool.submit(|| 1).unwrap(), pool.submit(|| panic!("no luck")).unwrap());
+        assert!(!running.is_finished() && !next.is_finished() && format!("{next:?}").contains("false"));
+        go.store(true, SeqCst);
+        pool.close();
+        assert!(running.is_finished() && next.is_finished() && panics.is_finished());
+        assert!(panics.join().unwrap_err().is_panic() && format!("{next:?}").contains("true"));
+        let (pool, _go, running) = busy_pool(4);
+        let queued = pool.submit(|| ()).unwrap();
+        assert!(!running.is_finished() && !queued.is_finished());
+        drop(pool);
+        yield_until(|| running.is_finished() && queued.is_finished());
+        assert!(queued.join().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
 fn a_result_outlives_its_pool() {
     in_tasks(|| {
         let pool = WorkerPool::new(1, 1);

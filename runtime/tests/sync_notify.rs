@@ -70,6 +70,54 @@ fn notify_one_wakes_the_one_that_has_waited_longest() {
 }
 
 #[test]
+fn notify_last_wakes_the_one_that_came_last() {
+    run_on(1, || {
+        let notify = Arc::new(Notify::new());
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let waiters = [0, 1, 2, 3].map(|i| {
+            let (notify, order) = (notify.clone(), order.clone());
+            spawn_begun(move || {
+                notify.notified();
+                order.lock().unwrap().push(i);
+            })
+        });
+        let notify_in_turn = [Notify::notify_last, Notify::notify_one, Notify::notify_last, Notify::notify_last];
+        for notify_next in notify_in_turn {
+            notify_next(&notify);
+            let_others_run();
+        }
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        assert_eq!(*order.lock().unwrap(), [3, 0, 2, 1]);
+        // Nobody waits: one is kept, whoever it was for.
+        notify.notify_last();
+        notify.notify_one();
+        notify.notified();
+        let late = spawn_begun({
+            let notify = notify.clone();
+            move || notify.notified()
+        });
+        let_others_run();
+        assert!(!late.is_finished(), "two were kept");
+        notify.notify_last();
+        late.join().unwrap();
+    });
+}
+
+#[test]
+fn notify_last_wakes_threads_and_tasks() {
+    everywhere(|| {
+        let notify = Arc::new(Notify::new());
+        let waiter = {
+            let notify = notify.clone();
+            go(move || notify.notified())
+        };
+        breathe();
+        notify.notify_last();
+        waiter.join();
+    });
+}
+
+#[test]
 fn notifications_to_those_who_wait_are_not_merged() {
     run_on(1, || {
         let notify = Arc::new(Notify::new());

@@ -45,8 +45,8 @@
 //! # Cancellation
 //!
 //! A task that is cancelled while it waits in a channel unwinds, and the channel is as if it had never come. The message of a
-//! cancelled `send` is dropped. If a partner has taken or given the message before, the operation returns as usual, and the
-//! cancellation comes at the next suspension.
+//! cancelled `send` is dropped. A message that a partner has taken or given before the task goes on cannot be given back: the
+//! operation returns as usual, even if the cancellation was first, and that comes at the next suspension.
 //!
 //! # A message that is still to come
 //!

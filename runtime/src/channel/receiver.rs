@@ -137,6 +137,11 @@ impl<T> Receiver<T> {
         self.attempt().inspect_err(|_| give_way())
     }
 
+    /// Whether `recv` would not wait: there is a message, or there will be none.
+    pub(crate) fn has_answer(&self) -> bool {
+        Side::is_ready(self)
+    }
+
     /// As [`try_recv`](Self::try_recv), without giving way.
     #[inline]
     pub(crate) fn attempt(&self) -> Result<T, TryRecvError> {

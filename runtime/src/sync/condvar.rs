@@ -4,8 +4,8 @@
 //!    afterwards therefore finds the node.
 //! 2. A notification takes nodes out under the crowd's lock, and wakes their owners after it.
 //! 3. A cancelled waiter takes its node back and unwinds; it has no use for the mutex, whose guard it gave away. If it was notified
-//!    before, it returns as notified. If it cannot, because it has to wait for the mutex and is cancelled there, it passes the
-//!    notification of `notify_one` on to another waiter.
+//!    before, and is cancelled by the time it goes on, or where it has to wait for the mutex, it passes the notification of
+//!    `notify_one` on to another waiter.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,6 +17,7 @@ use super::crowd::{Crowd, Member};
 use super::mutex::MutexGuard;
 use crate::prim::atomic::{AtomicU8, Ordering};
 use crate::prim::{self, Lock};
+use crate::task::cancel;
 use crate::wait::list::Node;
 use crate::wait::{self, Reason, Waited, Waiter};
 
@@ -131,6 +132,7 @@ impl Condvar {
         let notice = Notice::new(self);
         let mut guard = Some(guard);
         let _ = wait::wait_for(Reason::Sync, None, |waiter| notice.publish(waiter, &mut guard), || notice.withdraw());
+        cancel::checkpoint();
         let locked = mutex.lock();
         notice.keep();
         locked
@@ -259,6 +261,7 @@ impl Condvar {
         let notice = Notice::new(self);
         let mut guard = Some(guard);
         let waited = wait::wait_for(Reason::Sync, deadline, |waiter| notice.publish(waiter, &mut guard), || notice.withdraw());
+        cancel::checkpoint();
         let locked = mutex.lock();
         notice.keep();
         let result = WaitTimeoutResult(waited == Waited::TimedOut);

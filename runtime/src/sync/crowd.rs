@@ -83,6 +83,20 @@ impl<D> Crowd<D> {
         Some(node)
     }
 
+    /// Takes the newest waiter out; the caller owes it a wake.
+    ///
+    /// # Safety
+    /// As [`release_one`](Self::release_one).
+    pub(super) unsafe fn release_newest<'a>(&mut self) -> Option<&'a Node<Member<D>>> {
+        // SAFETY: the caller's promise; what is at the back of the list is in it.
+        unsafe {
+            let node = self.list.back()?;
+            self.list.remove(node);
+            self.len -= 1;
+            Some(node)
+        }
+    }
+
     /// Releases all who wait now. They are woken when the result is dropped: after the lock was released.
     pub(super) fn release_all(&mut self) -> Released<D> {
         self.generation += 1;

@@ -5,9 +5,10 @@
 //! **A guard from here may be held across a suspension.** A guard of `std::sync` may not: another task of the same thread that wants
 //! that lock blocks the thread, and with it the task that has the lock, for ever.
 //!
-//! A waiting task can be cancelled; it leaves the primitive as if it had never come. What it had been given before, a lock, a
-//! permit, a notification, is its own: it returns with it, and is cancelled at its next suspension. Cancellation poisons nothing
-//! here.
+//! A waiting task can be cancelled; it leaves the primitive as if it had never come. If it is given a lock, a permit or a notification
+//! for one before it goes on, be it before or after the cancellation, that goes to the next. What is over and cannot be given back, a
+//! [`Barrier`] that was passed, a [`WaitGroup`] that is empty, an initialisation that is done, lets it return; it is cancelled at
+//! its next suspension then. Cancellation poisons nothing here.
 
 mod barrier;
 mod condvar;
@@ -68,8 +69,32 @@ macro_rules! const_fn {
 }
 use const_fn;
 
-/// As std shows its locks.
-fn debug_lock<G>(f: &mut fmt::Formatter<'_>, name: &str, guard: TryLockResult<G>, poisoned: bool) -> fmt::Result
+/// Guards are shown as what they guard.
+macro_rules! shown_as_value {
+    ($($guard:ident),+) => {$(
+        impl<T: ?Sized + std::fmt::Debug> std::fmt::Debug for $guard<'_, T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                (**self).fmt(f)
+            }
+        }
+
+        impl<T: ?Sized + std::fmt::Display> std::fmt::Display for $guard<'_, T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                (**self).fmt(f)
+            }
+        }
+    )+};
+}
+use shown_as_value;
+
+/// As std shows its locks; `locked` stands for a value that another has.
+fn debug_lock<G>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    guard: TryLockResult<G>,
+    locked: &dyn fmt::Debug,
+    poisoned: bool,
+) -> fmt::Result
 where
     G: Deref<Target: fmt::Debug>,
 {
@@ -77,7 +102,7 @@ where
     match guard {
         Ok(guard) => out.field("data", &&*guard),
         Err(TryLockError::Poisoned(error)) => out.field("data", &&**error.get_ref()),
-        Err(TryLockError::WouldBlock) => out.field("data", &format_args!("<locked>")),
+        Err(TryLockError::WouldBlock) => out.field("data", locked),
     };
     out.field("poisoned", &poisoned).finish_non_exhaustive()
 }

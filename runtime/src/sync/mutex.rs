@@ -40,13 +40,14 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
+use std::sync::{LockResult, TryLockError, TryLockResult};
 
-use super::const_fn;
 use super::poison::{Flag, Made};
 use super::value::Value;
+use super::{const_fn, shown_as_value};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU32, Ordering};
+use crate::task::cancel;
 use crate::wait::list::{List, Node};
 use crate::wait::{self, Reason, Waiter};
 
@@ -133,9 +134,7 @@ impl<T> Mutex<T> {
     /// assert_eq!(greenloom::sync::Mutex::new(1).into_inner().unwrap(), 1);
     /// ```
     pub fn into_inner(self) -> LockResult<T> {
-        let poisoned = self.poison.get();
-        let value = self.value.into_inner();
-        if poisoned { Err(PoisonError::new(value)) } else { Ok(value) }
+        self.poison.wrap(self.value.into_inner())
     }
 }
 
@@ -232,9 +231,7 @@ impl<T: ?Sized> Mutex<T> {
     /// *mutex.get_mut().unwrap() = 2;
     /// ```
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
-        let poisoned = self.poison.get();
-        let value = self.value.get_mut();
-        if poisoned { Err(PoisonError::new(value)) } else { Ok(value) }
+        self.poison.wrap(self.value.get_mut())
     }
 }
 
@@ -252,7 +249,8 @@ impl<T: Default> Default for Mutex<T> {
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::debug_lock(f, "Mutex", self.attempt(), self.is_poisoned())
+        // In quotes, unlike what `RwLock` says, in std as well.
+        super::debug_lock(f, "Mutex", self.attempt(), &"<locked>", self.is_poisoned())
     }
 }
 
@@ -296,17 +294,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Display> fmt::Display for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
+shown_as_value!(MutexGuard);
 
 /// What the waiter who asks under the queue's lock is to do.
 #[must_use]
@@ -489,6 +477,7 @@ impl Raw {
         while !turn.owns() {
             let _ = wait::wait_for(Reason::Lock, None, |waiter| turn.publish(waiter), || turn.withdraw());
         }
+        cancel::checkpoint_with(|| self.unlock());
     }
 
     #[inline(always)]

@@ -4,18 +4,20 @@
 //!
 //! | value | | changes |
 //! |---|---|---|
-//! | `IDLE` | nobody waits, and no notification is kept | to `KEPT` by `notify_one`; to `WAITING` under the lock |
+//! | `IDLE` | nobody waits, and no notification is kept | to `KEPT` by `notify_one` and `notify_last`; to `WAITING` under the lock |
 //! | `KEPT` | the next `notified` returns at once | to `IDLE` by `notified` |
 //! | `WAITING` | the crowd is not empty | to `IDLE` under the lock |
 //!
 //! tokio's design (`sync/notify.rs`), without its count of calls.
 
+use std::cell::Cell;
 use std::fmt;
 
 use super::const_fn;
 use super::crowd::{Crowd, Member, Released};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU8, Ordering};
+use crate::task::cancel;
 use crate::wait::list::Node;
 use crate::wait::{self, Reason, Waiter};
 
@@ -45,7 +47,8 @@ const WAITING: u8 = 2;
 /// ```
 pub struct Notify {
     word: Word,
-    crowd: Lock<Crowd<()>>,
+    /// Each waiter learns whom else its notification would do for.
+    crowd: Lock<Crowd<Cell<Meant>>>,
 }
 
 impl Notify {
@@ -74,7 +77,7 @@ impl Notify {
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No notification is lost with it.
+    /// A cancelled task unwinds from here if it has to wait. No notification is lost with it: one for one goes to the next.
     ///
     /// ```
     /// let notify = greenloom::sync::Notify::new();
@@ -90,8 +93,9 @@ impl Notify {
         if self.word.take() {
             return;
         }
-        let wait = Wait { notify: self, node: Member::node(()) };
+        let wait = Wait { notify: self, node: Member::node(Cell::new(Meant::All)) };
         let _ = wait::wait_for(Reason::Sync, None, |waiter| wait.publish(waiter), || wait.withdraw());
+        cancel::checkpoint_with(|| wait.pass_on());
     }
 
     /// Wakes the oldest waiter; if nobody waits, keeps the notification for the next who would. Never waits itself.
@@ -103,9 +107,21 @@ impl Notify {
     /// ```
     #[inline]
     pub fn notify_one(&self) {
-        if self.word.keep() == TransitionByNotify::Wake {
-            self.release_one();
-        }
+        self.notify(Meant::Oldest);
+    }
+
+    /// Wakes the waiter that came last; if nobody waits, keeps the notification for the next who would. Never waits itself.
+    ///
+    /// For workers that wait for work: the last one has its memory in the caches still, and the others may sleep on.
+    ///
+    /// ```
+    /// let notify = greenloom::sync::Notify::new();
+    /// notify.notify_last();
+    /// notify.notified();
+    /// ```
+    #[inline]
+    pub fn notify_last(&self) {
+        self.notify(Meant::Newest);
     }
 
     /// Wakes all who wait now. Nothing is kept for others. Never waits itself.
@@ -120,15 +136,26 @@ impl Notify {
         drop(released);
     }
 
+    #[inline]
+    fn notify(&self, meant: Meant) {
+        if self.word.keep() == TransitionByNotify::Wake {
+            self.release(meant);
+        }
+    }
+
+    /// Wakes one waiter.
     #[cold]
-    fn release_one(&self) {
+    fn release(&self, meant: Meant) {
         let mut crowd = self.crowd.lock();
         // Under the lock the word says what is so: whoever waited may have left in the meantime.
         if self.word.keep() == TransitionByNotify::Kept {
             return;
         }
         // SAFETY: under the crowd's lock, of which the waiter is all that is used afterwards.
-        let waiter = unsafe { crowd.release_one() }.map(Node::waiter);
+        let waiter = unsafe { if meant == Meant::Newest { crowd.release_newest() } else { crowd.release_one() } }.map(|node| {
+            node.data().data().set(meant);
+            node.waiter()
+        });
         if crowd.is_empty() {
             self.word.forget_waiters();
         }
@@ -150,6 +177,14 @@ impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notify").finish_non_exhaustive()
     }
+}
+
+/// For whom a notification was made.
+#[derive(Clone, Copy, PartialEq)]
+enum Meant {
+    Oldest,
+    Newest,
+    All,
 }
 
 /// What became of a notification.
@@ -226,7 +261,7 @@ impl Word {
 /// One who waits.
 struct Wait<'a> {
     notify: &'a Notify,
-    node: Node<Member<()>>,
+    node: Node<Member<Cell<Meant>>>,
 }
 
 impl Wait<'_> {
@@ -235,6 +270,7 @@ impl Wait<'_> {
     fn publish(&self, waiter: Waiter) -> bool {
         let mut crowd = self.notify.crowd.lock();
         if self.notify.word.take_or_wait() {
+            self.node.data().data().set(Meant::Oldest);
             return false;
         }
         // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
@@ -252,5 +288,14 @@ impl Wait<'_> {
             self.notify.word.forget_waiters();
         }
         withdrawn
+    }
+
+    /// The waiter unwinds after it was notified: one for one goes to another.
+    #[cold]
+    fn pass_on(&self) {
+        match self.node.data().data().get() {
+            Meant::All => {}
+            one => self.notify.notify(one),
+        }
     }
 }

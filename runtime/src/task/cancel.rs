@@ -230,6 +230,26 @@ pub fn checkpoint() {
     }
 }
 
+/// As [`checkpoint`], for one who has waited and been given what can be given back, a lock or a permit: if it unwinds, `give_back`
+/// sees to that.
+///
+/// Which of the two came first is not asked: the waiter knows of neither before it goes on, and to unwind then is sooner than at
+/// its next suspension.
+#[inline(always)]
+pub(crate) fn checkpoint_with(give_back: impl FnOnce()) {
+    struct GiveBack<F: FnOnce()>(Option<F>);
+    impl<F: FnOnce()> Drop for GiveBack<F> {
+        fn drop(&mut self) {
+            if let Some(give_back) = self.0.take() {
+                give_back();
+            }
+        }
+    }
+    let mut unwinding = GiveBack(Some(give_back));
+    checkpoint();
+    unwinding.0 = None;
+}
+
 /// Whether an unwinding that the running code has raised, for its cancellation or a bound, has not been dealt with. Where something
 /// unwinds, this tells why.
 pub(crate) fn is_cancelling() -> bool {

@@ -140,6 +140,16 @@ impl<D> List<D> {
         unsafe { self.head.get().as_ref() }
     }
 
+    /// The newest waiter, left where it is.
+    ///
+    /// # Safety
+    /// Rule 1; the result is used under the same holding of the lock.
+    #[inline(always)]
+    pub(crate) unsafe fn back<'a>(&self) -> Option<&'a Node<D>> {
+        // SAFETY: what is in the list is alive (rule 2).
+        unsafe { self.tail.get().as_ref() }
+    }
+
     /// Takes the oldest waiter out.
     ///
     /// # Safety

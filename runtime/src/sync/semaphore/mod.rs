@@ -11,6 +11,8 @@
 //! A waiter queues itself if, under the queue's lock, the word has too few permits in the same step that sets `WAITERS`. So the release
 //! that follows sees `WAITERS`, takes the lock, and serves the queue from its front as far as the permits go.
 
+mod permit;
+
 use std::cell::Cell;
 use std::fmt;
 
@@ -18,15 +20,17 @@ use super::const_fn;
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
+use crate::task::cancel;
 use crate::wait::list::{List, Node, Wakes};
 use crate::wait::{self, Reason, Waiter};
+
+pub use permit::{OwnedSemaphorePermit, SemaphorePermit};
 
 const CLOSED: usize = 1;
 const WAITERS: usize = 1 << 1;
 const PERMIT: usize = 1 << 2;
 
 const TOO_MANY: &str = "a semaphore cannot have so many permits";
-const OTHERS: &str = "permits of another semaphore cannot be joined to these";
 
 /// Waiters that are served under one holding of the queue's lock.
 const AT_ONCE: usize = 32;
@@ -60,49 +64,6 @@ const AT_ONCE: usize = 32;
 pub struct Semaphore {
     word: Word,
     queue: Lock<List<Claim>>,
-}
-
-/// Some permits of a [`Semaphore`], which has them back when this is dropped.
-///
-/// ```
-/// let semaphore = greenloom::sync::Semaphore::new(3);
-/// let permit = semaphore.acquire_many(2).unwrap();
-/// assert_eq!((permit.num_permits(), semaphore.available_permits()), (2, 1));
-/// ```
-#[must_use = "the permits go back at once if they are not kept"]
-#[clippy::has_significant_drop]
-#[derive(Debug)]
-pub struct SemaphorePermit<'a> {
-    semaphore: &'a Semaphore,
-    permits: u32,
-}
-
-/// Some permits of a shared [`Semaphore`], which has them back when this is dropped. It keeps the semaphore alive, and may go into a
-/// task.
-///
-/// ```
-/// use greenloom::sync::Semaphore;
-/// use std::sync::Arc;
-///
-/// greenloom::run(|| {
-///     let at_once = Arc::new(Semaphore::new(2));
-///     for _ in 0..10 {
-///         // Not more than two of them at a time.
-///         let permit = at_once.clone().acquire_owned().unwrap();
-///         greenloom::spawn(move || {
-///             greenloom::yield_now();
-///             drop(permit);
-///         });
-///     }
-///     drop(at_once.acquire_many(2).unwrap());
-/// });
-/// ```
-#[must_use = "the permits go back at once if they are not kept"]
-#[clippy::has_significant_drop]
-#[derive(Debug)]
-pub struct OwnedSemaphorePermit {
-    semaphore: Arc<Semaphore>,
-    permits: u32,
 }
 
 /// The [`Semaphore`] has been closed.
@@ -181,7 +142,7 @@ impl Semaphore {
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it.
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it: what it was given goes to the next.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(1);
@@ -207,7 +168,7 @@ impl Semaphore {
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it.
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it: what it was given goes to the next.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(3);
@@ -228,9 +189,10 @@ impl Semaphore {
                 if request.refused() {
                     return Err(AcquireError(()));
                 }
+                cancel::checkpoint_with(|| self.add_permits(permits as usize));
             }
         }
-        Ok(SemaphorePermit { semaphore: self, permits })
+        Ok(SemaphorePermit::new(self, permits))
     }
 
     /// Takes a permit if there is one and nobody waits. Does not wait; a failure may [give way](crate#what-suspends).
@@ -262,7 +224,7 @@ impl Semaphore {
     #[inline]
     pub fn try_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, TryAcquireError> {
         let error = match self.word.take(permits) {
-            TransitionByTake::Taken => return Ok(SemaphorePermit { semaphore: self, permits }),
+            TransitionByTake::Taken => return Ok(SemaphorePermit::new(self, permits)),
             TransitionByTake::Closed => TryAcquireError::Closed,
             TransitionByTake::TooFew => TryAcquireError::NoPermits,
         };
@@ -315,7 +277,7 @@ impl Semaphore {
     #[track_caller]
     pub fn acquire_many_owned(self: Arc<Self>, permits: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
         self.acquire_many(permits)?.forget();
-        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+        Ok(OwnedSemaphorePermit::new(self, permits))
     }
 
     /// As [`try_acquire`](Self::try_acquire), with a permit that owns its share of the semaphore.
@@ -344,7 +306,7 @@ impl Semaphore {
     /// ```
     pub fn try_acquire_many_owned(self: Arc<Self>, permits: u32) -> Result<OwnedSemaphorePermit, TryAcquireError> {
         self.try_acquire_many(permits)?.forget();
-        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+        Ok(OwnedSemaphorePermit::new(self, permits))
     }
 
     /// Adds so many permits, first of all for those who wait. Never waits.
@@ -442,144 +404,6 @@ impl Semaphore {
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Semaphore").field("available_permits", &self.available_permits()).finish_non_exhaustive()
-    }
-}
-
-impl SemaphorePermit<'_> {
-    /// Keeps the permits from going back: the semaphore has so many less, until some are [added](Semaphore::add_permits).
-    ///
-    /// ```
-    /// let semaphore = greenloom::sync::Semaphore::new(1);
-    /// semaphore.acquire().unwrap().forget();
-    /// assert_eq!(semaphore.available_permits(), 0);
-    /// ```
-    pub fn forget(mut self) {
-        self.permits = 0;
-    }
-
-    /// Joins other permits of the same semaphore to these. Never waits.
-    ///
-    /// # Panics
-    /// If they are of another semaphore, or more than can be counted together. The others go back then.
-    ///
-    /// ```
-    /// let semaphore = greenloom::sync::Semaphore::new(3);
-    /// let mut permits = semaphore.acquire().unwrap();
-    /// permits.merge(semaphore.acquire_many(2).unwrap());
-    /// assert_eq!((permits.num_permits(), semaphore.available_permits()), (3, 0));
-    /// ```
-    #[track_caller]
-    pub fn merge(&mut self, mut other: Self) {
-        assert!(std::ptr::eq(self.semaphore, other.semaphore), "{OTHERS}");
-        self.permits = self.permits.checked_add(other.permits).expect(TOO_MANY);
-        other.permits = 0;
-    }
-
-    /// Takes so many permits out of these, if there are as many. Never waits.
-    ///
-    /// ```
-    /// let semaphore = greenloom::sync::Semaphore::new(3);
-    /// let mut permits = semaphore.acquire_many(3).unwrap();
-    /// drop(permits.split(1));
-    /// assert_eq!((permits.num_permits(), semaphore.available_permits()), (2, 1));
-    /// assert!(permits.split(3).is_none());
-    /// ```
-    pub fn split(&mut self, n: usize) -> Option<Self> {
-        let permits = u32::try_from(n).ok()?;
-        self.permits = self.permits.checked_sub(permits)?;
-        Some(Self { semaphore: self.semaphore, permits })
-    }
-
-    /// How many permits these are.
-    ///
-    /// ```
-    /// assert_eq!(greenloom::sync::Semaphore::new(1).acquire().unwrap().num_permits(), 1);
-    /// ```
-    pub fn num_permits(&self) -> usize {
-        self.permits as usize
-    }
-}
-
-impl Drop for SemaphorePermit<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.permits > 0 {
-            self.semaphore.add_permits(self.permits as usize);
-        }
-    }
-}
-
-impl OwnedSemaphorePermit {
-    /// Keeps the permits from going back, as [`SemaphorePermit::forget`].
-    ///
-    /// ```
-    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
-    /// semaphore.clone().acquire_owned().unwrap().forget();
-    /// assert_eq!(semaphore.available_permits(), 0);
-    /// ```
-    pub fn forget(mut self) {
-        self.permits = 0;
-    }
-
-    /// Joins other permits of the same semaphore to these, as [`SemaphorePermit::merge`]. Never waits.
-    ///
-    /// # Panics
-    /// If they are of another semaphore, or more than can be counted together. The others go back then.
-    ///
-    /// ```
-    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(3));
-    /// let mut permits = semaphore.clone().acquire_owned().unwrap();
-    /// permits.merge(semaphore.acquire_many_owned(2).unwrap());
-    /// assert_eq!(permits.num_permits(), 3);
-    /// ```
-    #[track_caller]
-    pub fn merge(&mut self, mut other: Self) {
-        assert!(Arc::ptr_eq(&self.semaphore, &other.semaphore), "{OTHERS}");
-        self.permits = self.permits.checked_add(other.permits).expect(TOO_MANY);
-        other.permits = 0;
-    }
-
-    /// Takes so many permits out of these, if there are as many, as [`SemaphorePermit::split`]. Never waits.
-    ///
-    /// ```
-    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(3));
-    /// let mut permits = semaphore.acquire_many_owned(3).unwrap();
-    /// assert_eq!(permits.split(1).unwrap().num_permits(), 1);
-    /// assert_eq!(permits.num_permits(), 2);
-    /// ```
-    pub fn split(&mut self, n: usize) -> Option<Self> {
-        let permits = u32::try_from(n).ok()?;
-        self.permits = self.permits.checked_sub(permits)?;
-        Some(Self { semaphore: self.semaphore.clone(), permits })
-    }
-
-    /// Whose permits these are.
-    ///
-    /// ```
-    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(2));
-    /// let permit = semaphore.acquire_owned().unwrap();
-    /// assert_eq!(permit.semaphore().available_permits(), 1);
-    /// ```
-    pub fn semaphore(&self) -> &Arc<Semaphore> {
-        &self.semaphore
-    }
-
-    /// How many permits these are.
-    ///
-    /// ```
-    /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
-    /// assert_eq!(semaphore.acquire_owned().unwrap().num_permits(), 1);
-    /// ```
-    pub fn num_permits(&self) -> usize {
-        self.permits as usize
-    }
-}
-
-impl Drop for OwnedSemaphorePermit {
-    fn drop(&mut self) {
-        if self.permits > 0 {
-            self.semaphore.add_permits(self.permits as usize);
-        }
     }
 }
 

@@ -1,0 +1,225 @@
+//! The reader-writer lock. Its protocol is told in [`raw`].
+
+mod guard;
+mod raw;
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{LockResult, TryLockError, TryLockResult};
+
+use self::raw::Raw;
+use super::const_fn;
+use super::poison::Flag;
+use super::value::Value;
+use crate::wait;
+
+pub use guard::{RwLockReadGuard, RwLockWriteGuard};
+
+/// A lock that many may have for reading or one for writing: [`std::sync::RwLock`]'s shape. It suspends the task that waits for it, and
+/// blocks a plain thread.
+///
+/// Its guards may be held across a suspension. Readers and writers take turns, so that neither starve: who comes to read while
+/// a writer waits, waits until that one is done. A task that reads already and reads again may therefore wait for ever.
+///
+/// Poisoned by a panic while a guard for writing is held, as std's; not by the unwinding of a cancellation.
+///
+/// ```
+/// use greenloom::sync::RwLock;
+///
+/// let lock = RwLock::new(5);
+/// {
+///     let (one, other) = (lock.read().unwrap(), lock.read().unwrap());
+///     assert_eq!(*one + *other, 10);
+/// }
+/// *lock.write().unwrap() += 1;
+/// assert_eq!(*lock.read().unwrap(), 6);
+/// ```
+pub struct RwLock<T: ?Sized> {
+    raw: Raw,
+    poison: Flag,
+    value: Value<T>,
+}
+
+// SAFETY: the lock gives the value to one writer at a time, on whatever thread.
+unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
+// SAFETY: as above, or to several readers, on several threads.
+unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
+
+impl<T: ?Sized> UnwindSafe for RwLock<T> {}
+impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
+
+impl<T> RwLock<T> {
+    const_fn! {
+        /// A lock around `value`, free.
+        ///
+        /// ```
+        /// static LIMIT: greenloom::sync::RwLock<u64> = greenloom::sync::RwLock::new(10);
+        /// assert_eq!(*LIMIT.read().unwrap(), 10);
+        /// ```
+        pub const fn new(value: T) -> Self {
+            Self { raw: Raw::new(), poison: Flag::new(), value: Value::new(value) }
+        }
+    }
+
+    /// Takes the value out. Never waits.
+    ///
+    /// # Errors
+    /// If the lock is poisoned; the value is in the error.
+    ///
+    /// ```
+    /// assert_eq!(greenloom::sync::RwLock::new(1).into_inner().unwrap(), 1);
+    /// ```
+    pub fn into_inner(self) -> LockResult<T> {
+        self.poison.wrap(self.value.into_inner())
+    }
+}
+
+impl<T: ?Sized> RwLock<T> {
+    /// Takes the lock for reading, when no writer has it or waits for it.
+    ///
+    /// Suspends the task until then; blocks a plain thread.
+    ///
+    /// # Errors
+    /// If the lock is poisoned; the guard is in the error.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait. If there are more readers than can be counted.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait, without the lock.
+    ///
+    /// ```
+    /// assert_eq!(*greenloom::sync::RwLock::new(1).read().unwrap(), 1);
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.raw.read();
+        self.poison.wrap(RwLockReadGuard::new(self))
+    }
+
+    /// Takes the lock for reading if no writer has it or waits for it. Does not wait; a failure may [give
+    /// way](crate#what-suspends).
+    ///
+    /// # Errors
+    /// If one does, or the lock is poisoned; in the latter case the guard is in the error.
+    ///
+    /// ```
+    /// let lock = greenloom::sync::RwLock::new(1);
+    /// let guard = lock.write().unwrap();
+    /// assert!(lock.try_read().is_err());
+    /// # drop(guard);
+    /// ```
+    #[inline]
+    pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        let guard = self.attempt_read();
+        if let Err(TryLockError::WouldBlock) = guard {
+            wait::give_way();
+        }
+        guard
+    }
+
+    /// As [`try_read`](Self::try_read), without giving way.
+    #[inline]
+    fn attempt_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        if !self.raw.try_read() {
+            return Err(TryLockError::WouldBlock);
+        }
+        Ok(self.poison.wrap(RwLockReadGuard::new(self))?)
+    }
+
+    /// Takes the lock for writing, when it is free and the caller's turn.
+    ///
+    /// Suspends the task until then; blocks a plain thread. Never returns to a task that has the lock already.
+    ///
+    /// # Errors
+    /// If the lock is poisoned; the guard is in the error.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    ///
+    /// # Cancellation
+    /// A cancelled task unwinds from here if it has to wait, without the lock.
+    ///
+    /// ```
+    /// let lock = greenloom::sync::RwLock::new(1);
+    /// *lock.write().unwrap() = 2;
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        self.raw.write();
+        self.poison.wrap(RwLockWriteGuard::new(self))
+    }
+
+    /// Takes the lock for writing if it is free. Does not wait; a failure may [give way](crate#what-suspends).
+    ///
+    /// # Errors
+    /// If it is not, or the lock is poisoned; in the latter case the guard is in the error.
+    ///
+    /// ```
+    /// let lock = greenloom::sync::RwLock::new(1);
+    /// let guard = lock.read().unwrap();
+    /// assert!(lock.try_write().is_err());
+    /// # drop(guard);
+    /// ```
+    #[inline]
+    pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        if !self.raw.try_write() {
+            wait::give_way();
+            return Err(TryLockError::WouldBlock);
+        }
+        Ok(self.poison.wrap(RwLockWriteGuard::new(self))?)
+    }
+
+    /// Whether a panic has ended a writer. A hint, unless the caller has the lock. Never waits.
+    ///
+    /// ```
+    /// assert!(!greenloom::sync::RwLock::new(1).is_poisoned());
+    /// ```
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.get()
+    }
+
+    /// Forgets that a panic has ended a writer. Never waits.
+    ///
+    /// ```
+    /// let lock = greenloom::sync::RwLock::new(1);
+    /// lock.clear_poison();
+    /// assert!(lock.write().is_ok());
+    /// ```
+    pub fn clear_poison(&self) {
+        self.poison.clear();
+    }
+
+    /// The value; nobody else can have the lock. Never waits.
+    ///
+    /// # Errors
+    /// If the lock is poisoned; the reference is in the error.
+    ///
+    /// ```
+    /// let mut lock = greenloom::sync::RwLock::new(1);
+    /// *lock.get_mut().unwrap() = 2;
+    /// ```
+    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+        self.poison.wrap(self.value.get_mut())
+    }
+}
+
+impl<T> From<T> for RwLock<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        super::debug_lock(f, "RwLock", self.attempt_read(), &format_args!("<locked>"), self.is_poisoned())
+    }
+}

@@ -1,0 +1,335 @@
+//! The reader-writer lock without its value.
+//!
+//! # The lock word
+//!
+//! | `WRITER` | readers | `WAITING` | |
+//! |---|---|---|---|
+//! | 0 | 0 | 0 | free |
+//! | 1 | 0 | 0 | held by a writer; nobody waits |
+//! | 0 | n | 0 | held by n readers; nobody waits |
+//! | 1 | 0 | 1 | held by a writer, who will hand it over |
+//! | 0 | n | 1 | held by readers, the last of whom will hand it over; a writer waits |
+//! | 0 | 0 | 1 | the last reader is gone and about to hand it over |
+//!
+//! 1. `WAITING` says that somebody is in a queue. It changes under the queues' lock only, and while it is set nobody takes the lock
+//!    without that.
+//! 2. A waiter queues itself if, under the queues' lock, the word says that it cannot have the lock, in the same step that sets
+//!    `WAITING`. So the unlock that follows sees `WAITING` and takes the queues' lock to hand over.
+//! 3. A writer hands over to all the readers that wait, or if there are none, to the oldest writer. The last reader hands over to the oldest
+//!    writer. A reader that comes while a writer waits, waits.
+//! 4. Whoever is woken has the lock.
+//!
+//! So the phases alternate: a reader waits for one writer at most, and a writer for one phase of readers for each writer ahead
+//! of it (phase-fair, after Brandenburg and Anderson, "Spin-Based Reader-Writer Synchronization for Multiprocessor Real-Time Systems",
+//! 2010). Neither can starve the other.
+
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use crate::prim::Lock;
+use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::sync::const_fn;
+use crate::sync::crowd::{Crowd, Member, Released};
+use crate::task::cancel;
+use crate::wait::list::{List, Node};
+use crate::wait::{self, Reason, Waiter};
+
+const WRITER: usize = 1;
+const WAITING: usize = 1 << 1;
+const READER: usize = 1 << 2;
+const MOST: usize = usize::MAX / 2;
+
+/// The lock word; see the module.
+struct Word(AtomicUsize);
+
+impl Word {
+    const_fn! {
+        const fn new() -> Self {
+            Self(AtomicUsize::new(0))
+        }
+    }
+
+    /// Applies `step` until it sticks.
+    ///
+    /// AcqRel: whoever takes the lock sees what its last holders did (pairs with `unlock_read` and `unlock_write`), also where it
+    /// takes it on behalf of others, to whom the wake passes it on.
+    #[inline(always)]
+    fn change<R>(&self, mut step: impl FnMut(usize) -> (usize, R)) -> R {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let (next, answer) = step(seen);
+            if next == seen {
+                return answer;
+            }
+            match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return answer,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn try_read(&self) -> bool {
+        self.change(|s| if s & (WRITER | WAITING) == 0 { (Self::with_readers(s, 1), true) } else { (s, false) })
+    }
+
+    #[inline(always)]
+    fn try_write(&self) -> bool {
+        // Acquire: pairs with the unlocks.
+        self.0.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline(always)]
+    fn with_readers(s: usize, more: usize) -> usize {
+        assert!(s < MOST, "too many readers");
+        s + more * READER
+    }
+
+    /// Under the queues' lock: takes the lock for reading, or says that somebody waits; whether it was taken.
+    fn read_or_wait(&self, writers_wait: bool) -> bool {
+        self.change(|s| if s & WRITER == 0 && !writers_wait { (Self::with_readers(s, 1), true) } else { (s | WAITING, false) })
+    }
+
+    /// Under the queues' lock: takes the lock for writing, or says that somebody waits; whether it was taken.
+    fn write_or_wait(&self) -> bool {
+        self.change(|s| if s == 0 { (WRITER, true) } else { (s | WAITING, false) })
+    }
+
+    /// Gives the lock up after reading; whether the caller has to hand it over.
+    #[inline(always)]
+    fn unlock_read(&self) -> bool {
+        // Release: pairs with the Acquire of the next writer, or of whoever takes the lock on its behalf.
+        self.0.fetch_sub(READER, Ordering::Release) == READER | WAITING
+    }
+
+    /// Gives the lock up after writing; false if it must be handed over.
+    #[inline(always)]
+    fn unlock_write(&self) -> bool {
+        // Release: pairs with the Acquire of whoever is next.
+        self.0.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// Makes the writer a reader; false if others wait, who must be let in.
+    #[inline(always)]
+    fn downgrade(&self) -> bool {
+        // Release: pairs with the Acquire of the readers that join.
+        self.0.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// Under the queues' lock: whether the last reader has left the lock to be handed over.
+    fn is_left(&self) -> bool {
+        // Relaxed: while it says so, nobody changes it without the queues' lock.
+        self.0.load(Ordering::Relaxed) == WAITING
+    }
+
+    /// Under the queues' lock, by the one who hands over: gives the lock to so many readers, or to a writer.
+    fn give(&self, readers: usize, more_wait: bool) {
+        let holders = if readers == 0 { WRITER } else { Self::with_readers(0, readers) };
+        self.change(|_| (holders | if more_wait { WAITING } else { 0 }, ()));
+    }
+
+    /// Under the queues' lock, after a waiter has left: lets the readers in, if they waited for that one; else says whether anybody
+    /// still waits. Whether the readers are in.
+    fn settle(&self, readers: usize, writers_wait: bool) -> bool {
+        self.change(|s| {
+            if s & WRITER == 0 && !writers_wait {
+                (Self::with_readers(s & !WAITING, readers), true)
+            } else if readers > 0 || writers_wait {
+                (s | WAITING, false)
+            } else {
+                (s & !WAITING, false)
+            }
+        })
+    }
+}
+
+/// Those who wait. All who wait for the lock have it when they are woken.
+struct Queues {
+    readers: Crowd<()>,
+    writers: List<()>,
+}
+
+/// The lock without its value.
+pub(super) struct Raw {
+    word: Word,
+    queues: Lock<Queues>,
+}
+
+// Guards for reading have a share of it, and the lock itself is safe whatever `T` is.
+impl UnwindSafe for Raw {}
+impl RefUnwindSafe for Raw {}
+
+impl Raw {
+    const_fn! {
+        pub(super) const fn new() -> Self {
+            Self { word: Word::new(), queues: Lock::new(Queues { readers: Crowd::new(), writers: List::new() }) }
+        }
+    }
+
+    /// Takes the lock for reading, when no writer has it or waits for it.
+    #[inline(always)]
+    #[track_caller]
+    pub(super) fn read(&self) {
+        if !self.word.try_read() {
+            self.read_contended();
+        }
+    }
+
+    /// Takes the lock for reading if no writer has it or waits for it.
+    #[inline(always)]
+    pub(super) fn try_read(&self) -> bool {
+        self.word.try_read()
+    }
+
+    /// Takes the lock for writing, when it is free and the caller's turn.
+    #[inline(always)]
+    #[track_caller]
+    pub(super) fn write(&self) {
+        if !self.word.try_write() {
+            self.write_contended();
+        }
+    }
+
+    /// Takes the lock for writing if it is free.
+    #[inline(always)]
+    pub(super) fn try_write(&self) -> bool {
+        self.word.try_write()
+    }
+
+    /// Gives the lock up after reading.
+    #[inline(always)]
+    pub(super) fn unlock_read(&self) {
+        if self.word.unlock_read() {
+            self.hand_over_after_readers();
+        }
+    }
+
+    /// Gives the lock up after writing.
+    #[inline(always)]
+    pub(super) fn unlock_write(&self) {
+        if !self.word.unlock_write() {
+            self.hand_over_after_writer();
+        }
+    }
+
+    /// Makes the writer a reader.
+    #[inline(always)]
+    pub(super) fn downgrade(&self) {
+        if !self.word.downgrade() {
+            self.downgrade_among_waiters();
+        }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn read_contended(&self) {
+        let node = Member::node(());
+        let _ = wait::wait_for(Reason::Lock, None, |waiter| self.publish_reader(&node, waiter), || self.withdraw_reader(&node));
+        cancel::checkpoint_with(|| self.unlock_read());
+    }
+
+    #[cold]
+    #[track_caller]
+    fn write_contended(&self) {
+        let node = Node::new(());
+        let _ = wait::wait_for(Reason::Lock, None, |waiter| self.publish_writer(&node, waiter), || self.withdraw_writer(&node));
+        cancel::checkpoint_with(|| self.unlock_write());
+    }
+
+    fn publish_reader(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {
+        let mut queues = self.queues.lock();
+        if self.word.read_or_wait(!queues.writers.is_empty()) {
+            return false;
+        }
+        // SAFETY: under the queues' lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        // it was taken out.
+        unsafe { queues.readers.push(node, waiter) };
+        true
+    }
+
+    fn publish_writer(&self, node: &Node<()>, waiter: Waiter) -> bool {
+        let queues = self.queues.lock();
+        if self.word.write_or_wait() {
+            return false;
+        }
+        // SAFETY: as in `publish_reader`.
+        unsafe { queues.writers.push_back(node, waiter) };
+        true
+    }
+
+    fn withdraw_reader(&self, node: &Node<Member<()>>) -> bool {
+        let mut queues = self.queues.lock();
+        // SAFETY: under the queues' lock; pushed before.
+        let withdrawn = unsafe { queues.readers.withdraw(node) };
+        let released = if withdrawn { self.settle(&mut queues) } else { Released::none() };
+        drop(queues);
+        drop(released);
+        withdrawn
+    }
+
+    fn withdraw_writer(&self, node: &Node<()>) -> bool {
+        let mut queues = self.queues.lock();
+        // SAFETY: under the queues' lock; in this list or in none.
+        let withdrawn = unsafe { queues.writers.remove(node) };
+        let released = if withdrawn { self.settle(&mut queues) } else { Released::none() };
+        drop(queues);
+        drop(released);
+        withdrawn
+    }
+
+    /// After a waiter has left: releases the readers who waited for it alone.
+    fn settle(&self, queues: &mut Queues) -> Released<()> {
+        let admitted = self.word.settle(queues.readers.len(), !queues.writers.is_empty());
+        if admitted { queues.readers.release_all() } else { Released::none() }
+    }
+
+    #[cold]
+    fn hand_over_after_writer(&self) {
+        let mut queues = self.queues.lock();
+        let readers = queues.readers.len();
+        if readers > 0 {
+            self.word.give(readers, !queues.writers.is_empty());
+            let released = queues.readers.release_all();
+            drop(queues);
+            drop(released);
+        } else if queues.writers.is_empty() {
+            // Whoever waited has left, and the word no longer says that anybody does.
+            let unlocked = self.word.unlock_write();
+            debug_assert!(unlocked);
+        } else {
+            let writer = self.give_to_writer(&queues);
+            drop(queues);
+            // SAFETY: taken out of the queue just now.
+            unsafe { writer.wake() };
+        }
+    }
+
+    /// The writer goes on as one of the readers to whom it hands over.
+    #[cold]
+    fn downgrade_among_waiters(&self) {
+        let mut queues = self.queues.lock();
+        self.word.give(queues.readers.len() + 1, !queues.writers.is_empty());
+        let released = queues.readers.release_all();
+        drop(queues);
+        drop(released);
+    }
+
+    #[cold]
+    fn hand_over_after_readers(&self) {
+        let queues = self.queues.lock();
+        // Whoever waited may have left, and others have come.
+        if self.word.is_left() {
+            let writer = self.give_to_writer(&queues);
+            drop(queues);
+            // SAFETY: taken out of the queue just now.
+            unsafe { writer.wake() };
+        }
+    }
+
+    /// Gives the lock to the oldest writer, under the queues' lock; the caller owes it a wake.
+    fn give_to_writer(&self, queues: &Queues) -> Waiter {
+        // SAFETY: under the queues' lock, of which the waiter is all that is used afterwards.
+        let writer = unsafe { queues.writers.pop_front() }.expect("readers alone wait for nothing but a writer");
+        self.word.give(0, !queues.writers.is_empty() || !queues.readers.is_empty());
+        writer.waiter()
+    }
+}
