@@ -62,11 +62,17 @@ fn in_tasks(case: fn()) {
 /// Returns when the monitor has seen this task hold its machine, the only one: a spare one has then started what is fresh. The
 /// caller must not suspend.
 fn be_noticed() {
+    be_noticed_after(|| ());
+}
+
+/// The same; meanwhile runs `first`, when the last task has been spawned.
+fn be_noticed_after(first: impl FnOnce()) {
     let fresh = Counter::default();
     drop(spawn({
         let fresh = fresh.clone();
         move || fresh.add()
     }));
+    first();
     common::spin_until(|| fresh.get() == 1);
 }
 
@@ -224,6 +230,26 @@ fn two_loops_over_attempts_and_a_sleeper_take_turns() {
         while r2.try_recv().is_err() {}
         tries.join().unwrap();
         sleeps.join().unwrap();
+    });
+}
+
+#[test]
+fn what_a_task_has_made_ready_itself_goes_before_it() {
+    run_on(1, || {
+        let ran = Counter::default();
+        let waits = spawn_local({
+            let ran = ran.clone();
+            move || {
+                park();
+                ran.add();
+            }
+        });
+        yield_now();
+        be_noticed_after(|| waits.task().unpark());
+        let (_s, r) = unbounded::<()>();
+        assert!(r.try_recv().is_err());
+        assert_eq!(ran.get(), 1);
+        waits.join().unwrap();
     });
 }
 
