@@ -147,6 +147,17 @@ fn permits_of_two_semaphores_cannot_be_joined() {
 }
 
 #[test]
+fn permits_that_are_too_many_for_one_go_back() {
+    let all = u32::MAX as usize + 10;
+    let semaphore = Semaphore::new(all);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        semaphore.acquire_many(u32::MAX).unwrap().merge(semaphore.acquire().unwrap());
+    }));
+    assert!(result.is_err());
+    assert_eq!(semaphore.available_permits(), all);
+}
+
+#[test]
 fn owned_permits_go_with_those_that_have_them() {
     everywhere(|| {
         let semaphore = Arc::new(Semaphore::new(2));

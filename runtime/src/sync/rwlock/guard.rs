@@ -15,7 +15,7 @@ use crate::sync::shown_as_value;
 /// It may be held across a suspension. It stays on its thread, as std's does.
 #[must_use = "the lock is given back at once if its guard is not kept"]
 #[clippy::has_significant_drop]
-pub struct RwLockReadGuard<'a, T: ?Sized> {
+pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
     /// Not by way of the lock, which would make the guard invariant in `T`: what only reads may shorten the lifetimes in it.
     value: NonNull<T>,
     raw: &'a Raw,
