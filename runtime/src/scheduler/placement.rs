@@ -88,7 +88,8 @@ impl Local {
         let run = self.run.get();
         if run.left > 0 && !stays {
             let target = &self.shared.processors[run.target];
-            if load(target) < live {
+            // A whole run may overtake this processor, which was ahead by less when it began; but no more than that.
+            if load(target) < live + RUN {
                 self.run.set(Run { left: run.left - 1, ..run });
                 self.shared.send(task, target);
                 return true;
