@@ -233,6 +233,24 @@ fn two_loops_over_attempts_and_a_sleeper_take_turns() {
     });
 }
 
+/// Not each turn of such loops is left to the monitor's ticks, which would make minutes of this.
+#[test]
+fn two_that_talk_by_attempts_alone_take_turns_without_the_monitor() {
+    in_tasks(|| {
+        const MESSAGES: usize = 100_000;
+        let (s, r) = bounded(1);
+        let sender = spawn_local(move || (0..MESSAGES).for_each(|n| while s.try_send(n).is_err() {}));
+        let mut expected = 0;
+        while expected < MESSAGES {
+            if let Ok(n) = r.try_recv() {
+                assert_eq!(n, expected);
+                expected += 1;
+            }
+        }
+        sender.join().unwrap();
+    });
+}
+
 #[test]
 fn what_a_task_has_made_ready_itself_goes_before_it() {
     run_on(1, || {

@@ -1,7 +1,6 @@
 //! The monitor: one thread per runtime that sees to what no machine can see to itself.
 //!
-//! Each tick, a millisecond where somebody could be helped by it and ten otherwise (one processor, no timers, and no loop over
-//! attempts):
+//! Each tick, a millisecond where somebody could be helped by it and ten otherwise (one processor, and no timers):
 //!
 //! - it advances the time slice every [`SLICE`](super::SLICE);
 //! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
@@ -10,7 +9,7 @@
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
 //! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): its next attempt that fails [gives
-//!   way](crate::wait::give_way), and, as long as it loops over such, again as soon as it has run for a tick; if work waits and
+//!   way](crate::wait::give_way), and as long as that happens there, a few failed attempts are enough; if work waits and
 //!   no machine is free for it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one
 //!   move to the injector, [`LENT`] each tick, where every machine looks at every 61st pick at the latest;
 //! - memory of idle stacks goes back to the system every [`TRIM`].
@@ -65,8 +64,6 @@ struct Watched {
     since: Instant,
     /// How often tasks have given way there.
     given_way: u32,
-    /// One has since the run before: it may be looping over attempts, and is not given as long again.
-    tries: bool,
     /// The last task that was named for holding its machine.
     named: u64,
 }
@@ -79,8 +76,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 impl Monitor {
     fn new(shared: Arc<Shared>) -> Self {
         let now = prim::now();
-        let watched =
-            shared.processors.iter().map(|_| Watched { runs: 0, since: now, given_way: 0, tries: false, named: 0 }).collect();
+        let watched = shared.processors.iter().map(|_| Watched { runs: 0, since: now, given_way: 0, named: 0 }).collect();
         Self { shared, watched, now, slice: 0, trimmed: now, quiet_since: None, deadline: None, deadlock: Watch::default() }
     }
 
@@ -116,8 +112,8 @@ impl Monitor {
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
-            let alone = shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1;
-            let lazy = alone && shared.processors[0].timers.is_empty() && !self.watched[0].tries;
+            let lazy =
+                shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1 && shared.processors[0].timers.is_empty();
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
             shared.monitor.park_until(self.deadline.map_or(next, |end| end.min(next)));
             return;
@@ -143,11 +139,8 @@ impl Monitor {
         let mut waiting = !shared.injector.is_empty();
         for processor in &shared.processors[..seated] {
             let held = self.held_for(processor);
-            let watched = &self.watched[processor.index as usize];
-            if held >= STUCK || (watched.tries && !held.is_zero()) {
-                processor.ask_to_give_way(watched.runs);
-            }
             if held >= STUCK {
+                processor.ask_to_give_way(self.watched[processor.index as usize].runs);
                 stuck += 1;
                 self.name_holder(processor, held);
             }
@@ -189,7 +182,8 @@ impl Monitor {
             watched.runs = runs;
             watched.since = self.now;
             let given_way = processor.given_way.load(Ordering::Relaxed);
-            watched.tries = std::mem::replace(&mut watched.given_way, given_way) != given_way;
+            processor.attempts_loop.store(watched.given_way != given_way, Ordering::Relaxed);
+            watched.given_way = given_way;
         }
         self.now - watched.since
     }

@@ -16,6 +16,9 @@ use crate::stack::record::Record;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
 
+/// So many failed attempts make a task give way, where loops over attempts were seen lately.
+const ATTEMPTS: u32 = 64;
+
 /// The right to run tasks. What its machine alone may touch is in [`Local`](super::local::Local).
 pub(crate) struct Processor {
     pub(crate) index: u32,
@@ -44,6 +47,10 @@ pub(crate) struct Processor {
     held_run: untracked::AtomicU32,
     /// How often a task has given way here: the monitor sees by it whether one loops over attempts.
     pub(crate) given_way: untracked::AtomicU32,
+    /// Tasks loop over attempts here, as far as the monitor has seen lately: they need not hold the machine for long again.
+    pub(crate) attempts_loop: untracked::AtomicBool,
+    /// Failed attempts of such loops.
+    attempts: untracked::AtomicU32,
     /// Started tasks that have not ended.
     pub(crate) live: untracked::AtomicU32,
     /// Not zero while the machine has nothing to run: it starts, looks around, sleeps, or is just being woken.
@@ -71,6 +78,8 @@ impl Processor {
             runs: untracked::AtomicU32::new(0),
             held_run: untracked::AtomicU32::new(0),
             given_way: untracked::AtomicU32::new(0),
+            attempts_loop: untracked::AtomicBool::new(false),
+            attempts: untracked::AtomicU32::new(0),
             live: untracked::AtomicU32::new(0),
             resting: untracked::AtomicU32::new(1),
             placed: untracked::AtomicU32::new(0),
@@ -93,12 +102,21 @@ impl Processor {
         self.held_run.store(run, untracked::Ordering::Relaxed);
     }
 
-    /// Whether the running task was seen to hold the machine. By that task.
+    /// Whether the running task, of which an attempt has failed, is to give way: it was seen to hold the machine, or many attempts have
+    /// failed where loops over them were seen lately. By that task.
     ///
-    /// Any switch changes the count, and so makes an earlier answer void without a word about it.
+    /// Any switch changes the count of runs, and so makes an earlier answer void without a word about it.
     #[inline]
     pub(crate) fn asks_to_give_way(&self) -> bool {
         self.held_run.load(untracked::Ordering::Relaxed) == self.runs.load(untracked::Ordering::Relaxed)
+            || (self.attempts_loop.load(untracked::Ordering::Relaxed) && self.has_tried_often())
+    }
+
+    #[cold]
+    fn has_tried_often(&self) -> bool {
+        let attempts = self.attempts.load(untracked::Ordering::Relaxed).wrapping_add(1);
+        self.attempts.store(attempts, untracked::Ordering::Relaxed);
+        attempts.is_multiple_of(ATTEMPTS)
     }
 
     /// A task gives way. By the owner.
