@@ -86,8 +86,8 @@
 //!
 //! A task is suspended where it waits, and in [`yield_now`]: in calls whose documentation says so. One kind more *gives way*: an
 //! attempt that fails instead of waiting (`try_recv`, `try_send`, `try_iter`, `try_select`, a `select!` with `default`,
-//! `try_lock`, `try_acquire`, `is_finished` and their like), if its task has held its thread for some 10 ms; and after that, as
-//! long as such loops go on there, every few attempts. The task then goes behind the others there, as in [`yield_now`], since what it tries for may be theirs to bring: a
+//! `try_lock`, `try_acquire`, `is_finished` and their like), if 64 of them have failed without a suspension
+//! between, and the task has held its thread for some 10 ms, or such a loop was seen there just now. The task then goes behind the others there, as in [`yield_now`], since what it tries for may be theirs to bring: a
 //! loop over attempts would keep them from it for ever. It returns the failure that it had. Neither a cancellation nor a limit of
 //! time ends anything there, and inside [`no_suspend`], or in a destructor that runs because of an unwinding, it does not give
 //! way.

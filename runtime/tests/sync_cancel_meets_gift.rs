@@ -28,6 +28,23 @@ fn assert_cancelled<T>(task: JoinHandle<T>) {
     }
 }
 
+/// Giving back happens in an unwinding, where a panic would end the process.
+#[test]
+fn permits_that_find_no_room_are_forgotten() {
+    at_once(|| {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let wants = spawn_begun({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire().unwrap().forget()
+        });
+        wants.cancel();
+        semaphore.add_permits(1);
+        semaphore.add_permits(Semaphore::MAX_PERMITS);
+        assert_cancelled(wants);
+        assert_eq!(semaphore.available_permits(), Semaphore::MAX_PERMITS);
+    });
+}
+
 #[test]
 fn permits_go_to_the_next() {
     at_once(|| {

@@ -293,7 +293,7 @@ impl Local {
         if let Some(next) = processor.next.take() {
             self.push(next);
         }
-        // Such turns are long: what the usual order neglects is not left until there have been many. Every other time, lest the
+        // Such turns may be long: what the usual order neglects is not left until there have been many. Every other time, lest the
         // rest be neglected instead.
         self.until_fair.set(self.until_fair.get().min(2));
         processor.note_given_way();

@@ -8,8 +8,8 @@
 //!   the same task since the last tick: a limit of that task's own time may be among them;
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
-//! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): its next attempt that fails [gives
-//!   way](crate::wait::give_way), and as long as that happens there, a few failed attempts are enough; if work waits and
+//! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if it then loops over attempts that
+//!   fail, it [gives way](crate::wait::give_way), and as long as that happens there, a loop need not be old to do so; if work waits and
 //!   no machine is free for it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one
 //!   move to the injector, [`LENT`] each tick, where every machine looks at every 61st pick at the latest;
 //! - memory of idle stacks goes back to the system every [`TRIM`].

@@ -16,7 +16,8 @@ use crate::stack::record::Record;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
 
-/// So many failed attempts make a task give way, where loops over attempts were seen lately.
+/// So many failed attempts are a loop. A few may come after long work, under a std lock for instance, with which a task must not be
+/// suspended.
 const ATTEMPTS: u32 = 64;
 
 /// The right to run tasks. What its machine alone may touch is in [`Local`](super::local::Local).
@@ -49,8 +50,9 @@ pub(crate) struct Processor {
     pub(crate) given_way: untracked::AtomicU32,
     /// Tasks loop over attempts here, as far as the monitor has seen lately: they need not hold the machine for long again.
     pub(crate) attempts_loop: untracked::AtomicBool,
-    /// Failed attempts of such loops.
+    /// Failed attempts of a task that is to give way if there are many, and the run that they were counted in.
     attempts: untracked::AtomicU32,
+    attempts_run: untracked::AtomicU32,
     /// Started tasks that have not ended.
     pub(crate) live: untracked::AtomicU32,
     /// Not zero while the machine has nothing to run: it starts, looks around, sleeps, or is just being woken.
@@ -80,6 +82,7 @@ impl Processor {
             given_way: untracked::AtomicU32::new(0),
             attempts_loop: untracked::AtomicBool::new(false),
             attempts: untracked::AtomicU32::new(0),
+            attempts_run: untracked::AtomicU32::new(0),
             live: untracked::AtomicU32::new(0),
             resting: untracked::AtomicU32::new(1),
             placed: untracked::AtomicU32::new(0),
@@ -102,21 +105,24 @@ impl Processor {
         self.held_run.store(run, untracked::Ordering::Relaxed);
     }
 
-    /// Whether the running task, of which an attempt has failed, is to give way: it was seen to hold the machine, or many attempts have
-    /// failed where loops over them were seen lately. By that task.
+    /// Whether the running task, of which an attempt has failed, is to give way: it was seen to hold the machine, or loops over attempts were
+    /// seen here lately; and this is one, since many have failed in this run. By that task.
     ///
     /// Any switch changes the count of runs, and so makes an earlier answer void without a word about it.
     #[inline]
     pub(crate) fn asks_to_give_way(&self) -> bool {
-        self.held_run.load(untracked::Ordering::Relaxed) == self.runs.load(untracked::Ordering::Relaxed)
-            || (self.attempts_loop.load(untracked::Ordering::Relaxed) && self.has_tried_often())
+        let run = self.runs.load(untracked::Ordering::Relaxed);
+        let suspected = self.held_run.load(untracked::Ordering::Relaxed) == run;
+        (suspected || self.attempts_loop.load(untracked::Ordering::Relaxed)) && self.has_tried_often(run)
     }
 
     #[cold]
-    fn has_tried_often(&self) -> bool {
-        let attempts = self.attempts.load(untracked::Ordering::Relaxed).wrapping_add(1);
-        self.attempts.store(attempts, untracked::Ordering::Relaxed);
-        attempts.is_multiple_of(ATTEMPTS)
+    fn has_tried_often(&self, run: u32) -> bool {
+        let here = self.attempts_run.load(untracked::Ordering::Relaxed) == run;
+        self.attempts_run.store(run, untracked::Ordering::Relaxed);
+        let attempts = if here { self.attempts.load(untracked::Ordering::Relaxed) + 1 } else { 1 };
+        self.attempts.store(attempts % ATTEMPTS, untracked::Ordering::Relaxed);
+        attempts == ATTEMPTS
     }
 
     /// A task gives way. By the owner.

@@ -470,6 +470,7 @@ impl Raw {
     #[track_caller]
     fn lock_contended(&self) {
         std::hint::cold_path();
+        // The holder may have gone just now, which spares the queue's lock.
         if self.word.try_lock() {
             return;
         }

@@ -260,7 +260,7 @@ pub(crate) fn let_few_run(reason: Reason) -> bool {
 }
 
 /// Ends every attempt that has failed instead of waiting (`try_recv` and its like): lets others run, if the monitor has seen this
-/// task hold its machine. A loop over attempts would hold it for ever otherwise.
+/// task hold its machine, and many have failed since. A loop over attempts would hold it for ever otherwise.
 ///
 /// It raises nothing: the caller gets the answer it has, with the message that was not sent, say. It is no suspension inside
 /// `no_suspend`, nor in the middle of an unwinding. On a plain thread it does nothing.

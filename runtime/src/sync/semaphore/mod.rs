@@ -189,7 +189,7 @@ impl Semaphore {
                 if request.refused() {
                     return Err(AcquireError(()));
                 }
-                cancel::checkpoint_with(|| self.add_permits(permits as usize));
+                cancel::checkpoint_with(|| self.give_back(permits));
             }
         }
         Ok(SemaphorePermit::new(self, permits))
@@ -326,6 +326,15 @@ impl Semaphore {
             TransitionByAdd::Added => {}
             TransitionByAdd::Serve => self.serve(),
             TransitionByAdd::TooMany => panic!("{TOO_MANY}"),
+        }
+    }
+
+    /// Gives back what was taken. Where so many have been added meanwhile that it finds no room, it is forgotten: this may be a destructor
+    /// in an unwinding, which must not panic.
+    #[inline]
+    fn give_back(&self, permits: u32) {
+        if let TransitionByAdd::Serve = self.word.add(permits as usize) {
+            self.serve();
         }
     }
 

@@ -113,7 +113,7 @@ impl Drop for SemaphorePermit<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.permits > 0 {
-            self.semaphore.add_permits(self.permits as usize);
+            self.semaphore.give_back(self.permits);
         }
     }
 }
@@ -193,7 +193,7 @@ impl OwnedSemaphorePermit {
 impl Drop for OwnedSemaphorePermit {
     fn drop(&mut self) {
         if self.permits > 0 {
-            self.semaphore.add_permits(self.permits as usize);
+            self.semaphore.give_back(self.permits);
         }
     }
 }
