@@ -52,9 +52,7 @@ impl<T> Lock<T> {
     fn lock_contended(&self) {
         let mut looks = 0;
         loop {
-            if !self.taken.load(Ordering::Relaxed)
-                && self.taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
-            {
+            if !self.taken.swap(true, Ordering::Acquire) {
                 return;
             }
             looks += 1;
