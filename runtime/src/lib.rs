@@ -48,6 +48,10 @@
 //! | `JoinSet` | [`scope`](scope()), [`group::Group`] |
 //! | `LocalSet::spawn_local` | [`spawn_local`], in any task |
 //! | `mpsc`, `select!` | [`channel`], [`select!`] |
+//! | `select!` over other futures | a task that waits and then sends to a channel; for a limit, [`time::timeout`] |
+//! | `oneshot` | [`channel::bounded(1)`](channel::bounded) |
+//! | `watch`, `broadcast` | none: [`sync::Mutex`] and [`sync::Condvar`], or a channel for each receiver |
+//! | `spawn_blocking` | a `std::thread` that answers through `channel::bounded(1)`: a task there would block its thread |
 //! | `sync::{Mutex, Semaphore, Notify}` | [`sync::Mutex`], [`sync::Semaphore`], [`sync::Notify`] |
 //! | `time::{sleep, timeout, interval}` | [`time::sleep`], [`time::timeout`], [`time::interval`] |
 //! | `CancellationToken` | [`context::Context`] |
@@ -65,6 +69,16 @@
 //! | `sync::mpsc` | [`channel`] |
 //! | `sync::{Mutex, Condvar, Once, …}` | [`sync`], in the same shapes |
 //! | `thread_local!` | [`task_local!`] |
+//!
+//! | crossbeam | here |
+//! |---|---|
+//! | `crossbeam_channel::*` | [`channel`], as it is |
+//! | `crossbeam_utils::sync::WaitGroup` | [`sync::WaitGroup`] |
+//! | `crossbeam_utils::sync::Parker`, `Unparker` | [`park`], [`Task::unpark`] |
+//! | `crossbeam_utils::thread::scope` | [`scope`](scope()): closures take no argument; a panic is raised, not returned |
+//!
+//! To port a program from threads, put [`run`] around `main`'s body; `use greenloom as thread` serves for
+//! `thread::{spawn, scope, sleep, park}`.
 //!
 //! # The life of a task
 //!
@@ -170,8 +184,13 @@ pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
+// From its private module: `task::spawn` would be that module, too.
+pub use task::spawn::spawn;
+#[doc(inline)]
 pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task};
-pub use task::{checkpoint, current, no_suspend, park, park_timeout, spawn, spawn_local, uncancellable, yield_now};
+#[doc(inline)]
+pub use task::{checkpoint, current, no_suspend, park, park_timeout, spawn_local, uncancellable, yield_now};
+#[doc(inline)]
 pub use time::sleep;
 
 /// The README's program runs as pasted.

@@ -26,6 +26,9 @@ const MAX_PROCESSORS: usize = 1024;
 /// The calling thread waits; it does not become one of the runtime's. When the root task returns, the tasks that are left are
 /// cancelled and given a second to unwind; what is still there then is named on stderr. See [`Runtime`].
 ///
+/// Where all tasks wait for a thread outside the runtime for more than a second, stderr speaks of a deadlock, once;
+/// [`RuntimeBuilder::on_deadlock`] can silence that.
+///
 /// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.
 ///
 /// # Panics

@@ -4,8 +4,8 @@
 ///
 /// | arm | |
 /// |---|---|
-/// | `recv(r) -> msg => …` | receives; `msg` is a pattern for the `Result<T, RecvError>` |
-/// | `send(s, v) -> res => …` | sends; `res` is a pattern for the `Result<(), SendError<T>>` |
+/// | `recv(r) -> msg => …` | receives; `msg` is an irrefutable pattern for the `Result<T, RecvError>` |
+/// | `send(s, v) -> res => …` | sends; `res` is an irrefutable pattern for the `Result<(), SendError<T>>` |
 /// | `default => …` | if no operation is ready; then nothing waits |
 /// | `default(timeout) => …` | if none is ready within this `Duration` |
 ///
@@ -15,7 +15,8 @@
 /// waiting then (with `default` too: a select that has found such a sender waits for its message), so let it be quick. If
 /// evaluating it panics or leaves the select, nothing is sent, and the receiver looks for another.
 ///
-/// Suspends the task; blocks a plain thread. With `default` it does neither, but may [give way](crate#what-suspends). A task may
+/// Suspends the task; blocks a plain thread. With `default` it does neither, but may [give way](crate#what-suspends); neither a
+/// cancellation nor a limit of time ends a loop over such attempts: put a [`checkpoint`](crate::checkpoint()) into it. A task may
 /// have any of its operations in several arms.
 ///
 /// # Panics
@@ -164,7 +165,7 @@ macro_rules! __greenloom_select {
         compile_error!(concat!(
             "expected `recv(receiver) -> result => …`, `send(sender, message) -> result => …` or `default => …`, found `",
             stringify!($($rest)*),
-            "`"
+            "` (a comma is needed after an arm that is no block)"
         ))
     };
 

@@ -128,7 +128,8 @@ impl Watch {
         if !alone {
             self.said = true;
             say(format_args!(
-                "greenloom: all tasks are asleep - deadlock! (unless another thread of the process wakes one){tasks}"
+                "greenloom: all tasks are asleep - deadlock! (unless a thread outside the runtime is at work: all have waited \
+                 for a second, and only such a thread can wake one; RuntimeBuilder::on_deadlock can silence this){tasks}"
             ));
             return again;
         }

@@ -12,7 +12,8 @@ use crate::task::cancel;
 
 /// A value that is made when it is first asked for: [`std::sync::LazyLock`]'s shape.
 ///
-/// Cancellation of the task that makes the value waits until it is made: the closure could not be called again.
+/// Cancellation, or a limit of time, of the task that makes the value waits until it is made: the closure could not be called
+/// again.
 ///
 /// ```
 /// use greenloom::sync::LazyLock;

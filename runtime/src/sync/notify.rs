@@ -126,6 +126,8 @@ impl Notify {
 
     /// Wakes all who wait now. Nothing is kept for others. Never waits itself.
     ///
+    /// A task that was spawned but has not yet come to `notified` is not among them.
+    ///
     /// ```
     /// greenloom::sync::Notify::new().notify_waiters();
     /// ```

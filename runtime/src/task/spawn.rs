@@ -189,6 +189,9 @@ impl Builder {
     }
 
     /// Gives the task a stack with room for at least this many bytes: from 16 KiB to 1 GiB. Memory is used as it is touched.
+    ///
+    /// In unoptimised builds a message of several KiB is copied a few times on the stack: with messages beyond some 4 KiB, give
+    /// tasks more stack, or box the messages.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self

@@ -34,8 +34,9 @@ impl From<Elapsed> for io::Error {
 /// other, the one that is over first ends what is inside it; if several are over, the outermost does. The task itself goes on
 /// after it.
 ///
-/// - What never suspends is not ended; a [`checkpoint`](crate::checkpoint) in it helps. If `f` returns before it notices that time is
-///   up, its value counts.
+/// - What never suspends is not ended; a [`checkpoint`](crate::checkpoint) in it helps. Nor is a loop over attempts (`try_recv`,
+///   `try_lock`, a `select!` with `default`, `is_finished`), though they [give way](crate#what-suspends): put a `checkpoint` into
+///   it. If `f` returns before it notices that time is up, its value counts.
 /// - A limit of zero lets `f` run to its first suspension point. A limit that is too long to be said is none.
 /// - A value that a partner had handed over before is returned by the suspension point, and the limit comes at the next one.
 /// - Catching the unwinding delays it to the next suspension point; the result is `Elapsed` all the same.
@@ -44,8 +45,10 @@ impl From<Elapsed> for io::Error {
 /// - What `f` has started is another task, and goes on; but a [`scope`](crate::scope()) in it, or
 ///   [`run_all`](crate::group::run_all), cancels its tasks and waits until they have ended, however long that takes.
 /// - It comes later inside [`uncancellable`](crate::uncancellable), and while the task is unwinding already: a limit in a destructor that
-///   runs because of an unwinding does not end it. The same holds for waits that begin while another task of the thread is suspended
-///   in the middle of its unwinding; those that began before are ended at once.
+///   runs because of an unwinding has no effect (use [`send_timeout`](crate::channel::Sender::send_timeout) or
+///   [`recv_timeout`](crate::channel::Receiver::recv_timeout) there). Waits that
+///   begin while another task of the thread is suspended in the middle of its unwinding are ended late, too; those that
+///   began before are ended at once.
 ///
 /// A limit that is not reached costs a look at the clock and two short locks, and allocates nothing.
 ///
