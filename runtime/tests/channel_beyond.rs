@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use common::channel::{Receiver, RecvError, Select, SendError, TryRecvError, TrySendError, bounded, never, select, unbounded};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message};
 use common::flavour::open;
+use common::selecting::CAPACITIES;
 use common::{Counter, CountsDrop, run_on, runtime};
 use greenloom::{spawn, task, yield_now};
-
-const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(4), None];
 
 // Panics and misuse.
 

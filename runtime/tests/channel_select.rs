@@ -10,19 +10,7 @@ use common::Counter;
 use common::channel::{Receiver, RecvError, Select, SendError, Sender, TryRecvError, TrySendError, bounded, never, unbounded};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
 use common::flavour::open;
-
-const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(4), None];
-
-/// Receives from whichever of them has something first.
-fn recv_any<T>(receivers: &[Receiver<T>]) -> (usize, Result<T, RecvError>) {
-    let mut select = Select::new();
-    for r in receivers {
-        select.recv(r);
-    }
-    let operation = select.select();
-    let index = operation.index();
-    (index, operation.recv(&receivers[index]))
-}
+use common::selecting::{CAPACITIES, recv_any};
 
 #[test]
 fn the_operation_that_is_ready_is_selected() {

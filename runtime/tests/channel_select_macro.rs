@@ -12,15 +12,7 @@ use common::channel::{
 };
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, takes_at_least};
 use common::flavour::open;
-
-const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(4), None];
-
-/// The counts are about equal, as those of a fair choice are: no count is under half the average.
-#[track_caller]
-fn assert_fair(hits: &[usize]) {
-    let average = hits.iter().sum::<usize>() / hits.len();
-    assert!(hits.iter().all(|&hits| hits >= average / 2), "{hits:?}");
-}
+use common::selecting::{CAPACITIES, assert_fair};
 
 // What it does.
 

@@ -6,30 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::channel::{Receiver, RecvError, Select, TryRecvError, TrySendError, after, bounded, unbounded};
+use common::channel::{RecvError, Select, TryRecvError, TrySendError, after, bounded, unbounded};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms};
 use common::flavour::open;
+use common::selecting::{CAPACITIES, assert_fair, recv_any};
 use greenloom::yield_now;
-
-const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(4), None];
-
-/// The counts are about equal, as those of a fair choice are: no count is under half the average.
-#[track_caller]
-fn assert_fair(hits: &[usize]) {
-    let average = hits.iter().sum::<usize>() / hits.len();
-    assert!(hits.iter().all(|&hits| hits >= average / 2), "{hits:?}");
-}
-
-/// Receives from whichever of them has something first.
-fn recv_any<T>(receivers: &[Receiver<T>]) -> (usize, Result<T, RecvError>) {
-    let mut select = Select::new();
-    for r in receivers {
-        select.recv(r);
-    }
-    let operation = select.select();
-    let index = operation.index();
-    (index, operation.recv(&receivers[index]))
-}
 
 #[test]
 fn ready_operations_are_chosen_fairly() {

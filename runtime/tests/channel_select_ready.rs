@@ -4,30 +4,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::channel::{Receiver, RecvError, Select, SendError, TryRecvError, TrySendError, bounded, unbounded};
+use common::channel::{RecvError, Select, SendError, TryRecvError, TrySendError, bounded, unbounded};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
 use common::flavour::open;
 use common::in_child;
-
-const CAPACITIES: [Option<usize>; 4] = [Some(0), Some(1), Some(4), None];
-
-/// The counts are about equal, as those of a fair choice are: no count is under half the average.
-#[track_caller]
-fn assert_fair(hits: &[usize]) {
-    let average = hits.iter().sum::<usize>() / hits.len();
-    assert!(hits.iter().all(|&hits| hits >= average / 2), "{hits:?}");
-}
-
-/// Receives from whichever of them has something first.
-fn recv_any<T>(receivers: &[Receiver<T>]) -> (usize, Result<T, RecvError>) {
-    let mut select = Select::new();
-    for r in receivers {
-        select.recv(r);
-    }
-    let operation = select.select();
-    let index = operation.index();
-    (index, operation.recv(&receivers[index]))
-}
+use common::selecting::{CAPACITIES, assert_fair, recv_any};
 
 #[test]
 fn ready_tells_what_can_be_done_and_does_nothing() {

@@ -3,6 +3,7 @@
 
 pub mod everywhere;
 pub mod flavour;
+pub mod selecting;
 
 use std::io::Read;
 use std::panic::resume_unwind;
