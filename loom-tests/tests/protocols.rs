@@ -15,6 +15,7 @@ models! {
     mail_is_never_slept_through at 3;
     announced_work_finds_a_sleeper_or_is_seen at 3;
     work_left_to_a_claim_that_finds_no_sleeper_is_seen at 1;
+    work_left_to_a_search_that_mail_overtakes_is_handed_on at 4;
     the_next_slot_gives_a_task_once at 3;
     a_wake_is_neither_lost_nor_doubled at 3;
     a_token_is_neither_lost_nor_doubled at 3;

@@ -80,18 +80,22 @@ pub fn announced_work_finds_a_sleeper_or_is_seen() {
         thread::spawn(move || {
             // Relaxed: the idle word orders it, as it orders the injector.
             shared.3.store(1, Ordering::Relaxed);
-            if shared.0.announce().wants_searcher() && shared.0.claim_wake() {
-                if shared.1.win_sleeper() {
-                    shared.0.woke(false);
-                    shared.2.unpark();
-                } else {
-                    shared.0.end_search();
-                }
+            if shared.0.announce().wants_searcher() {
+                let win = || {
+                    let won = shared.1.win_sleeper();
+                    if won {
+                        shared.0.woke(false);
+                        shared.2.unpark();
+                    }
+                    won
+                };
+                // One machine: whoever won it, itself that is, sees the work.
+                shared.0.wake_searcher(win, || false);
             }
         })
     };
     if shared.1.fall_asleep() {
-        shared.0.fell_asleep(false, false);
+        shared.0.fell_asleep(false);
         let seen = shared.3.load(Ordering::Relaxed) == 1;
         if seen && shared.1.win_sleeper() {
             shared.0.woke(false);
@@ -136,7 +140,7 @@ pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
 
         fn fall_asleep(&self) {
             assert!(self.inbox.fall_asleep(), "there is no mail");
-            self.idle.fell_asleep(false, false);
+            self.idle.fell_asleep(false);
         }
 
         /// What the machine does from its sleep on, until it has had both pieces of work.
@@ -153,7 +157,7 @@ pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
                     work += 1;
                 }
                 if searching {
-                    self.idle.end_search();
+                    self.idle.end_search(|| false, || false);
                 }
                 if work == 2 {
                     return;
@@ -177,6 +181,110 @@ pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
     });
     machine.run();
     others.into_iter().for_each(|other| other.join().unwrap());
+}
+
+/// Two machines: one sleeps; the other one's search has found nothing, and it falls asleep. One thread announces work for anyone,
+/// another leaves mail for the searcher, which then runs that for as long as it takes. In the end the work is taken, or
+/// somebody is awake for it. (That no count goes below zero is asserted in `idle`.)
+pub fn work_left_to_a_search_that_mail_overtakes_is_handed_on() {
+    struct Machines {
+        idle: Idle,
+        searcher: (Inbox, Parker),
+        sleeper: Inbox,
+        injector: Injector<()>,
+        /// The searcher was woken to search once more; read by it after its token, as in the runtime.
+        granted: std::sync::atomic::AtomicBool,
+    }
+    impl Machines {
+        fn has_work(&self) -> bool {
+            !self.injector.is_empty()
+        }
+
+        /// As `Shared::win_searcher`.
+        fn win(&self) -> bool {
+            if self.sleeper.win_sleeper() {
+                self.idle.woke(false);
+                return true;
+            }
+            let won = self.searcher.0.win_sleeper();
+            if won {
+                self.granted.store(true, Ordering::Relaxed);
+                self.idle.woke(false);
+                self.searcher.1.unpark();
+            }
+            won
+        }
+
+        fn wake_searcher(&self) {
+            self.idle.wake_searcher(|| self.win(), || self.has_work());
+        }
+
+        fn end_search(&self) {
+            self.idle.end_search(|| self.win(), || self.has_work());
+        }
+
+        /// As `Local::rest` and `Local::sleep`, from the end of a search on. True if the machine looks for work next, since it has no mail.
+        fn fall_asleep(&self) -> bool {
+            self.end_search();
+            if !self.searcher.0.fall_asleep() {
+                return false;
+            }
+            self.idle.fell_asleep(false);
+            if self.has_work() {
+                if self.searcher.0.win_sleeper() {
+                    self.idle.woke(false);
+                    return self.searcher.0.take().next().is_none();
+                }
+                self.wake_searcher();
+            }
+            self.searcher.1.park();
+            let granted = self.granted.swap(false, Ordering::Relaxed);
+            let mail = self.searcher.0.take().next();
+            if granted {
+                self.end_search();
+            }
+            mail.is_none()
+        }
+    }
+    let machines = Arc::new(Machines {
+        idle: Idle::new(2),
+        searcher: (Inbox::new(), Parker::new()),
+        sleeper: Inbox::new(),
+        injector: Injector::new(),
+        granted: false.into(),
+    });
+    assert!(machines.sleeper.fall_asleep());
+    machines.idle.fell_asleep(false);
+    assert!(machines.idle.start_search(1));
+    let (mail, handle) = task(|| ());
+    let announcer = {
+        let machines = machines.clone();
+        thread::spawn(move || {
+            machines.injector.push(());
+            if machines.idle.announce().wants_searcher() {
+                machines.wake_searcher();
+            }
+        })
+    };
+    let poster = {
+        let machines = machines.clone();
+        let mail = mail.as_ptr() as usize;
+        thread::spawn(move || {
+            // SAFETY: in no queue; given up here.
+            let posted = unsafe { machines.searcher.0.post(TaskPtr::from_raw(std::ptr::with_exposed_provenance_mut(mail))) };
+            if posted == Posted::WonSleeper {
+                machines.idle.woke(false);
+                machines.searcher.1.unpark();
+            }
+        })
+    };
+    let looks_next = machines.fall_asleep();
+    announcer.join().unwrap();
+    poster.join().unwrap();
+    let sleeps_on = machines.sleeper.win_sleeper();
+    assert!(!sleeps_on || looks_next || !machines.has_work(), "work, a machine that sleeps, and nobody who looks");
+    run(mail);
+    handle.join().unwrap();
 }
 
 /// A fresh task in the next slot goes to its owner or to the monitor, once.

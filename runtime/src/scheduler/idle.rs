@@ -1,53 +1,99 @@
-//! How many machines sleep, search and are awake: one word for the whole runtime.
+//! How many machines are awake and search: one word for the whole runtime.
 //!
 //! | field | bits | counts |
 //! |---|---|---|
-//! | sleepers | 12 | sleeping machines that work for anyone may wake (spares are not counted) |
+//! | awake | 13 | regular machines that are not asleep |
+//! | spares | 13 | spare machines that are not asleep |
 //! | searching | 12 | machines that look for work of others, and wakes under way to make one do so |
-//! | awake | 12 | machines that are not asleep, spares included |
 //! | `MONITOR` | 1 | the monitor sleeps, because all machines did |
 //! | `CLOSED` | 1 | the runtime has ended: nobody looks at the injector any more |
-//! | epoch | 26 | announcements of work in the injector |
+//! | epoch | 24 | announcements of work in the injector |
 //!
-//! **Why no wake is lost.** Work in the injector is announced by a read-modify-write of this word after it was pushed; a machine
-//! falls asleep by a read-modify-write of this word and looks at the injector once more afterwards. The two are ordered: either
-//! the machine sees the work, or the announcer sees the sleeper. An announcer that sees somebody searching leaves it to that one,
-//! who, when its search ends, changes this word and looks again. Work in a processor's own queues needs no such care: its owner
-//! is awake; there a plain read of this word decides, and the monitor mends the rare miss within a tick.
+//! Regular machines that are not awake are *sleepers*: work for anyone may wake them. Spares only the monitor wakes.
+//!
+//! # States of a machine
+//!
+//! 1. *Awake*: it runs tasks, or has none and looks around.
+//! 2. *Searching*: awake, and counted as a searcher. It looks for work of others ([`start_search`](Idle::start_search)).
+//! 3. *Asleep*: its [inbox](super::inbox) says so. The machine itself writes that there, then counts itself asleep here
+//!    ([`fell_asleep`](Idle::fell_asleep)), then looks for work once more, and only then parks its thread.
+//! 4. *Won*: somebody has changed its inbox's word, and nobody else can. The winner counts it awake ([`woke`](Idle::woke)) and
+//!    unparks it.
+//!
+//! A machine may be won between the two steps of falling asleep, so that it is counted awake again before it is counted asleep. The
+//! count is one too large for that moment. No field ever goes below zero, and so none borrows from its neighbour: a machine is
+//! counted asleep once for each time that it was counted awake, and a search is ended once for each that was begun.
+//!
+//! # Why no work is slept through
+//!
+//! Work in the injector is announced by a read-modify-write of this word after it was pushed ([`announce`](Idle::announce)). All
+//! changes of the word are in one order, and each sees what was done before the earlier ones. So there are these cases:
+//!
+//! - *The announcer sees a sleeper, and nobody searching.* It claims a search ([`wake_searcher`](Idle::wake_searcher)): at most one
+//!   announcer does. It wins a sleeper, which then holds the search; or there is none left to be won, and the search ends.
+//! - *The announcer sees somebody searching.* It leaves the work to that search. **Whoever ends a search, for whatever reason, goes through
+//!   [`end_search`](Idle::end_search)**: the last one looks for work after it has ended, and hands on what it finds. Reasons are that the
+//!   search has found something, that it has found nothing, that other work (mail, a timer) came first, and that no sleeper could be won.
+//! - *The announcer sees no sleeper.* Whoever falls asleep later looks after that. If it finds work it stays awake; if it
+//!   cannot, since it has been won meanwhile, perhaps for other work, it hands on: it wakes another machine to search. A
+//!   machine that was counted awake too early hides a sleeper from the announcer; it is one of those that look later.
+//!
+//! Work in a processor's own queues needs no such care: its owner is awake; there a plain read of this word decides, and the monitor
+//! mends the rare miss within a tick.
+//!
+//! `models.rs` has this as a model: `work_left_to_a_search_that_mail_overtakes_is_handed_on`.
 
 use crate::prim::atomic::{AtomicU64, Ordering};
 
-const FIELD: u64 = (1 << 12) - 1;
-const SLEEPER: u64 = 1;
-const SEARCHING: u64 = 1 << 12;
-const AWAKE: u64 = 1 << 24;
-const MONITOR: u64 = 1 << 36;
-const CLOSED: u64 = 1 << 37;
-const EPOCH: u64 = 1 << 38;
+const FIELD: u64 = (1 << 13) - 1;
+const AWAKE: u64 = 1;
+const SPARE: u64 = 1 << 13;
+const SEARCHING: u64 = 1 << 26;
+const MONITOR: u64 = 1 << 38;
+const CLOSED: u64 = 1 << 39;
+const EPOCH: u64 = 1 << 40;
+
+/// The most machines that can be counted, while each may be counted twice.
+pub(crate) const MOST_MACHINES: usize = (FIELD / 2) as usize;
 
 /// The word at some moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Snapshot(u64);
+pub(crate) struct Snapshot {
+    word: u64,
+    /// How many regular machines there are.
+    regular: u64,
+}
 
 impl Snapshot {
+    fn regular_awake(self) -> u64 {
+        self.word & FIELD
+    }
+
+    fn spares_awake(self) -> u64 {
+        (self.word / SPARE) & FIELD
+    }
+
+    /// Machines that work for anyone may wake; a few less than there are, while some are counted twice.
+    #[inline]
     pub(crate) fn sleepers(self) -> u64 {
-        self.0 & FIELD
+        self.regular.saturating_sub(self.regular_awake())
     }
 
     pub(crate) fn searching(self) -> u64 {
-        (self.0 / SEARCHING) & FIELD
+        (self.word / SEARCHING) & (FIELD >> 1)
     }
 
+    /// Machines that are not asleep, spares included.
     pub(crate) fn awake(self) -> u64 {
-        (self.0 / AWAKE) & FIELD
+        self.regular_awake() + self.spares_awake()
     }
 
     pub(crate) fn monitor_sleeps(self) -> bool {
-        self.0 & MONITOR != 0
+        self.word & MONITOR != 0
     }
 
     pub(crate) fn is_closed(self) -> bool {
-        self.0 & CLOSED != 0
+        self.word & CLOSED != 0
     }
 
     /// Whether somebody could be woken to search, and nobody searches yet: one searcher ramps up at a time.
@@ -61,6 +107,7 @@ impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Snapshot")
             .field("sleepers", &self.sleepers())
+            .field("spares_awake", &self.spares_awake())
             .field("searching", &self.searching())
             .field("awake", &self.awake())
             .field("monitor_sleeps", &self.monitor_sleeps())
@@ -69,41 +116,55 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-pub(crate) struct Idle(AtomicU64);
+pub(crate) struct Idle {
+    word: AtomicU64,
+    /// How many regular machines there are.
+    regular: u64,
+}
 
 impl Idle {
-    /// All of `machines` awake.
-    pub(crate) fn new(machines: u64) -> Self {
-        Self(AtomicU64::new(machines * AWAKE))
+    /// All of `regular` machines awake.
+    pub(crate) fn new(regular: u64) -> Self {
+        debug_assert!(regular <= MOST_MACHINES as u64);
+        Self { word: AtomicU64::new(regular * AWAKE), regular }
+    }
+
+    #[inline]
+    fn at(&self, word: u64) -> Snapshot {
+        Snapshot { word, regular: self.regular }
     }
 
     /// A plain look, for decisions that may be wrong now and then.
     #[inline]
     pub(crate) fn peek(&self) -> Snapshot {
-        Snapshot(self.0.load(Ordering::Relaxed))
+        self.at(self.word.load(Ordering::Relaxed))
     }
 
     /// Whether all machines sleep.
     pub(crate) fn all_asleep(&self) -> bool {
         // Acquire: pairs with `fell_asleep`; what the machines did before they slept is seen.
-        Snapshot(self.0.load(Ordering::Acquire)).awake() == 0
+        self.at(self.word.load(Ordering::Acquire)).awake() == 0
     }
 
-    /// Adds `plus` and takes `minus` away; the word before. AcqRel: every change of this word is one of the pair in the module's
-    /// argument.
-    fn shift(&self, plus: u64, minus: u64) -> Snapshot {
-        Snapshot(self.0.fetch_add(plus.wrapping_sub(minus), Ordering::AcqRel))
+    /// Adds to the word; what it was before. AcqRel: every change of this word is one of the pair in the module's argument.
+    fn add(&self, what: u64) -> Snapshot {
+        self.at(self.word.fetch_add(what, Ordering::AcqRel))
+    }
+
+    /// Takes away from the word; what it was before.
+    fn take(&self, what: u64) -> Snapshot {
+        self.at(self.word.fetch_sub(what, Ordering::AcqRel))
     }
 
     /// Changes the word if `allowed`.
-    fn shift_if(&self, plus: u64, minus: u64, allowed: impl Fn(Snapshot) -> bool) -> Result<(), Snapshot> {
-        let mut seen = self.0.load(Ordering::Relaxed);
+    fn change_if(&self, change: impl Fn(u64) -> u64, allowed: impl Fn(Snapshot) -> bool) -> bool {
+        let mut seen = self.word.load(Ordering::Relaxed);
         loop {
-            if !allowed(Snapshot(seen)) {
-                return Err(Snapshot(seen));
+            if !allowed(self.at(seen)) {
+                return false;
             }
-            match self.0.compare_exchange(seen, (seen + plus) - minus, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
+            match self.word.compare_exchange(seen, change(seen), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
@@ -111,29 +172,35 @@ impl Idle {
 
     /// Work has been pushed to the injector.
     pub(crate) fn announce(&self) -> Snapshot {
-        self.shift(EPOCH, 0)
+        self.add(EPOCH)
     }
 
     /// The caller starts to search, if fewer than `limit` do.
     pub(crate) fn start_search(&self, limit: u64) -> bool {
-        self.shift_if(SEARCHING, 0, |s| s.searching() < limit).is_ok()
+        self.change_if(|word| word + SEARCHING, |s| s.searching() < limit)
     }
 
     /// The caller wants to wake a sleeper and make it search; false if there is none, or somebody searches already.
     pub(crate) fn claim_wake(&self) -> bool {
-        self.shift_if(SEARCHING, 0, Snapshot::wants_searcher).is_ok()
+        self.change_if(|word| word + SEARCHING, Snapshot::wants_searcher)
     }
 
     /// Wakes a sleeper to search, unless somebody searches already: `win` wakes one with the search that is counted here, if it
     /// can win one.
     pub(crate) fn wake_searcher(&self, win: impl Fn() -> bool, has_work: impl Fn() -> bool) {
-        while self.claim_wake() {
-            if win() {
-                return;
-            }
-            // All sleepers were won by others in the meantime. An announcer may have left its work to the search that was
-            // claimed here, so this must look once more.
-            if !self.end_search() || !has_work() {
+        if self.claim_wake() && !win() {
+            // All sleepers were won by others in the meantime.
+            self.end_search(win, has_work);
+        }
+    }
+
+    /// A search ends: of a machine, or one that was claimed for a sleeper and found none. Announcers may have left their work to it. So
+    /// the last one looks whether there is some, and hands it on to a sleeper, as [`wake_searcher`](Self::wake_searcher) does.
+    pub(crate) fn end_search(&self, win: impl Fn() -> bool, has_work: impl Fn() -> bool) {
+        loop {
+            let before = self.take(SEARCHING);
+            debug_assert!(before.searching() > 0, "a search ended that had not begun");
+            if before.searching() > 1 || !has_work() || !self.claim_wake() || win() {
                 return;
             }
             // A winner has not counted its sleeper awake yet, and may be preempted just there.
@@ -141,46 +208,40 @@ impl Idle {
         }
     }
 
-    /// A search, or a claim that found no sleeper, ends. True if it was the last: then the caller must look for work once more,
-    /// and wake the next if there is some.
-    pub(crate) fn end_search(&self) -> bool {
-        self.shift(0, SEARCHING).searching() == 1
-    }
-
-    /// A machine has fallen asleep, ending its search if it searched; the word afterwards.
-    pub(crate) fn fell_asleep(&self, searching: bool, spare: bool) -> Snapshot {
-        let plus = if spare { 0 } else { SLEEPER };
-        let minus = AWAKE + if searching { SEARCHING } else { 0 };
-        let before = self.shift(plus, minus);
-        debug_assert!(before.awake() > 0, "a machine fell asleep that was not counted awake");
-        Snapshot(before.0.wrapping_add(plus.wrapping_sub(minus)))
+    /// A machine, whose inbox says so, has fallen asleep; the word afterwards.
+    pub(crate) fn fell_asleep(&self, spare: bool) -> Snapshot {
+        let one = if spare { SPARE } else { AWAKE };
+        let before = self.take(one);
+        let awake = if spare { before.spares_awake() } else { before.regular_awake() };
+        debug_assert!(awake > 0, "a machine fell asleep that was not counted awake");
+        self.at(before.word - one)
     }
 
     /// Whoever won a sleeper counts it awake. True if the monitor sleeps and must be woken too.
     pub(crate) fn woke(&self, spare: bool) -> bool {
-        let before = self.shift(AWAKE, if spare { 0 } else { SLEEPER });
-        before.monitor_sleeps() && self.shift_if(0, MONITOR, Snapshot::monitor_sleeps).is_ok()
+        let before = self.add(if spare { SPARE } else { AWAKE });
+        before.monitor_sleeps() && self.change_if(|word| word - MONITOR, Snapshot::monitor_sleeps)
     }
 
-    /// One more machine, made now. False if the runtime has ended.
+    /// One more machine, a spare, made now. False if the runtime has ended.
     pub(crate) fn add_machine(&self) -> bool {
-        self.shift_if(AWAKE, 0, |s| !s.is_closed()).is_ok()
+        self.change_if(|word| word + SPARE, |s| !s.is_closed())
     }
 
     /// The monitor goes to sleep, if all machines do.
     pub(crate) fn monitor_sleeps(&self) -> bool {
-        self.shift_if(MONITOR, 0, |s| s.awake() == 0 && !s.monitor_sleeps()).is_ok()
+        self.change_if(|word| word + MONITOR, |s| s.awake() == 0 && !s.monitor_sleeps())
     }
 
     /// Ends the runtime, if all machines sleep and no work was announced since `seen`.
     pub(crate) fn close(&self, seen: Snapshot) -> bool {
-        let same = |s: Snapshot| (s.0 ^ seen.0) & !MONITOR == 0 && s.awake() == 0;
-        self.shift_if(CLOSED, 0, |s| same(s) && !s.is_closed()).is_ok()
+        let same = |s: Snapshot| (s.word ^ seen.word) & !MONITOR == 0 && s.awake() == 0;
+        self.change_if(|word| word + CLOSED, |s| same(s) && !s.is_closed())
     }
 
     /// Ends the runtime, whatever is left. By the monitor, after the grace period.
     #[cfg(not(greenloom_loom))]
     pub(crate) fn close_by_force(&self) {
-        let _ = self.shift_if(CLOSED, 0, |s| !s.is_closed());
+        self.change_if(|word| word + CLOSED, |s| !s.is_closed());
     }
 }

@@ -199,11 +199,13 @@ impl Shared {
 
     /// Wakes a sleeping machine to search, unless somebody searches already.
     pub(crate) fn wake_searcher(&self) {
-        let win = || {
-            let won = self.processors[..self.regular].iter().find(|processor| processor.inbox.win_sleeper());
-            won.inspect(|processor| self.wake_won(processor, true)).is_some()
-        };
-        self.idle.wake_searcher(win, || !self.injector.is_empty());
+        self.idle.wake_searcher(|| self.win_searcher(), || !self.injector.is_empty());
+    }
+
+    /// Wins a sleeping machine and wakes it, with a search that is counted already; false if there is none to be won.
+    fn win_searcher(&self) -> bool {
+        let won = self.processors[..self.regular].iter().find(|processor| processor.inbox.win_sleeper());
+        won.inspect(|processor| self.wake_won(processor, true)).is_some()
     }
 
     /// Wakes a machine that the caller has won; with `search`, for work that anyone may do, the search being counted already.
@@ -225,17 +227,16 @@ impl Shared {
         }
     }
 
-    /// A machine that has nothing to do may become a searcher: half of them at most, and none where there is nobody to rob.
-    pub(crate) fn may_search(&self) -> bool {
-        self.regular > 1 && self.idle.start_search((self.regular as u64 / 2).max(1))
+    /// A machine that has nothing to do may become a searcher: half of them at most, and none where there is nobody to rob. A
+    /// spare searches only when the monitor wants it to.
+    pub(crate) fn start_search<'a>(&'a self, searcher: &'a Processor) -> Option<Search<'a>> {
+        let may = !searcher.spare && self.regular > 1 && self.idle.start_search((self.regular as u64 / 2).max(1));
+        may.then_some(Search { shared: self, searcher })
     }
 
-    /// The search of a machine that stays awake ends, whether it found something or was overtaken by other work. Announcers have
-    /// left their work to it: the last searcher looks once more, and wakes the next.
-    pub(crate) fn end_search(&self, searcher: &Processor) {
-        if self.idle.end_search() && self.has_work(searcher) {
-            self.wake_searcher();
-        }
+    /// The search that was counted for this machine by whoever woke it.
+    pub(crate) fn granted_search<'a>(&'a self, searcher: &'a Processor) -> Search<'a> {
+        Search { shared: self, searcher }
     }
 
     /// Whether there is work that a machine other than `except` could do, and that is worth waking it.
@@ -291,6 +292,19 @@ impl Shared {
     pub(crate) fn others<'a>(&'a self, except: &'a Processor, first: usize) -> impl Iterator<Item = &'a Processor> {
         let seated = self.seated.load(untracked::Ordering::Relaxed);
         (0..seated).map(move |i| &self.processors[(first + i) % seated]).filter(move |p| !std::ptr::eq(*p, except))
+    }
+}
+
+/// A search that is counted for a machine. Announcers leave their work to it, so its end, for whatever reason, looks for work and
+/// hands it on.
+pub(crate) struct Search<'a> {
+    shared: &'a Shared,
+    searcher: &'a Processor,
+}
+
+impl Drop for Search<'_> {
+    fn drop(&mut self) {
+        self.shared.idle.end_search(|| self.shared.win_searcher(), || self.shared.has_work(self.searcher));
     }
 }
 

@@ -229,7 +229,7 @@ impl Monitor {
         if start_machine(shared, seated).is_err() {
             // No thread to be had; the next tick tries again.
             shared.seated.store(seated, Ordering::Relaxed);
-            shared.idle.fell_asleep(false, true);
+            shared.idle.fell_asleep(true);
             shared.machine_ended();
         }
     }

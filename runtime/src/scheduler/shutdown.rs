@@ -122,8 +122,8 @@ impl Shared {
     /// Machines from `index` on could not be started: the others end.
     pub(crate) fn never_started(&self, index: usize) {
         for _ in index..self.regular {
-            // Counted as asleep for good: they will never be found by a wake, since their words say awake.
-            self.idle.fell_asleep(false, true);
+            // Counted as asleep for good. No wake finds them, since their inboxes say awake; nor is there work that would need one.
+            self.idle.fell_asleep(false);
             self.machine_ended();
         }
         self.begin_shutdown();

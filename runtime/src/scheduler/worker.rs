@@ -187,20 +187,16 @@ impl Local {
     }
 
     /// There is nothing to run: look at the inbox, at the others, and sleep. With `granted`, a search is counted already for this
-    /// machine: every way out of here either ends it or leaves that to `sleep`.
+    /// machine.
     #[cold]
     fn rest(&self, granted: bool) -> Rest {
+        let mut search = granted.then(|| self.shared.granted_search(self.processor()));
         if self.take_mail() || self.fire_timers() || self.notice_phase() {
             // What has arrived may run for long: another machine must look for the work that this one was woken for.
-            if granted {
-                self.shared.end_search(self.processor());
-            }
             return Rest::Again;
         }
         if self.shared.phase() == Phase::Abandoned {
-            if granted {
-                self.shared.end_search(self.processor());
-            }
+            drop(search);
             if self.live() > 0 {
                 // Tasks that would not end are bound to this thread: it stays, with their stacks.
                 loop {
@@ -209,19 +205,16 @@ impl Local {
             }
             return self.end();
         }
-        let searching = granted || (!self.processor().spare && self.shared.may_search());
         if granted {
             // Somebody saw work: it is worth a whole search.
             self.patience.set(SEARCH_ROUNDS);
+        } else {
+            search = self.shared.start_search(self.processor());
         }
-        let found = if searching { self.search() } else { self.linger() };
-        if let Some(task) = found.or_else(|| self.take_injected()) {
-            if searching {
-                self.shared.end_search(self.processor());
-            }
-            return Rest::Run(task);
-        }
-        self.sleep(searching)
+        let found = if search.is_some() { self.search() } else { self.linger() };
+        let found = found.or_else(|| self.take_injected());
+        drop(search);
+        found.map_or_else(|| self.sleep(), Rest::Run)
     }
 
     /// Looks for work of others: at most `patience` rounds.
@@ -300,20 +293,21 @@ impl Local {
     }
 
     /// Sleeps until there is mail, or work for anyone; see `idle` for why no wake is lost.
-    fn sleep(&self, searching: bool) -> Rest {
+    fn sleep(&self) -> Rest {
         let processor = self.processor();
         let shared = &*self.shared;
         self.stacks.release(&shared.stacks);
         if !processor.inbox.fall_asleep() {
-            if searching {
-                shared.end_search(processor);
-            }
             return Rest::Again;
         }
-        let seen = shared.idle.fell_asleep(searching, processor.spare);
-        if shared.must_stay_awake(self.draining.get()) && processor.inbox.win_sleeper() {
-            shared.count_awake(processor);
-            return Rest::Again;
+        let seen = shared.idle.fell_asleep(processor.spare);
+        if shared.must_stay_awake(self.draining.get()) {
+            if processor.inbox.win_sleeper() {
+                shared.count_awake(processor);
+                return Rest::Again;
+            }
+            // Somebody was faster, perhaps with mail, which may run for long.
+            shared.wake_searcher();
         }
         if seen.is_closed() && processor.inbox.win_sleeper() {
             // The runtime ended while the last mail of this processor was worked off. Counted: it may fall asleep once more.
