@@ -4,10 +4,12 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
-use common::{Slot, run_on, spin_until, yield_until};
+use common::{Counter, Slot, run_on, spin_until, yield_until};
+use greenloom::channel::{bounded, never, select};
 use greenloom::task::{Builder, Placement};
-use greenloom::{Handle, current, park, spawn, yield_now};
+use greenloom::{Handle, current, park, spawn, spawn_local, yield_now};
 
 #[derive(Clone, Default)]
 struct Flag(Arc<AtomicBool>);
@@ -205,6 +207,59 @@ fn a_fresh_task_runs_while_a_plain_thread_keeps_a_backlog_of_others() {
         spawn_for_ever(done.clone());
         victim.join().unwrap();
         feeder.join().unwrap();
+    });
+}
+
+/// Two tasks that pass a message back and forth by `select!`, and work at each hop, until that says that it is enough.
+fn pair_that_selects(hop: impl FnMut() -> bool + Clone + 'static) {
+    let (s1, r1) = bounded(1);
+    let (s2, r2) = bounded(1);
+    s1.send(()).unwrap();
+    for (s, r) in [(s2, r1), (s1, r2)] {
+        let mut hop = hop.clone();
+        let never = never::<()>();
+        let player = move || {
+            loop {
+                let received = select! {
+                    recv(r) -> message => message,
+                    recv(never) -> _ => unreachable!(),
+                };
+                if received.is_err() || hop() || s.send(()).is_err() {
+                    return;
+                }
+            }
+        };
+        drop(spawn_local(player));
+    }
+}
+
+/// Each hop of the one pair takes a millisecond. Were it one hop for one hop, the other would have a thousandth of the time.
+#[test]
+fn of_two_pairs_that_select_the_one_with_short_hops_has_its_share() {
+    run_on(1, || {
+        let (tell, told) = bounded(1);
+        let (long, short, done) = (Counter::default(), Counter::default(), Flag::default());
+        pair_that_selects({
+            let (short, done) = (short.clone(), done.clone());
+            move || {
+                let until = Instant::now() + Duration::from_millis(1);
+                spin_until(|| Instant::now() >= until);
+                long.add();
+                let (long, short) = (long.get(), short.get());
+                let is_fair = long >= 20 && short >= 20 * long;
+                if is_fair || long == 1000 {
+                    done.set();
+                    let _ = tell.try_send((is_fair, long, short));
+                }
+                done.is_set()
+            }
+        });
+        pair_that_selects(move || {
+            short.add();
+            done.is_set()
+        });
+        let (is_fair, long, short) = told.recv().unwrap();
+        assert!(is_fair, "{short} short hops beside {long} long ones");
     });
 }
 

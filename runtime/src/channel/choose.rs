@@ -319,6 +319,7 @@ pub(super) fn run(
     watch: bool,
     room: &Room,
 ) -> Option<(usize, Outcome)> {
+    wait::look_at_slice_if(|| !matches!(limit, Limit::Now));
     let order = Order::new(biased);
     let found = poll(operations, &order, watch, room);
     if found.is_some() {

@@ -14,7 +14,7 @@ use crate::channel::timer::Timer;
 use crate::channel::{IntoIter, Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError};
 use crate::prim;
 use crate::prim::sync::Arc;
-use crate::wait::{Reason, Waited, Waiter, give_way, sleep_until, wait_for};
+use crate::wait::{Reason, Waited, Waiter, give_way, look_at_slice, sleep_until, wait_for};
 
 /// The receiving side of a channel. Clone it for another receiver (each message goes to one of them); when all are gone, the channel
 /// is disconnected.
@@ -56,6 +56,7 @@ impl<T> Receiver<T> {
     #[inline(always)]
     #[track_caller]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, Missing> {
+        look_at_slice();
         match &self.flavor {
             Flavor::Channel(channel) => Self::recv_from(channel, deadline),
             Flavor::Timer(timer, convert) => match timer.receive(deadline) {

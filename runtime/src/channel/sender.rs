@@ -14,7 +14,7 @@ use crate::channel::promise::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::prim;
 use crate::prim::sync::Arc;
-use crate::wait::{Reason, Waited, Waiter, give_way, wait_for};
+use crate::wait::{Reason, Waited, Waiter, give_way, look_at_slice_if, wait_for};
 
 /// The sending side of a channel. Clone it for another sender; when all are gone, the channel is disconnected.
 ///
@@ -77,6 +77,7 @@ impl<T> Sender<T> {
     #[inline(always)]
     #[track_caller]
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), (Unsent, T)> {
+        look_at_slice_if(|| self.channel.capacity().is_some());
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
         // Where there is nowhere to send it, the lock is taken once, to queue.
         let attempt = if self.gate().is_open() {

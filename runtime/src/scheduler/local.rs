@@ -265,6 +265,7 @@ impl Local {
         if until_fair == 0
             && let Some(task) = self.pick_neglected()
         {
+            self.ready.begin_chain();
             return Some(task);
         }
         let slice = self.processor().slice.load(Ordering::Relaxed);
@@ -281,6 +282,7 @@ impl Local {
             self.take_mail();
             self.fire_timers();
         }
+        self.ready.begin_chain();
         let fresh_first = self.fresh_first.get();
         self.fresh_first.set(!fresh_first);
         if fresh_first { self.pop_fresh().or_else(|| self.pop_ready()) } else { self.pop_ready().or_else(|| self.pop_fresh()) }
@@ -296,13 +298,16 @@ impl Local {
         // Such turns may be long: what the usual order neglects is not left until there have been many. Every other time, lest the
         // rest be neglected instead.
         self.until_fair.set(self.until_fair.get().min(2));
-        processor.note_given_way();
     }
 
-    /// Whether others wait for their turn, but so few that it comes soon.
+    /// Whether others are ready whom the running chain has made so, and nobody else is, and they are so few that their turn comes soon.
+    ///
+    /// Whoever lets others go first loses what is left of its chain's time slice to them. Among its own that is no loss. But of two chains
+    /// the one whose turns are short would be left with one of them for each long turn of the other.
     pub(crate) fn has_few_ready(&self) -> bool {
         let waiting = self.ready.len();
-        waiting < FEW && (waiting > 0 || !self.processor().next.is_empty())
+        let others = self.ready.is_owed_a_turn() || self.crowd.get() > 0;
+        !others && waiting < FEW && (waiting > 0 || !self.processor().next.is_empty())
     }
 
     #[inline]

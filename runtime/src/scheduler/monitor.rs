@@ -6,12 +6,14 @@
 //! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
 //! - it tells a machine whose timers are late, which then sees to them before its next task, and fires those of a machine that has run
 //!   the same task since the last tick: a limit of that task's own time may be among them;
+//! - a run that has lasted for a time slice, or for a tick while a timer of its machine is late, is over [its time](super::overtime): the task lets
+//!   others run where it next might wait, or, if it loops over attempts that fail, there (it [gives way](crate::wait::give_way); as long as
+//!   that happens, such a loop need not be old to do so);
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
-//! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if it then loops over attempts that
-//!   fail, it [gives way](crate::wait::give_way), and as long as that happens there, a loop need not be old to do so; if work waits and
-//!   no machine is free for it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one
-//!   move to the injector, [`LENT`] each tick, where every machine looks at every 61st pick at the latest;
+//! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine is free for
+//!   it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one move to the injector, [`LENT`]
+//!   each tick, where every machine looks at every 61st pick at the latest;
 //! - memory of idle stacks goes back to the system every [`TRIM`].
 //!
 //! It sleeps when all machines do, having looked for a [deadlock](super::deadlock), and ends a runtime whose grace period is over.
@@ -27,8 +29,9 @@ use crate::report::LISTED;
 use crate::scheduler::deadlock::Watch;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::local::make_runnable;
+use crate::scheduler::overtime;
 use crate::scheduler::processor::Processor;
-use crate::scheduler::{Phase, Shared, start_machine};
+use crate::scheduler::{Phase, SLICE, Shared, start_machine};
 use crate::task::TaskPtr;
 use crate::task::error::JoinError;
 
@@ -38,7 +41,7 @@ const STUCK: Duration = Duration::from_millis(10);
 /// When a stuck task that keeps others waiting is named on stderr.
 const NAMED: Duration = Duration::from_secs(1);
 const TRIM: Duration = Duration::from_secs(1);
-/// How long all machines sleep before the monitor does: waking it costs a system call.
+/// How long all machines sleep before the monitor does. Until then it ticks, since waking it costs whoever does so a system call.
 const LINGER: Duration = Duration::from_millis(20);
 /// Fresh tasks that leave a stuck machine's deque each tick, where nobody is free to steal them. Not all at once: fork and join
 /// keeps the large parts of its work there, and a leaf of more than [`STUCK`] is nothing unusual.
@@ -56,6 +59,7 @@ struct Monitor {
     /// When the grace period ends.
     deadline: Option<Instant>,
     deadlock: Watch,
+    overtime: overtime::Seen,
 }
 
 /// What the monitor remembers of a processor.
@@ -77,7 +81,17 @@ impl Monitor {
     fn new(shared: Arc<Shared>) -> Self {
         let now = prim::now();
         let watched = shared.processors.iter().map(|_| Watched { runs: 0, since: now, given_way: 0, named: 0 }).collect();
-        Self { shared, watched, now, slice: 0, trimmed: now, quiet_since: None, deadline: None, deadlock: Watch::default() }
+        Self {
+            shared,
+            watched,
+            now,
+            slice: 0,
+            trimmed: now,
+            quiet_since: None,
+            deadline: None,
+            deadlock: Watch::default(),
+            overtime: overtime::Seen::default(),
+        }
     }
 
     fn run(mut self) {
@@ -120,7 +134,8 @@ impl Monitor {
         }
         let quiet = self.now - *self.quiet_since.get_or_insert(self.now);
         if quiet < LINGER {
-            shared.monitor.park_until(self.now + LAZY_TICK);
+            // Not longer: a machine that wakes meanwhile does not wake the monitor, and may leave a fresh task beside one that sleeps.
+            shared.monitor.park_until(self.now + TICK);
         } else if idle.monitor_sleeps() || shared.idle.monitor_sleeps() {
             // Long enough for two passes: the first marks what is idle, the second gives it back.
             let trim = (quiet < 3 * TRIM).then(|| self.now + TRIM);
@@ -135,16 +150,20 @@ impl Monitor {
         let shared = self.shared.clone();
         let seated = shared.seated.load(Ordering::Relaxed);
         let sleepers = shared.idle.peek().sleepers() > 0;
-        let mut stuck = 0;
+        let (mut stuck, mut overtime) = (0, false);
         let mut waiting = !shared.injector.is_empty();
         for processor in &shared.processors[..seated] {
             let held = self.held_for(processor);
-            if held >= STUCK {
+            let late = processor.timers.is_due(self.now);
+            if held >= SLICE || (late && !held.is_zero()) {
                 processor.ask_to_give_way(self.watched[processor.index as usize].runs);
+            }
+            overtime |= !held.is_zero() && processor.is_over_time() && processor.may_have_others();
+            if held >= STUCK {
                 stuck += 1;
                 self.name_holder(processor, held);
             }
-            if processor.timers.is_due(self.now) {
+            if late {
                 if !held.is_zero() {
                     // The tasks go to its inbox.
                     processor.timers.fire(make_runnable);
@@ -156,6 +175,7 @@ impl Monitor {
             }
             waiting |= !processor.stealer.is_empty() || !shared.injector.is_empty();
         }
+        self.overtime.set(overtime);
         if !waiting {
             return;
         }

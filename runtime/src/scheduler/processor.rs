@@ -100,9 +100,19 @@ impl Processor {
         unsafe { &*self.shared.load(untracked::Ordering::Relaxed) }
     }
 
-    /// This run, if it still is one, has held the machine for long. By the monitor.
+    /// This run, if it still is one, has held the machine for its time slice. By the monitor.
     pub(crate) fn ask_to_give_way(&self, run: u32) {
         self.held_run.store(run, untracked::Ordering::Relaxed);
+    }
+
+    /// Whether others may wait for this machine: a guess, since most of its queues are its own.
+    pub(crate) fn may_have_others(&self) -> bool {
+        self.live.load(untracked::Ordering::Relaxed) > 1 || self.inbox.has_mail() || !self.stealer.is_empty()
+    }
+
+    /// Whether the running task is to let others run before it goes on. By that task.
+    pub(crate) fn is_over_time(&self) -> bool {
+        self.held_run.load(untracked::Ordering::Relaxed) == self.runs.load(untracked::Ordering::Relaxed)
     }
 
     /// Whether the running task, of which an attempt has failed, is to give way: it was seen to hold the machine, or loops over attempts were

@@ -14,6 +14,8 @@ pub(crate) struct ReadyQueue {
     /// Counts of tasks ever taken and ever put; their difference is the length.
     head: Cell<usize>,
     tail: Cell<usize>,
+    /// The count of tasks ever put when the running chain began.
+    chain: Cell<usize>,
 }
 
 const FIRST: usize = 64;
@@ -26,6 +28,7 @@ impl ReadyQueue {
             mask: Cell::new(0),
             head: Cell::new(0),
             tail: Cell::new(0),
+            chain: Cell::new(0),
         };
         queue.replace_ring(FIRST);
         queue
@@ -45,6 +48,17 @@ impl ReadyQueue {
         }
         self.place(tail).set(Some(task));
         self.tail.set(tail.wrapping_add(1));
+    }
+
+    /// A chain of tasks that make each other ready begins: what is queued by now is not its own doing.
+    #[inline(always)]
+    pub(crate) fn begin_chain(&self) {
+        self.chain.set(self.tail.get());
+    }
+
+    /// Whether a task is queued since before the running chain began.
+    pub(crate) fn is_owed_a_turn(&self) -> bool {
+        (self.chain.get().wrapping_sub(self.head.get()) as isize) > 0
     }
 
     pub(crate) fn len(&self) -> usize {

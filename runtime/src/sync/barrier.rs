@@ -91,6 +91,7 @@ impl Barrier {
     /// ```
     #[track_caller]
     pub fn wait(&self) -> BarrierWaitResult {
+        wait::look_at_slice();
         let completed = self.complete(&mut self.crowd.lock());
         if completed.is_some() {
             return BarrierWaitResult(true);

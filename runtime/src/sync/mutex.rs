@@ -458,6 +458,7 @@ impl Raw {
     #[inline(always)]
     #[track_caller]
     fn lock(&self) {
+        wait::look_at_slice();
         match self.word.seize() {
             Seized::Yes => return,
             Seized::No => {}

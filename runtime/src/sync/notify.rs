@@ -90,6 +90,7 @@ impl Notify {
     #[inline(always)]
     #[track_caller]
     pub fn notified(&self) {
+        wait::look_at_slice();
         if self.word.take() {
             return;
         }

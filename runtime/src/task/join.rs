@@ -177,7 +177,7 @@ impl<T> Raw<T> {
 #[track_caller]
 pub(crate) fn wait_until_complete(task: TaskPtr, reason: Reason) {
     if task.state().is_complete() {
-        return;
+        return wait::look_at_slice();
     }
     let publish = |waiter| {
         // SAFETY: rule 4 of the header: the caller owns the join handle, and JOINER is not set.

@@ -210,7 +210,7 @@ pub fn park() {
         let shielded = cancel::raise_or_defer(task);
         record.assert_may_suspend(Reason::Park);
         if task.state().take_token() {
-            return;
+            return wait::look_at_slice();
         }
         record.suspend(if shielded { Suspend::ParkShielded } else { Suspend::Park }, Reason::Park);
         if !task.state().take_abort_wake() {
@@ -253,7 +253,7 @@ pub fn park_timeout(limit: Duration) {
         let shielded = cancel::raise_or_defer(task);
         record.assert_may_suspend(Reason::Park);
         if task.state().take_token() {
-            return;
+            return wait::look_at_slice();
         }
         if limit.is_zero() {
             return wait::give_way();

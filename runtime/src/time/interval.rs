@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::sleep_until;
 use crate::prim;
+use crate::wait;
 
 /// A tick is not missed if it is seen so soon after it was due: every sleep ends a little late.
 const TOLERANCE: Duration = Duration::from_millis(5);
@@ -97,6 +98,8 @@ impl Interval {
         if now < due {
             sleep_until(due);
             now = prim::now();
+        } else {
+            wait::look_at_slice();
         }
         self.next = self.after(due, now);
         due

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use crate::prim::{self, Parker};
 use crate::scheduler::local::{self, Local};
+use crate::scheduler::overtime;
 use crate::scheduler::timers::{Aim, Timer};
 use crate::stack::record::{Record, Suspend};
 use crate::task::TaskPtr;
@@ -181,6 +182,7 @@ pub(crate) fn wait_for(
         let shielded = cancel::raise_or_defer(task);
         record.assert_may_suspend(reason);
         if !publish(Waiter::task(task)) {
+            look_at_slice();
             return Waited::Done;
         }
         let how = if shielded { Suspend::WaitShielded } else { Suspend::Wait };
@@ -259,6 +261,37 @@ pub(crate) fn let_few_run(reason: Reason) -> bool {
     true
 }
 
+/// Begins whatever waits if it must (`recv`, `send`, `lock`, `acquire` and their like): if the time slice of this run is over, others run
+/// first. A loop over such operations that never has to wait would hold its machine for ever otherwise.
+///
+/// It raises nothing: what comes next may not have to wait. It is no suspension inside `no_suspend`, nor in the middle of an unwinding. On a
+/// plain thread it does nothing.
+#[inline(always)]
+pub(crate) fn look_at_slice() {
+    look_at_slice_if(|| true);
+}
+
+/// The same, of an operation that may be one that never waits: nobody expects those to suspend, and many a std lock is held across them.
+#[inline(always)]
+pub(crate) fn look_at_slice_if(may_wait: impl FnOnce() -> bool) {
+    if overtime::is_any() {
+        std::hint::cold_path();
+        if may_wait() {
+            end_overtime();
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn end_overtime() {
+    if let Some((local, record)) = local::running()
+        && local.processor().is_over_time()
+    {
+        let_others_go_first(local, record);
+    }
+}
+
 /// Ends every attempt that has failed instead of waiting (`try_recv` and its like): lets others run, if the monitor has seen this
 /// task hold its machine, and many have failed since. A loop over attempts would hold it for ever otherwise.
 ///
@@ -268,18 +301,22 @@ pub(crate) fn let_few_run(reason: Reason) -> bool {
 pub(crate) fn give_way() {
     if let Some((local, record)) = local::running()
         && local.processor().asks_to_give_way()
+        && let_others_go_first(local, record)
     {
-        give_way_now(local, record);
+        local.processor().note_given_way();
     }
 }
 
+/// Suspends the running task behind all others of its machine, if it may be suspended.
 #[cold]
 #[inline(never)]
-fn give_way_now(local: &Local, record: &Record) {
-    if record.may_suspend() && cancel::unwinding() == Unwinding::No {
+fn let_others_go_first(local: &Local, record: &Record) -> bool {
+    let may = record.may_suspend() && cancel::unwinding() == Unwinding::No;
+    if may {
         local.make_way();
         record.suspend(Suspend::Yield, Reason::Yield);
     }
+    may
 }
 
 /// Suspends the running task, which has published itself, with a timer; whether that has fired.

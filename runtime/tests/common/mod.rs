@@ -8,7 +8,7 @@ pub mod selecting;
 use std::io::Read;
 use std::panic::resume_unwind;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,6 +73,36 @@ pub fn spin_until(condition: impl Fn() -> bool) {
 pub fn park_until(condition: impl Fn() -> bool) {
     while !condition() {
         greenloom::park();
+    }
+}
+
+/// Counts the naps of a plain thread, of a millisecond each: a clock that a slow machine slows down.
+pub struct Ticks {
+    count: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticks {
+    pub fn start() -> Self {
+        let ticks = Self { count: Arc::default(), stop: Arc::default() };
+        let (count, stop) = (ticks.count.clone(), ticks.stop.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        ticks
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
     }
 }
 

@@ -169,6 +169,7 @@ impl Raw {
     #[inline(always)]
     #[track_caller]
     pub(super) fn read(&self) {
+        wait::look_at_slice();
         if !self.word.try_read() {
             self.read_contended();
         }
@@ -184,6 +185,7 @@ impl Raw {
     #[inline(always)]
     #[track_caller]
     pub(super) fn write(&self) {
+        wait::look_at_slice();
         if !self.word.try_write() {
             self.write_contended();
         }

@@ -179,6 +179,7 @@ impl Semaphore {
     #[inline(always)]
     #[track_caller]
     pub fn acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+        wait::look_at_slice();
         match self.word.take(permits) {
             TransitionByTake::Taken => {}
             TransitionByTake::Closed => return Err(AcquireError(())),
