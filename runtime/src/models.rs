@@ -421,7 +421,7 @@ pub fn pass_time(time: Duration) {
 
 /// Fires the timers of a runtime's first machine, as the monitor does, which is in no model.
 pub fn monitor_fires_timers(runtime: &crate::Runtime) {
-    runtime.shared().processors[0].timers.fire(make_runnable);
+    runtime.shared().processors.get(0).timers.fire(make_runnable);
 }
 
 /// A task's wait with a timer that is due, on a thread of the model instead of a stack.

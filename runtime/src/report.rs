@@ -87,9 +87,17 @@ impl TaskReport {
     }
 }
 
+impl TaskReport {
+    /// Who it is, without what it was doing.
+    #[cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor is not modelled"))]
+    pub(crate) fn who(&self) -> impl fmt::Display {
+        fmt::from_fn(move |f| name_task(f, self.name(), self.id, self.site))
+    }
+}
+
 impl fmt::Display for TaskReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        name_task(f, self.name(), self.id, self.site)?;
+        self.who().fmt(f)?;
         write!(f, ", {}", self.reason.describe())?;
         if self.waited.is_zero() { Ok(()) } else { write!(f, ", for {:?} so far", self.waited) }
     }

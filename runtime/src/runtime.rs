@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::prim::sync::Arc;
 use crate::prim::thread;
 use crate::report::{OnDeadlock, OnLeak, PanicHook, ShutdownReport, TaskPanic};
+use crate::scheduler::idle::MOST_MACHINES;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::{Config, Shared, local};
 use crate::scope::{Scope, scope_in};
@@ -18,8 +19,11 @@ use crate::task::header::Extra;
 use crate::task::{JoinHandle, spawn_on};
 use crate::wait::Reason;
 
-/// The most processors that a runtime may have: with their spares they fit the idle word's counts.
+/// The most processors that a runtime may have.
 const MAX_PROCESSORS: usize = 1024;
+
+/// So many spare machines a runtime may have, unless it was told how many machines.
+const SPARES: usize = 512;
 
 /// Runs `f` as the root task of a runtime with default settings, and gives its result.
 ///
@@ -332,6 +336,7 @@ impl fmt::Debug for Handle {
 #[must_use = "a builder does nothing until build is called"]
 pub struct RuntimeBuilder {
     processors: Option<usize>,
+    max_machines: Option<usize>,
     stack_size: Option<usize>,
     pin_to_cores: bool,
     thread_name: String,
@@ -348,6 +353,7 @@ impl Default for RuntimeBuilder {
     fn default() -> Self {
         Self {
             processors: None,
+            max_machines: None,
             stack_size: None,
             pin_to_cores: false,
             thread_name: "greenloom".to_owned(),
@@ -366,6 +372,35 @@ impl RuntimeBuilder {
     /// How many tasks run at the same time: from 1 to 1024. By default as many as the process may use CPUs.
     pub fn processors(mut self, processors: usize) -> Self {
         self.processors = Some(processors);
+        self
+    }
+
+    /// The most OS threads that the runtime may have for running tasks: from as many as it has processors to 4095. By default 512 more than
+    /// processors.
+    ///
+    /// A task that does not suspend, since it computes or the kernel blocks it, holds its thread. Where all threads are held for 10 ms, and
+    /// others wait that have not started, a spare one is started for those, so that a lock of std or a call that blocks does not stop what
+    /// would end it. A spare that is not needed any more sleeps. When there are as many threads as allowed, and all are held, stderr says
+    /// so, once, and names the tasks.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::sync::mpsc;
+    ///
+    /// // Two tasks that block their threads, and one that ends that.
+    /// let runtime = greenloom::Runtime::builder().processors(1).max_machines(3).build()?;
+    /// let (tell, wait) = mpsc::channel();
+    /// let (then_tell, then_wait) = mpsc::channel();
+    /// let second = runtime.spawn(move || then_wait.recv().unwrap());
+    /// let first = runtime.spawn(move || then_tell.send(wait.recv().unwrap()).unwrap());
+    /// runtime.spawn(move || tell.send("free").unwrap()).join().unwrap();
+    /// first.join().unwrap();
+    /// assert_eq!(second.join().unwrap(), "free");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_machines(mut self, machines: usize) -> Self {
+        self.max_machines = Some(machines);
         self
     }
 
@@ -495,6 +530,13 @@ impl RuntimeBuilder {
         if !(1..=MAX_PROCESSORS).contains(&processors) {
             return invalid(format!("a runtime has from 1 to {MAX_PROCESSORS} processors, not {processors}"));
         }
+        let max_machines = self.max_machines.unwrap_or(processors + SPARES);
+        if !(processors..=MOST_MACHINES).contains(&max_machines) {
+            return invalid(format!(
+                "a runtime has at least as many machines as processors, and {MOST_MACHINES} at most; max_machines is {max_machines}, \
+                 processors {processors}"
+            ));
+        }
         if self.thread_name.contains('\0') {
             return invalid("a thread name cannot contain the character NUL".to_owned());
         }
@@ -505,6 +547,7 @@ impl RuntimeBuilder {
         let slabs = Slabs::new();
         let config = Config {
             processors,
+            max_machines,
             class,
             pin_to_cores: self.pin_to_cores,
             thread_name: self.thread_name,

@@ -155,13 +155,13 @@ impl Shared {
             && self.idle.all_asleep()
             && self.phase() == Phase::Running
             && self.injector.is_empty()
-            && self.seated().iter().all(|p| p.timers.is_empty() && !p.inbox.has_mail())
+            && self.processors.seated().all(|p| p.timers.is_empty() && !p.inbox.has_mail())
     }
 
     /// How many tasks have been resumed so far.
     pub(crate) fn runs(&self) -> u32 {
         // Relaxed: what a machine counted before it slept is seen by whoever has seen it asleep.
-        self.seated().iter().fold(0, |sum, p| sum.wrapping_add(p.runs.load(Ordering::Relaxed)))
+        self.processors.seated().fold(0, |sum, p| sum.wrapping_add(p.runs.load(Ordering::Relaxed)))
     }
 
     /// Whether a task waits for another runtime, whose tasks may be busy.

@@ -137,7 +137,7 @@ pub(crate) fn make_runnable(task: TaskPtr) {
 
 impl Local {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>) -> Self {
-        let processor: *const Processor = &raw const shared.processors[index];
+        let processor: *const Processor = shared.processors.get(index);
         Self {
             stacks: StackCache::new(shared.class),
             shared,

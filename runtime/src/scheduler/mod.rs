@@ -38,6 +38,7 @@ pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod ready;
 pub(crate) mod shutdown;
+pub(crate) mod table;
 pub(crate) mod timers;
 pub(crate) mod worker;
 
@@ -56,6 +57,7 @@ use crate::scheduler::idle::Idle;
 use crate::scheduler::local::CROWD;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::shutdown::{End, Remains};
+use crate::scheduler::table::Processors;
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::task::TaskPtr;
@@ -80,6 +82,8 @@ pub(crate) enum Phase {
 /// What a runtime was built with.
 pub(crate) struct Config {
     pub(crate) processors: usize,
+    /// The most OS threads that run tasks: processors and spares.
+    pub(crate) max_machines: usize,
     pub(crate) class: Class,
     pub(crate) pin_to_cores: bool,
     pub(crate) thread_name: String,
@@ -93,8 +97,8 @@ pub(crate) struct Config {
 
 /// All that the machines of a runtime share.
 pub(crate) struct Shared {
-    /// The processors the user asked for, then the spares.
-    pub(crate) processors: Box<[Processor]>,
+    pub(crate) processors: Processors,
+    /// How many processors the user asked for.
     pub(crate) regular: usize,
     pub(crate) idle: CachePadded<Idle>,
     pub(crate) injector: Injector<TaskPtr>,
@@ -106,8 +110,6 @@ pub(crate) struct Shared {
     started: Instant,
     /// The number of the current time slice; the monitor keeps it up to date, while it is awake, and whoever wakes it.
     pub(crate) slice: untracked::AtomicU32,
-    /// Processors that have a machine: all regular ones and the first few spares.
-    pub(crate) seated: untracked::AtomicUsize,
     pub(crate) next_spread: untracked::AtomicU32,
     /// Memory for tasks that other threads than its machines spawn.
     pub(crate) cells: SharedCells,
@@ -127,9 +129,10 @@ impl Shared {
     /// Makes the processors and starts their machines.
     pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
         let regular = config.processors;
-        let spares = shutdown::spares(regular);
+        // In models there is no monitor, and nobody else makes spares.
+        let spares = if cfg!(greenloom_loom) { 0 } else { config.max_machines - regular };
         let shared = Arc::new(Shared {
-            processors: (0..regular + spares).map(|i| Processor::new(i as u32, i >= regular)).collect(),
+            processors: Processors::new(regular, spares),
             regular,
             idle: CachePadded::new(Idle::new(regular as u64)),
             injector: Injector::new(),
@@ -138,7 +141,6 @@ impl Shared {
             phase: AtomicU8::new(Phase::Running as u8),
             started: prim::now(),
             slice: untracked::AtomicU32::new(0),
-            seated: untracked::AtomicUsize::new(regular),
             next_spread: untracked::AtomicU32::new(0),
             cells: SharedCells::new(),
             config,
@@ -148,9 +150,7 @@ impl Shared {
             remains: untracked::Mutex::new(Remains::default()),
             monitor: Parker::new(),
         });
-        for processor in &shared.processors {
-            processor.attach(&raw const *shared);
-        }
+        shared.processors.attach(&raw const *shared);
         #[cfg(not(greenloom_loom))]
         monitor::start(&shared)?;
         for index in 0..regular {
@@ -205,7 +205,7 @@ impl Shared {
 
     /// Wins a sleeping machine and wakes it, with a search that is counted already; false if there is none to be won.
     fn win_searcher(&self) -> bool {
-        let won = self.processors[..self.regular].iter().find(|processor| processor.inbox.win_sleeper());
+        let won = self.processors.regular().iter().find(|processor| processor.inbox.win_sleeper());
         won.inspect(|processor| self.wake_won(processor, true)).is_some()
     }
 
@@ -242,7 +242,7 @@ impl Shared {
 
     /// Whether there is work that a machine other than `except` could do, and that is worth waking it.
     pub(crate) fn has_work(&self, except: &Processor) -> bool {
-        !self.injector.is_empty() || self.others(except, 0).any(|p| p.stealer.len() >= CROWD)
+        !self.injector.is_empty() || self.processors.others(except, 0).any(|p| p.stealer.len() >= CROWD)
     }
 
     /// Whether a machine that has just fallen asleep must not: there is injected work, or news of the runtime's phase.
@@ -282,17 +282,6 @@ impl Shared {
             }
         });
         list
-    }
-
-    /// The processors that have a machine.
-    pub(crate) fn seated(&self) -> &[Processor] {
-        &self.processors[..self.seated.load(untracked::Ordering::Relaxed)]
-    }
-
-    /// The processors with a machine, but for one, beginning anywhere.
-    pub(crate) fn others<'a>(&'a self, except: &'a Processor, first: usize) -> impl Iterator<Item = &'a Processor> {
-        let seated = self.seated.load(untracked::Ordering::Relaxed);
-        (0..seated).map(move |i| &self.processors[(first + i) % seated]).filter(move |p| !std::ptr::eq(*p, except))
     }
 }
 

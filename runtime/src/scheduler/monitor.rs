@@ -25,7 +25,7 @@ use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{self, say, thread};
-use crate::report::LISTED;
+use crate::report::{LISTED, TaskList};
 use crate::scheduler::deadlock::Watch;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::local::make_runnable;
@@ -40,6 +40,8 @@ const LAZY_TICK: Duration = Duration::from_millis(10);
 const STUCK: Duration = Duration::from_millis(10);
 /// When a stuck task that keeps others waiting is named on stderr.
 const NAMED: Duration = Duration::from_secs(1);
+/// The most tasks that are named for holding all machines.
+const NAMED_HOLDERS: usize = 8;
 const TRIM: Duration = Duration::from_secs(1);
 /// How long all machines sleep before the monitor does. Until then it ticks, since waking it costs whoever does so a system call.
 const LINGER: Duration = Duration::from_millis(20);
@@ -60,6 +62,8 @@ struct Monitor {
     deadline: Option<Instant>,
     deadlock: Watch,
     overtime: overtime::Seen,
+    /// It has been said that all machines are held.
+    said_held: bool,
 }
 
 /// What the monitor remembers of a processor.
@@ -80,10 +84,9 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 impl Monitor {
     fn new(shared: Arc<Shared>) -> Self {
         let now = prim::now();
-        let watched = shared.processors.iter().map(|_| Watched { runs: 0, since: now, given_way: 0, named: 0 }).collect();
         Self {
             shared,
-            watched,
+            watched: Vec::new(),
             now,
             slice: 0,
             trimmed: now,
@@ -91,6 +94,7 @@ impl Monitor {
             deadline: None,
             deadlock: Watch::default(),
             overtime: overtime::Seen::default(),
+            said_held: false,
         }
     }
 
@@ -110,7 +114,7 @@ impl Monitor {
             }
             let slice = self.shared.note_slice(self.now);
             if std::mem::replace(&mut self.slice, slice) != slice {
-                self.shared.processors.iter().for_each(begin_slice);
+                self.shared.processors.seated().for_each(begin_slice);
             }
             if self.now - self.trimmed >= TRIM {
                 self.trimmed = self.now;
@@ -126,8 +130,7 @@ impl Monitor {
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
-            let lazy =
-                shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1 && shared.processors[0].timers.is_empty();
+            let lazy = shared.processors.seated_count() == 1 && shared.processors.get(0).timers.is_empty();
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
             shared.monitor.park_until(self.deadline.map_or(next, |end| end.min(next)));
             return;
@@ -148,11 +151,12 @@ impl Monitor {
 
     fn tick(&mut self) {
         let shared = self.shared.clone();
-        let seated = shared.seated.load(Ordering::Relaxed);
+        let seated = shared.processors.seated_count();
+        self.watched.resize_with(seated.max(self.watched.len()), || Watched { runs: 0, since: self.now, given_way: 0, named: 0 });
         let sleepers = shared.idle.peek().sleepers() > 0;
         let (mut stuck, mut overtime) = (0, false);
         let mut waiting = !shared.injector.is_empty();
-        for processor in &shared.processors[..seated] {
+        for processor in shared.processors.seated() {
             let held = self.held_for(processor);
             let late = processor.timers.is_due(self.now);
             if held >= SLICE || (late && !held.is_zero()) {
@@ -186,7 +190,7 @@ impl Monitor {
             self.call_spare();
         } else if stuck > 0 && idle.searching() == 0 {
             // The others are busy and never steal; but each looks at the injector now and then.
-            for processor in &shared.processors[..seated] {
+            for processor in shared.processors.seated() {
                 if self.now - self.watched[processor.index as usize].since >= STUCK {
                     lend(&shared, processor);
                 }
@@ -228,10 +232,9 @@ impl Monitor {
     }
 
     /// Makes a spare machine search: one that sleeps, or a new one.
-    fn call_spare(&self) {
+    fn call_spare(&mut self) {
         let shared = &self.shared;
-        let seated = shared.seated.load(Ordering::Relaxed);
-        for spare in &shared.processors[shared.regular..seated] {
+        for spare in shared.processors.seated_spares() {
             if spare.inbox.win_sleeper() {
                 let counted = shared.idle.start_search(u64::MAX);
                 debug_assert!(counted);
@@ -239,19 +242,44 @@ impl Monitor {
                 return;
             }
         }
-        if seated == shared.processors.len() || !shared.idle.add_machine() {
+        if !shared.idle.add_machine() {
             return;
         }
+        // Before the start: a shutdown wins the sleepers among the seated ones. Whoever sees the new machine asleep in the idle word sees
+        // this, which came before the start; whoever does not has announced the end before the machine slept.
+        let Some(index) = shared.processors.seat_spare(&raw const **shared) else {
+            shared.idle.fell_asleep(true);
+            return self.say_that_all_are_held();
+        };
         shared.count_machine();
-        // Before the start: a shutdown wins the sleepers among the seated ones. Relaxed: whoever sees the new machine asleep in the
-        // idle word sees this, which came before the start; whoever does not has announced the end before the machine slept.
-        shared.seated.store(seated + 1, Ordering::Relaxed);
-        if start_machine(shared, seated).is_err() {
+        if start_machine(shared, index).is_err() {
             // No thread to be had; the next tick tries again.
-            shared.seated.store(seated, Ordering::Relaxed);
+            shared.processors.unseat(index);
             shared.idle.fell_asleep(true);
             shared.machine_ended();
         }
+    }
+
+    /// Says on stderr, once, that there are no more machines to be had, and which tasks hold them.
+    fn say_that_all_are_held(&mut self) {
+        if std::mem::replace(&mut self.said_held, true) {
+            return;
+        }
+        let mut holders = TaskList::default();
+        for processor in self.shared.processors.seated() {
+            // SAFETY: a record is mapped as long as the runtime lives.
+            if let Some(record) = unsafe { processor.running.load(Ordering::Relaxed).as_ref() } {
+                record.report().into_iter().for_each(|task| holders.push(task, NAMED_HOLDERS));
+            }
+        }
+        let names: Vec<_> = holders.tasks.iter().map(|task| task.who().to_string()).collect();
+        let more = if holders.more > 0 { format!(" and {} more", holders.more) } else { String::new() };
+        say(format_args!(
+            "greenloom: tasks that do not suspend hold all {} threads of the runtime, and RuntimeBuilder::max_machines allows no more: \
+             tasks that have not started wait until one of them ends or suspends. Held by {}{more}",
+            self.shared.processors.seated_count(),
+            names.join("; "),
+        ));
     }
 
     /// Cancels the fresh tasks that a machine will not start any more, as far as others can reach them.
@@ -294,7 +322,7 @@ impl Monitor {
         // Whoever waits for the end goes on now: the closures that are dropped below run code of the user's, which may block.
         shared.report_end();
         shared.cancel_injected();
-        for processor in &shared.processors[..shared.seated.load(Ordering::Relaxed)] {
+        for processor in shared.processors.seated() {
             self.cancel_unstarted(processor);
         }
     }

@@ -73,7 +73,7 @@ impl Local {
     }
 
     fn place_on(&self, task: TaskPtr, index: usize) {
-        let target = &self.shared.processors[index];
+        let target = self.shared.processors.get(index);
         // SAFETY: the task is new and ours (rule 2 of the header).
         unsafe { task.set_home(target) };
         if std::ptr::eq(target, self.processor()) { self.push_ready(task) } else { self.shared.send(task, target) }
@@ -87,7 +87,7 @@ impl Local {
         let live = self.live();
         let run = self.run.get();
         if run.left > 0 && !stays {
-            let target = &self.shared.processors[run.target];
+            let target = self.shared.processors.get(run.target);
             // A whole run may overtake this processor, which was ahead by less when it began; but no more than that.
             if load(target) < live + RUN {
                 self.run.set(Run { left: run.left - 1, ..run });
@@ -97,7 +97,7 @@ impl Local {
             // The reason for it is gone.
             self.run.set(Run::default());
         }
-        let regular = &self.shared.processors[..self.shared.regular];
+        let regular = self.shared.processors.regular();
         let target = regular.iter().filter(|p| !std::ptr::eq(*p, self.processor())).min_by_key(|p| load(p));
         let Some(target) = target else {
             self.look_around_at.set(u32::MAX);
@@ -148,7 +148,7 @@ impl Shared {
     }
 
     fn place_on(&self, task: TaskPtr, index: usize) {
-        let target = &self.processors[index];
+        let target = self.processors.get(index);
         // SAFETY: the task is new and ours (rule 2 of the header).
         unsafe { task.set_home(target) };
         self.send(task, target);

@@ -36,11 +36,6 @@ pub(crate) struct Remains {
     pub(crate) leftover: Vec<TaskReport>,
 }
 
-/// Spare processors that a runtime has room for: enough that two endless loops per processor leave one that moves.
-pub(crate) fn spares(regular: usize) -> usize {
-    if cfg!(greenloom_loom) { 0 } else { 2 * regular + 2 }
-}
-
 impl Shared {
     /// Tells all tasks to unwind.
     pub(crate) fn begin_shutdown(&self) {
@@ -72,7 +67,7 @@ impl Shared {
 
     /// Wakes every machine that sleeps.
     pub(crate) fn wake_everyone(&self) {
-        for processor in self.seated() {
+        for processor in self.processors.seated() {
             if processor.inbox.win_sleeper() {
                 self.wake_won(processor, false);
             }
@@ -99,7 +94,7 @@ impl Shared {
     /// All machines sleep, as of `seen`, and the caller was the last: ends the runtime if nothing is left.
     pub(crate) fn try_close(&self, seen: Snapshot) {
         // What a machine counted before it fell asleep is visible: the idle word orders it.
-        let alive = self.processors.iter().any(|p| p.live.load(untracked::Ordering::Relaxed) > 0);
+        let alive = self.processors.seated().any(|p| p.live.load(untracked::Ordering::Relaxed) > 0);
         if !alive && self.injector.is_empty() && self.idle.close(seen) {
             self.wake_everyone();
         }

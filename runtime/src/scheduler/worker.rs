@@ -23,7 +23,7 @@ const POLITE_ROUNDS: u32 = 120;
 
 /// Drives processor `index` until the runtime ends.
 pub(crate) fn machine(shared: Arc<Shared>, index: usize) {
-    let Some(fresh) = shared.processors[index].take_seat() else { return };
+    let Some(fresh) = shared.processors.get(index).take_seat() else { return };
     let local = Local::new(shared.clone(), index, fresh);
     thread_local::set((&raw const local).cast());
     local.work();
@@ -220,7 +220,7 @@ impl Local {
     /// Looks for work of others: at most `patience` rounds.
     fn search(&self) -> Option<TaskPtr> {
         let shared = &*self.shared;
-        let first = self.random_below(shared.processors.len());
+        let first = self.random_below(shared.processors.seated_count());
         let patience = if shared.regular == 1 && !self.processor().spare { 1 } else { self.patience.get() };
         // A victim with a short queue, how far it was, and since when.
         let mut watched: (u32, u32, u32) = (u32::MAX, 0, 0);
@@ -228,7 +228,7 @@ impl Local {
             if let Some(task) = self.take_injected() {
                 return Some(task);
             }
-            for victim in shared.others(self.processor(), first) {
+            for victim in shared.processors.others(self.processor(), first) {
                 let len = victim.stealer.len();
                 if len == 0 {
                     continue;
