@@ -3,18 +3,27 @@
 //! The queue is a channel of boxed jobs, and each job holds the sending side of a channel for its one result. So all that can happen
 //! to a job is told by what becomes of that side: used, the job has ended; dropped, it never will, be it because the pool was
 //! dropped, its worker cancelled, or its runtime ended.
+//!
+//! Workers do not wait in that channel. It would give each job to the worker that has waited longest, whatever happens on that one's
+//! processor; so they wait in a [`Crew`], which calls the one that can begin soonest. The channel has no limit: there is a permit for
+//! each place in the queue that is free, and for each worker that waits, and whoever submits takes one.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind};
 
-use crate::channel::{self, Receiver, SendError, Sender, TrySendError};
+use crate::channel::{self, Receiver, SendError, Sender, TryRecvError};
+use crate::prim::sync::Arc;
 use crate::runtime::Handle;
 use crate::scheduler::{local, placement::Placement};
-use crate::sync::WaitGroup;
+use crate::sync::{Semaphore, TryAcquireError, WaitGroup};
 use crate::task::header::catch_and_forget;
 use crate::task::{Builder, JoinError, JoinHandle};
 use crate::wait;
+
+mod crew;
+
+use crew::{Crew, Ended};
 
 /// Tasks that run what is submitted, behind a queue that holds so much and no more.
 ///
@@ -24,7 +33,8 @@ use crate::wait;
 /// A job runs in a worker's task: one that cancels its own task ends the worker with it.
 ///
 /// The workers are spread over the processors, and named `pool worker 0` and so on. Jobs start in the order in which they were
-/// submitted. A job that panics hurts nobody but its handle.
+/// submitted, each as soon as a worker is free that has its turn; a worker on a processor that has nothing to do is called first. A job
+/// that panics hurts nobody but its handle.
 ///
 /// Dropping the pool cancels: its workers unwind from the jobs they are at, and what is queued is dropped; the handles of both say
 /// [`is_cancelled`](JoinError::is_cancelled). Nothing waits for that. To let the jobs end, [`close`](Self::close) it.
@@ -42,7 +52,8 @@ use crate::wait;
 /// ```
 pub struct WorkerPool {
     /// `None` once it has been closed.
-    queue: Option<Sender<Box<dyn Run>>>,
+    jobs: Option<Sender<Box<dyn Run>>>,
+    queue: Arc<Queue>,
     workers: Vec<JoinHandle<()>>,
     /// Each worker has a handle to it.
     ended: WaitGroup,
@@ -91,13 +102,18 @@ impl WorkerPool {
     #[track_caller]
     pub fn new_in(runtime: &Handle, workers: usize, capacity: usize) -> Self {
         assert!(workers > 0, "a worker pool without workers would never run a job");
-        let (queue, jobs) = channel::bounded(capacity);
-        let mut pool = Self { queue: Some(queue), workers: Vec::with_capacity(workers), ended: WaitGroup::new() };
+        let (sender, jobs) = channel::unbounded();
+        // More cannot be counted, and is no limit either.
+        let room = Semaphore::new(capacity.min(Semaphore::MAX_PERMITS / 2));
+        let queue = Arc::new(Queue { room, crew: Crew::new(workers) });
+        let mut pool = Self { jobs: Some(sender), queue, workers: Vec::with_capacity(workers), ended: WaitGroup::new() };
         for number in 0..workers {
-            let (jobs, ended) = (jobs.clone(), pool.ended.clone());
+            let ended = pool.ended.clone();
+            let mut worker = Worker { queue: pool.queue.clone(), jobs: jobs.clone(), place: None };
             let worker = move || {
                 let _ended = ended;
-                work(jobs);
+                worker.work();
+                drop(worker);
             };
             let builder = Builder::new().name(format!("pool worker {number}")).placement(Placement::Spread);
             match builder.spawn_in(runtime.shared(), worker, Location::caller()) {
@@ -135,9 +151,16 @@ impl WorkerPool {
         T: Send + 'static,
     {
         let (job, handle) = Job::boxed(f);
-        match self.queue().send(job) {
+        let queued = match self.queue.room.acquire() {
+            Ok(permit) => {
+                permit.forget();
+                self.queue(job)
+            }
+            Err(_) => Err(job),
+        };
+        match queued {
             Ok(()) => Ok(handle),
-            Err(SendError(job)) => Err(SubmitError(Job::<F, T>::take_back(job))),
+            Err(job) => Err(SubmitError(Job::<F, T>::take_back(job))),
         }
     }
 
@@ -167,10 +190,17 @@ impl WorkerPool {
         T: Send + 'static,
     {
         let (job, handle) = Job::boxed(f);
-        match self.queue().try_send(job) {
+        let queued = match self.queue.room.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                self.queue(job)
+            }
+            Err(TryAcquireError::Closed) => Err(job),
+            Err(TryAcquireError::NoPermits) => return Err(TrySubmitError::Full(Job::<F, T>::take_back(job))),
+        };
+        match queued {
             Ok(()) => Ok(handle),
-            Err(TrySendError::Full(job)) => Err(TrySubmitError::Full(Job::<F, T>::take_back(job))),
-            Err(TrySendError::Disconnected(job)) => Err(TrySubmitError::Closed(Job::<F, T>::take_back(job))),
+            Err(job) => Err(TrySubmitError::Closed(Job::<F, T>::take_back(job))),
         }
     }
 
@@ -200,46 +230,130 @@ impl WorkerPool {
     /// ```
     #[track_caller]
     pub fn close(mut self) {
-        self.queue = None;
+        self.jobs = None;
+        self.queue.crew.call_all();
         std::mem::take(&mut self.ended).wait();
     }
 
-    fn queue(&self) -> &Sender<Box<dyn Run>> {
-        self.queue.as_ref().expect("only `close` takes it, with the pool")
+    /// Queues a job for which there is room; gives it back if the workers have ended.
+    fn queue(&self, job: Box<dyn Run>) -> Result<(), Box<dyn Run>> {
+        let jobs = self.jobs.as_ref().expect("only `close` takes it, with the pool");
+        jobs.send(job).map_err(|SendError(job)| job)?;
+        self.queue.crew.call();
+        Ok(())
     }
 }
 
 impl Drop for WorkerPool {
     fn drop(&mut self) {
         // First the workers: what they receive from then on they drop.
+        self.queue.crew.abandon();
         self.workers.iter().for_each(JoinHandle::cancel);
     }
 }
 
 impl fmt::Debug for WorkerPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let queued = self.queue.as_ref().map_or(0, Sender::len);
+        let queued = self.jobs.as_ref().map_or(0, Sender::len);
         f.debug_struct("WorkerPool").field("workers", &self.workers.len()).field("queued", &queued).finish()
     }
 }
 
-/// A worker's life: jobs, until the pool is closed and they have been worked off, or it is cancelled.
-fn work(jobs: Receiver<Box<dyn Run>>) {
-    // What it unwinds with says no more than that it was cancelled, and nobody joins it.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        for job in &jobs {
-            if is_cancelled() {
-                catch_and_forget(|| drop(job));
-                break;
+/// What a pool and its workers share, beside the channel of jobs.
+struct Queue {
+    /// Jobs that may be queued: as many as the pool has room for, and one for each worker that waits.
+    room: Semaphore,
+    crew: Crew,
+}
+
+/// A worker, from before its task has started.
+struct Worker {
+    queue: Arc<Queue>,
+    jobs: Receiver<Box<dyn Run>>,
+    /// Where it belongs, since it has started.
+    place: Option<usize>,
+}
+
+impl Worker {
+    /// Its life: jobs, until the pool is closed and they have been worked off, or it is cancelled.
+    fn work(&mut self) {
+        let place = self.queue.crew.begin();
+        self.place = Some(place);
+        // What it unwinds with says no more than that it was cancelled, and nobody joins it.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(job) = self.next(place) {
+                if is_cancelled() {
+                    catch_and_forget(|| drop(job));
+                    break;
+                }
+                job.run();
             }
-            job.run();
-        }
-    }));
-    // If it was cancelled, what is queued never runs. Outside the unwinding, where a destructor may panic.
-    while let Ok(job) = jobs.attempt() {
-        catch_and_forget(|| drop(job));
+        }));
     }
-    catch_and_forget(|| drop(jobs));
+
+    /// The oldest job, waiting for it; `None` if there will be none.
+    fn next(&self, place: usize) -> Option<Box<dyn Run>> {
+        let room = &self.queue.room;
+        match self.jobs.attempt() {
+            Ok(job) => {
+                room.add_permits(1);
+                return Some(job);
+            }
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        let idle = Idle::new(room);
+        loop {
+            self.queue.crew.wait(place, || self.jobs.has_answer());
+            match self.jobs.attempt() {
+                Ok(job) => {
+                    // Its permit has been used for this job.
+                    std::mem::forget(idle);
+                    return Some(job);
+                }
+                Err(TryRecvError::Disconnected) => return None,
+                // Another worker was faster.
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let ended = self.queue.crew.end(self.place);
+        if ended == Ended::Last {
+            self.queue.room.close();
+        }
+        let jobs = std::mem::replace(&mut self.jobs, channel::never());
+        if ended == Ended::OneOfMany {
+            // It may have been called for a job that it has not taken.
+            self.queue.crew.call();
+        } else {
+            // What is queued never runs. Not in an unwinding: destructors may panic.
+            while let Ok(job) = jobs.attempt() {
+                catch_and_forget(|| drop(job));
+            }
+        }
+        catch_and_forget(|| drop(jobs));
+    }
+}
+
+/// A worker waits, and there is a permit for that.
+struct Idle<'a>(&'a Semaphore);
+
+impl<'a> Idle<'a> {
+    fn new(room: &'a Semaphore) -> Self {
+        room.add_permits(1);
+        Self(room)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        // If somebody has taken it just now, that job goes to another worker, or with the pool.
+        self.0.forget_permits(1);
+    }
 }
 
 /// Whether the calling task has been cancelled.

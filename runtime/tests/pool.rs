@@ -9,15 +9,22 @@ use std::panic::panic_any;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
-use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, run_on, runtime, spin_until, within_a_minute, yield_until};
 use greenloom::pool::{JobHandle, TrySubmitError, WorkerPool};
-use greenloom::{park, spawn, yield_now};
+use greenloom::{current, park, sleep, spawn, yield_now};
 use waiting::{cancel_and_join, in_tasks, let_others_run, spawn_begun};
 
 /// A pool of one worker, which is at a job that ends when the flag is set.
 fn busy_pool(capacity: usize) -> (WorkerPool, Arc<AtomicBool>, JobHandle<()>) {
-    let (pool, begun, go) = (WorkerPool::new(1, capacity), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    busy_pool_of(1, capacity)
+}
+
+/// A pool of so many workers, one of which is at such a job.
+fn busy_pool_of(workers: usize, capacity: usize) -> (WorkerPool, Arc<AtomicBool>, JobHandle<()>) {
+    let (pool, begun, go) =
+        (WorkerPool::new(workers, capacity), Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let job = pool.submit({
         let (begun, go) = (begun.clone(), go.clone());
         move || {
@@ -85,6 +92,62 @@ fn workers_are_spread_over_the_processors() {
     });
 }
 
+/// Says that it runs, and holds its thread until so many do.
+fn holds_until(running: &Counter, many: usize) -> impl FnOnce() + Send + 'static {
+    let running = running.clone();
+    move || {
+        running.add();
+        spin_until(|| running.get() >= many);
+    }
+}
+
+#[test]
+fn two_jobs_run_side_by_side_while_a_processor_has_nothing_to_do() {
+    run_on(2, || {
+        for (workers, capacity) in [(2, 0), (2, 16), (3, 0), (4, 16), (8, 0), (16, 16)] {
+            let pool = WorkerPool::new(workers, capacity);
+            for _ in 0..10 {
+                // All workers wait, and the other processor rests.
+                sleep(Duration::from_millis(2));
+                let running = Counter::default();
+                let jobs = [0; 2].map(|_| pool.submit(holds_until(&running, 2)).unwrap());
+                jobs.into_iter().for_each(|job| job.join().unwrap());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_job_does_not_wait_for_its_submitter_while_a_processor_has_nothing_to_do() {
+    run_on(2, || {
+        let pool = WorkerPool::new(4, 4);
+        for _ in 0..20 {
+            sleep(Duration::from_millis(2));
+            let ran = Counter::default();
+            let job = pool.submit(holds_until(&ran, 1)).unwrap();
+            spin_until(|| ran.get() == 1);
+            job.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn short_jobs_do_not_wait_behind_one_that_holds_its_thread() {
+    for (workers, capacity) in [(2, 16), (4, 16), (8, 0)] {
+        within_a_minute(move || {
+            let runtime = runtime(2);
+            let pool = WorkerPool::new_in(&runtime.handle(), workers, capacity);
+            let running = Counter::default();
+            let long = pool.submit(holds_until(&running, 2)).unwrap();
+            for i in 0..200 {
+                assert_eq!(pool.submit(move || i).unwrap().join().unwrap(), i);
+            }
+            running.add();
+            long.join().unwrap();
+        });
+    }
+}
+
 #[test]
 fn no_more_jobs_run_at_once_than_there_are_workers() {
     in_tasks(|| {
@@ -122,6 +185,54 @@ fn a_full_pool_refuses_and_gives_the_job_back() {
         go.store(true, SeqCst);
         first.join().unwrap();
         assert_eq!(second.join().unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_pool_has_as_much_room_as_ever_after_many_jobs() {
+    in_tasks(|| {
+        for capacity in [0, 3] {
+            let pool = WorkerPool::new(2, capacity);
+            for round in 0..50 {
+                let jobs: Vec<_> = (0..round % 7).map(|_| pool.submit(let_others_run).unwrap()).collect();
+                jobs.into_iter().for_each(|job| job.join().unwrap());
+            }
+            let (begun, go) = (Counter::default(), Arc::new(AtomicBool::new(false)));
+            let job = || {
+                let (begun, go) = (begun.clone(), go.clone());
+                move || {
+                    begun.add();
+                    yield_until(|| go.load(SeqCst));
+                }
+            };
+            let running: Vec<_> = (0..2).map(|_| pool.submit(job()).unwrap()).collect();
+            yield_until(|| begun.get() == 2);
+            let queued: Vec<_> = std::iter::from_fn(|| pool.try_submit(job()).ok()).collect();
+            assert_eq!(queued.len(), capacity);
+            go.store(true, SeqCst);
+            running.into_iter().chain(queued).for_each(|job| job.join().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_job_that_cancels_its_own_task_ends_one_worker_and_leaves_the_queue_to_the_others() {
+    in_tasks(|| {
+        let (pool, go, running) = busy_pool_of(2, 4);
+        let ends = || {
+            current().cancel();
+            yield_now();
+        };
+        let ends_one = pool.submit(ends).unwrap();
+        let queued: Vec<_> = (0..3).map(|i| pool.submit(move || i).unwrap()).collect();
+        assert!(ends_one.join().unwrap_err().is_cancelled());
+        go.store(true, SeqCst);
+        running.join().unwrap();
+        assert!(queued.into_iter().map(|job| job.join().unwrap()).eq(0..3));
+        let ends_the_last = pool.submit(ends).unwrap();
+        assert!(ends_the_last.join().unwrap_err().is_cancelled());
+        yield_until(|| pool.try_submit(|| ()).is_err_and(|error| error.is_closed()));
+        assert_eq!(pool.submit(|| 5).unwrap_err().into_inner()(), 5);
     });
 }
 
@@ -351,6 +462,26 @@ fn where_the_runtime_has_ended_handles_do_not_hang_and_jobs_come_back() {
         assert_eq!(pool.submit(|| 5).unwrap_err().into_inner()(), 5);
         assert!(pool.try_submit(|| 5).unwrap_err().is_closed());
         pool.close();
+    });
+}
+
+#[test]
+fn who_waits_for_room_has_its_job_back_when_the_runtime_ends() {
+    within_a_minute(|| {
+        let runtime = runtime(1);
+        let pool = Arc::new(WorkerPool::new_in(&runtime.handle(), 1, 0));
+        let _running = pool.submit(park).unwrap();
+        // One more may have been taken by the worker before it began.
+        let threads: Vec<_> = (0..3)
+            .map(|i| {
+                let pool = pool.clone();
+                thread::spawn(move || pool.submit(move || i).map_err(|error| error.into_inner()()).err())
+            })
+            .collect();
+        drop(runtime);
+        for (i, thread) in (0..).zip(threads) {
+            assert!(thread.join().unwrap().is_none_or(|back| back == i));
+        }
     });
 }
 

@@ -11,6 +11,7 @@ use crate::prim::sync::Mutex;
 use crate::prim::untracked;
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Inbox;
+use crate::scheduler::local;
 use crate::scheduler::timers::Timers;
 use crate::stack::record::Record;
 use crate::task::TaskPtr;
@@ -144,6 +145,29 @@ impl Processor {
     /// Takes the owner's end of the deque; `None` if a machine has it.
     pub(crate) fn take_seat(&self) -> Option<Worker<TaskPtr>> {
         self.seat.lock().unwrap_or_else(|e| e.into_inner()).take()
+    }
+}
+
+/// A processor, for one who only wants to know whether it has something to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Home(*const Processor);
+
+// SAFETY: of the processor no more is touched than a counter that anyone may read.
+unsafe impl Send for Home {}
+
+impl Home {
+    /// Of the calling task.
+    pub(crate) fn of_the_caller() -> Self {
+        Self(local::machine().map_or(std::ptr::null(), |local| std::ptr::from_ref(local.processor())))
+    }
+
+    /// Whether it has nothing to do.
+    ///
+    /// # Safety
+    /// A task that called [`of_the_caller`](Self::of_the_caller) there has not ended.
+    pub(crate) unsafe fn is_resting(self) -> bool {
+        // SAFETY: a processor lives as long as its tasks.
+        unsafe { self.0.as_ref() }.is_some_and(|processor| processor.resting.load(untracked::Ordering::Relaxed) != 0)
     }
 }
 
