@@ -98,13 +98,19 @@
 //!
 //! # What suspends
 //!
-//! A task is suspended where it waits, and in [`yield_now`]: in calls whose documentation says so. One kind more *gives way*: an
-//! attempt that fails instead of waiting (`try_recv`, `try_send`, `try_iter`, `try_select`, a `select!` with `default`,
-//! `try_lock`, `try_acquire`, `is_finished` and their like), if 64 of them have failed without a suspension
-//! between, and the task has held its thread for some 10 ms, or such a loop was seen there just now. The task then goes behind the others there, as in [`yield_now`], since what it tries for may be theirs to bring: a
-//! loop over attempts would keep them from it for ever. It returns the failure that it had. Neither a cancellation nor a limit of
-//! time ends anything there, and inside [`no_suspend`], or in a destructor that runs because of an unwinding, it does not give
-//! way.
+//! A task is suspended where it waits, and in [`yield_now`]: in calls whose documentation says so. Such a call may suspend the task also
+//! where it need not wait: if the task has run for its time slice of some 10 ms, or a timer of its thread is late, the others
+//! there run first. A receiver whose channel is never empty would keep them from running for ever otherwise. What never waits is
+//! no suspension: `send` on an unbounded channel, `notify_one`, `unpark` and their like.
+//!
+//! One kind more *gives way*: an attempt that fails instead of waiting (`try_recv`, `try_send`, `try_iter`, `try_select`, a `select!` with
+//! `default`, `try_lock`, `try_acquire`, `is_finished` and their like), if 64 of them have failed without a suspension between, and
+//! the task has run for its time slice, or such a loop was seen there just now. The task then goes behind the others there, as in
+//! [`yield_now`], since what it tries for may be theirs to bring: a loop over attempts would keep them from it for ever. It returns
+//! the failure that it had.
+//!
+//! Where a call only lets others run, neither a cancellation nor a limit of time ends anything. It does not so inside [`no_suspend`],
+//! nor in a destructor that runs because of an unwinding.
 //!
 //! # Soundness: what safe code can rely on
 //!
