@@ -89,7 +89,6 @@ impl TaskReport {
 
 impl TaskReport {
     /// Who it is, without what it was doing.
-    #[cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor is not modelled"))]
     pub(crate) fn who(&self) -> impl fmt::Display {
         fmt::from_fn(move |f| name_task(f, self.name(), self.id, self.site))
     }
