@@ -97,6 +97,9 @@ impl Runtime {
 
     /// Runs `f` as a task of this runtime and waits for its result. Other tasks go on when it returns.
     ///
+    /// `f` has a stack of 8 MiB, as a program's `main` usually has; or of the runtime's
+    /// [`stack_size`](RuntimeBuilder::stack_size), if that is larger, or if a limit (`ulimit -v`) leaves no addresses for more.
+    ///
     /// Blocks a plain OS thread; suspends a task, be it of this runtime or of another.
     ///
     /// # Panics
@@ -123,7 +126,7 @@ impl Runtime {
         T: Send + 'static,
     {
         let shared = self.shared();
-        let extra = Box::new(Extra { root: true, ..Extra::default() });
+        let extra = Box::new(Extra { root: true, class: Some(Class::ROOT.max(shared.class)), ..Extra::default() });
         let root = match spawn_on(shared, f, site, Some(extra), Placement::Near) {
             Ok(root) => root,
             Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
@@ -404,8 +407,11 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The room on each task's stack, at least, in bytes: from 16 KiB to 1 GiB. The default is 110 KiB, a slot of 128 KiB with its
-    /// guard. Memory is used as it is touched; a task that has started uses a page at least.
+    /// The size of each task's stack, at least, in bytes: from 16 KiB to 1 GiB, rounded up to a power of two.
+    ///
+    /// By default 128 KiB, and 1 MiB where this crate is built with debug assertions, as it is in debug builds. What calls into other crates
+    /// need is told [in the crate's documentation](crate#stacks). Memory is used as it is touched; a task that has started uses a page at
+    /// least. The root of a [`run`](Runtime::run) has 8 MiB whatever is said here, or this size if it is larger.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self

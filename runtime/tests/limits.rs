@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{Counter, in_child, runtime, within_a_minute, yield_until};
+use common::{Counter, in_child, within_a_minute, yield_until};
 use greenloom::group::Group;
 use greenloom::task::{Builder, Placement};
 use greenloom::{Runtime, StackGuard, park, scope, spawn, yield_now};
@@ -50,6 +50,26 @@ fn a_task_gets_the_stack_it_asked_for() {
     });
 }
 
+#[test]
+fn the_root_of_a_run_has_what_main_has_or_more() {
+    for (stack, bytes) in [(None, 6 << 20), (Some(64 << 10), 6 << 20), (Some(32 << 20), 24 << 20)] {
+        let builder = Runtime::builder().processors(1);
+        let runtime = stack.map_or(builder.clone(), |stack| builder.stack_size(stack)).build().unwrap();
+        assert!(runtime.run(move || dig(bytes)) > 0);
+    }
+}
+
+#[test]
+fn a_root_without_addresses_for_a_large_stack_runs_on_a_usual_one() {
+    let child = in_child("a_root_without_addresses_for_a_large_stack_runs_on_a_usual_one", || {
+        let runtime = small_stacks(1);
+        runtime.spawn(|| drop(vec![0u8; 1000])).join().unwrap();
+        limit_addresses(4 << 20);
+        assert!(runtime.run(|| dig(SMALL / 2)) > 0);
+    });
+    child.assert_success();
+}
+
 #[expect(unconditional_recursion, reason = "the point of it")]
 fn dig_for_ever(depth: u64) -> u64 {
     std::hint::black_box([depth; 64])[0] + dig_for_ever(depth + 1)
@@ -66,17 +86,24 @@ fn dig_below(top: usize, bytes: usize, there: fn()) -> u64 {
     frame[1]
 }
 
-/// Overflows a stack of the default size by a few KiB, which is less than its guard, and does `there` at that depth.
-fn dig_into_the_guard(there: fn()) -> u64 {
-    let top = std::hint::black_box([0u8]);
-    dig_below(std::hint::black_box(&top).as_ptr().addr(), 116 << 10, there)
+/// Stacks of which a limited process has room for some hundreds.
+const SMALL: usize = 64 << 10;
+
+fn small_stacks(processors: usize) -> Runtime {
+    Runtime::builder().processors(processors).stack_size(SMALL).build().unwrap()
 }
 
-/// A task overflows its stack by `dig`, beside another one: the process says whose stack it was and what helps, and aborts.
-fn overflow(name: &str, guard: StackGuard, dig: fn() -> u64) {
+/// Overflows a small stack by some KiB, which is less than its guard, and does `there` at that depth.
+fn dig_into_the_guard(there: fn()) -> u64 {
+    let top = std::hint::black_box([0u8]);
+    dig_below(std::hint::black_box(&top).as_ptr().addr(), SMALL + (12 << 10), there)
+}
+
+/// A task with a small stack gets to its end by `dig`, beside another one: the process says whose stack it was and what helps, and aborts.
+fn end_of_stack(name: &str, guard: StackGuard, dig: fn() -> u64, what: &str) {
     const SPAWNED_AT: u32 = line!() + 6;
     let child = in_child(name, move || {
-        let runtime = Runtime::builder().processors(1).stack_guard(guard).build().unwrap();
+        let runtime = Runtime::builder().processors(1).stack_size(SMALL).stack_guard(guard).build().unwrap();
         runtime.run(move || {
             let bystander = spawn(park);
             yield_now();
@@ -87,9 +114,13 @@ fn overflow(name: &str, guard: StackGuard, dig: fn() -> u64) {
     });
     child.assert_said("greenloom: task 'digger' (id ");
     child.assert_said(&format!("spawned at {}:{SPAWNED_AT}:", file!()));
-    child.assert_said("overflowed its stack");
+    child.assert_said(what);
     child.assert_said("give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size");
     child.assert_aborted();
+}
+
+fn overflow(name: &str, guard: StackGuard, dig: fn() -> u64) {
+    end_of_stack(name, guard, dig, "overflowed its stack of 64 KiB");
 }
 
 #[test]
@@ -131,6 +162,65 @@ fn an_overflow_over_a_canary_that_ends_in_a_fault_is_no_bare_fault() {
     });
 }
 
+/// What C code does with a large buffer in its frame: it touches the low end first.
+fn touch_far_below() {
+    let here = std::hint::black_box([0u8]);
+    let below = std::ptr::with_exposed_provenance_mut::<u8>(std::hint::black_box(&here).as_ptr().expose_provenance() - SMALL);
+    // SAFETY: this is below the stack of the task, but still in its slot, where nobody else has anything.
+    unsafe { below.write_volatile(1) };
+}
+
+/// Calls, from near the end of a small stack, what has a frame of 64 KiB.
+fn call_with_a_large_frame() -> u64 {
+    let top = std::hint::black_box([0u8]);
+    dig_below(std::hint::black_box(&top).as_ptr().addr(), SMALL - (4 << 10), touch_far_below)
+}
+
+#[test]
+fn a_frame_that_is_not_probed_does_not_step_over_the_guard() {
+    overflow("a_frame_that_is_not_probed_does_not_step_over_the_guard", StackGuard::Auto, call_with_a_large_frame);
+}
+
+#[test]
+fn a_frame_that_is_not_probed_does_not_step_over_protected_pages() {
+    overflow("a_frame_that_is_not_probed_does_not_step_over_protected_pages", StackGuard::Mprotect, call_with_a_large_frame);
+}
+
+/// Gets to where less than `left` bytes of the stack are left, and does `there`.
+fn dig_down_to(left: usize, there: fn()) -> u64 {
+    let here = std::hint::black_box([0u8]);
+    let here = std::hint::black_box(&here).as_ptr().addr();
+    let mut pipe = [0; 2];
+    // SAFETY: room for two descriptors, which the process takes with it.
+    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+    // SAFETY: the kernel checks the address.
+    let readable = |at: usize| unsafe { libc::write(pipe[1], std::ptr::with_exposed_provenance(at), 1) } == 1;
+    let mut bottom = here & !4095;
+    while readable(bottom - 1) {
+        bottom -= 4096;
+    }
+    dig_below(here, here - bottom - left, there)
+}
+
+#[test]
+fn a_signal_for_which_a_stack_has_no_room_is_named() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    fn signal_this_thread() {
+        // SAFETY: has no memory contract.
+        unsafe { libc::raise(libc::SIGUSR1) };
+    }
+    let name = "a_signal_for_which_a_stack_has_no_room_is_named";
+    let dig = || {
+        // SAFETY: the handler does nothing. It asks for no stack of its own.
+        unsafe { libc::signal(libc::SIGUSR1, ignore as *const () as libc::sighandler_t) };
+        // It works, and the linker has done its part.
+        signal_this_thread();
+        // The smallest frame of a signal is larger; with the 1.2 KiB that `dig_below` and `raise` use at most, more is left.
+        dig_down_to(2000, signal_this_thread)
+    };
+    end_of_stack(name, StackGuard::Auto, dig, "had no room left on its stack of 64 KiB for a signal's handler");
+}
+
 /// Lets this process have so many bytes of addresses more than it has now.
 fn limit_addresses(more: u64) {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -154,7 +244,7 @@ fn stacks_run_out(name: &str, processors: usize) {
     // The first slab, which is there when the limit is set, has room for some 500.
     const TASKS: usize = 1000;
     let child = in_child(name, move || {
-        runtime(processors).run(move || {
+        small_stacks(processors).run(move || {
             warm_up(processors);
             limit_addresses(8 << 20);
             let (started, turns) = (Counter::default(), Counter::default());
@@ -221,7 +311,7 @@ fn stacks_that_run_out_on_two_processors_are_told_to_who_joins_and_others_go_on(
 fn stacks_that_run_out_are_told_by_a_scope_and_a_group_that_nobody_joins() {
     const TASKS: usize = 1000;
     let child = in_child("stacks_that_run_out_are_told_by_a_scope_and_a_group_that_nobody_joins", || {
-        runtime(1).run(|| {
+        small_stacks(1).run(|| {
             warm_up(1);
             limit_addresses(8 << 20);
             let started = Counter::default();

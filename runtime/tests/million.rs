@@ -10,7 +10,8 @@ use greenloom::{Runtime, park, spawn, yield_now};
 #[test]
 fn a_million_started_tasks_are_parked_at_once_and_all_end() {
     const TASKS: u64 = 1_000_000;
-    let runtime = Runtime::builder().processors(2).build().unwrap();
+    // The usual size of a release build: a million of a debug build's would need some 3 GB more, for page tables.
+    let runtime = Runtime::builder().processors(2).stack_size(128 << 10).build().unwrap();
     let ended = runtime.run(|| {
         let (started, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let go = Arc::new(AtomicBool::new(false));

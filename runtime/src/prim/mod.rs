@@ -21,7 +21,7 @@ pub(crate) use model::*;
 /// Counters and labels that no protocol depends on: std's atomics in both builds. [`Arc`](untracked::Arc) is for names.
 pub(crate) mod untracked {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-    pub(crate) use std::sync::{Arc, Mutex, OnceLock};
+    pub(crate) use std::sync::{Arc, Mutex, OnceLock, RwLock};
 }
 
 /// Writes a line to stderr, past std's lock: a suspended or stuck task may hold that. What cannot be written is lost.

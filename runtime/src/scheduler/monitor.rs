@@ -218,8 +218,10 @@ impl Monitor {
         if held < NAMED || others == 0 {
             return;
         }
-        // SAFETY: a record is mapped as long as the runtime lives.
+        let heads = self.shared.stacks.keep_heads();
+        // SAFETY: a record is mapped as long as the runtime lives, and is not given back while `heads` lives.
         let task = unsafe { processor.running.load(Ordering::Relaxed).as_ref() }.and_then(|record| record.report());
+        drop(heads);
         if let Some(task) = task
             && self.watched[processor.index as usize].named != task.id
         {

@@ -1,15 +1,16 @@
 //! The ready queue: a ring of tasks that only its machine touches.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::ptr::{NonNull, slice_from_raw_parts_mut};
 
 use crate::prim::prefetch_to_write;
 use crate::task::TaskPtr;
 
 /// A FIFO queue without locks or borrow counts: every operation is over before any other code runs.
 pub(crate) struct ReadyQueue {
-    /// A power of two of places. Replaced by a larger one when it is full.
-    ring: RefCell<Box<[Cell<Option<TaskPtr>>]>>,
-    places: Cell<*const Cell<Option<TaskPtr>>>,
+    /// The ring's first place; `mask + 1` of them, a power of two, are a box of the queue's. Not kept as one: a box claims what is
+    /// in it for itself alone each time it is moved, with the queue, say, and pointers into it would be void.
+    places: Cell<NonNull<Place>>,
     mask: Cell<usize>,
     /// Counts of tasks ever taken and ever put; their difference is the length.
     head: Cell<usize>,
@@ -18,26 +19,31 @@ pub(crate) struct ReadyQueue {
     chain: Cell<usize>,
 }
 
+type Place = Cell<Option<TaskPtr>>;
+
 const FIRST: usize = 64;
+
+/// The first place of a new ring.
+fn new_ring(len: usize) -> NonNull<Place> {
+    let ring: Box<[Place]> = (0..len).map(|_| Cell::new(None)).collect();
+    NonNull::from(Box::leak(ring)).cast()
+}
 
 impl ReadyQueue {
     pub(crate) fn new() -> Self {
-        let queue = Self {
-            ring: RefCell::default(),
-            places: Cell::new(std::ptr::null()),
-            mask: Cell::new(0),
+        Self {
+            places: Cell::new(new_ring(FIRST)),
+            mask: Cell::new(FIRST - 1),
             head: Cell::new(0),
             tail: Cell::new(0),
             chain: Cell::new(0),
-        };
-        queue.replace_ring(FIRST);
-        queue
+        }
     }
 
     #[inline(always)]
-    fn place(&self, count: usize) -> &Cell<Option<TaskPtr>> {
+    fn place(&self, count: usize) -> &Place {
         // SAFETY: the ring has `mask + 1` places, and is replaced only between two operations.
-        unsafe { &*self.places.get().add(count & self.mask.get()) }
+        unsafe { self.places.get().add(count & self.mask.get()).as_ref() }
     }
 
     #[inline(always)]
@@ -103,15 +109,28 @@ impl ReadyQueue {
 
     #[cold]
     fn replace_ring(&self, len: usize) {
-        let new: Box<[Cell<Option<TaskPtr>>]> = (0..len).map(|_| Cell::new(None)).collect();
-        let (head, tail) = (self.head.get(), self.tail.get());
-        for count in 0..tail.wrapping_sub(head) {
-            let count = head.wrapping_add(count);
-            new[count & (len - 1)].set(self.place(count).get());
+        let larger = ReadyQueue {
+            places: Cell::new(new_ring(len)),
+            mask: Cell::new(len - 1),
+            head: self.head.clone(),
+            tail: self.tail.clone(),
+            chain: self.chain.clone(),
+        };
+        for count in 0..self.len() {
+            let count = self.head.get().wrapping_add(count);
+            larger.place(count).set(self.place(count).get());
         }
-        self.places.set(new.as_ptr());
-        self.mask.set(len - 1);
-        *self.ring.borrow_mut() = new;
+        // The old ring goes with `larger`.
+        self.places.swap(&larger.places);
+        self.mask.swap(&larger.mask);
+    }
+}
+
+impl Drop for ReadyQueue {
+    fn drop(&mut self) {
+        let ring = slice_from_raw_parts_mut(self.places.get().as_ptr(), self.mask.get() + 1);
+        // SAFETY: it came from a box, of so many places, and goes with the queue.
+        drop(unsafe { Box::from_raw(ring) });
     }
 }
 

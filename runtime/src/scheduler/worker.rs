@@ -114,7 +114,11 @@ impl Local {
             self.shared.note_unstarted(task);
         }
         let class = task.class().unwrap_or(self.shared.class);
-        match self.stacks.take(&self.shared.stacks, class) {
+        let stack = self.stacks.take(&self.shared.stacks, class).or_else(|error| {
+            // Where addresses are scarce, the root of a `run` does with what other tasks get.
+            if task.is_root() { self.stacks.take(&self.shared.stacks, self.shared.class) } else { Err(error) }
+        });
+        match stack {
             Ok(stack) => {
                 self.set_live(self.live() + 1);
                 let record = stack.record();

@@ -26,17 +26,12 @@ struct OurStack {
 /// std gives its threads one, but of as little as 8 KiB. If memory for a better one is not to be
 /// had, what there is stays: then an overflow may end in a plain `SIGSEGV`.
 pub(crate) fn ensure_alternate_stack() -> AltStack {
-    /// A frame without AVX-512 and AMX, for kernels that do not tell (before 5.14).
-    const USUAL_FRAME: usize = 4 * 1024;
     /// What our handler and one that we chain to may use: at least, and comfortably.
     const HANDLER: usize = 12 * 1024;
     const HANDLER_COMFORTABLE: usize = 32 * 1024;
     const MIN_NEW: usize = 64 * 1024;
-    /// Not in the `libc` crate for this target.
-    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
 
-    // SAFETY: asks for a number; an entry that does not exist is 0.
-    let frame = (unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize).max(USUAL_FRAME);
+    let frame = signal_frame_bytes();
     let previous = current_alternate_stack();
     let enough = previous.ss_flags & libc::SS_DISABLE == 0 && previous.ss_size >= frame + HANDLER;
     let ours = if enough {
@@ -45,6 +40,16 @@ pub(crate) fn ensure_alternate_stack() -> AltStack {
         OurStack::set((frame + HANDLER_COMFORTABLE).max(MIN_NEW).next_multiple_of(PAGE_BYTES), previous)
     };
     AltStack { ours, _thread: PhantomData }
+}
+
+/// What the kernel may write for a signal's handler. Async-signal-safe.
+pub(super) fn signal_frame_bytes() -> usize {
+    /// Not in the `libc` crate for this target.
+    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
+    /// A frame without AVX-512 and AMX, for kernels that do not tell (before 5.14).
+    const USUAL_FRAME: usize = 4 * 1024;
+    // SAFETY: asks for a number, which the C library has from the start; an entry that does not exist is 0.
+    (unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize).max(USUAL_FRAME)
 }
 
 fn current_alternate_stack() -> libc::stack_t {

@@ -1,40 +1,41 @@
-//! The sizes of slots.
+//! The sizes of stacks, and of the slots that they lie in.
 
 use std::{fmt, io};
 
-use super::guard::{GUARD_BYTES, PAGE_BYTES};
-use super::slab::{MAX_COLOUR, RECORD_BYTES};
+use super::guard::PAGE_BYTES;
 
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
 
 /// The least that a stack may be: a signal frame with AVX-512 state alone nearly fills a page.
-pub(super) const MIN_STACK_BYTES: usize = 16 * KIB;
-const MAX_STACK_BYTES: usize = GIB;
+pub(super) const MIN_STACK_BYTES: usize = 1 << Class::MIN;
+const MAX_STACK_BYTES: usize = 1 << Class::MAX;
 
-/// A slot size: the power of two, from 64 KiB (2^16) to 2 GiB (2^31).
+/// The size of a stack: the power of two, from 16 KiB (2^14) to 1 GiB (2^30).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Class(pub(super) u8);
 
 impl Class {
-    const MIN: u8 = 16;
-    const MAX: u8 = 31;
+    const MIN: u8 = 14;
+    const MAX: u8 = 30;
 
-    /// Slots of 128 KiB.
-    pub(crate) const DEFAULT: Class = Class(17);
+    /// What a task gets that asks for nothing: 128 KiB, and 1 MiB where the crate was built with debug assertions, since frames of
+    /// code that is not optimised are five to ten times as large.
+    ///
+    /// 128 KiB is twice what everyday crates use in a release build. The next larger one would take a parked task beyond 4,700
+    /// bytes: its share of a page table grows with its slot, from 408 to 648 bytes.
+    pub(crate) const DEFAULT: Class = Class(if cfg!(debug_assertions) { 20 } else { 17 });
+
+    /// What the root task of a `run` gets at least, in every build: 8 MiB, which is what Linux gives a program's `main`.
+    pub(crate) const ROOT: Class = Class(23);
 
     /// How many classes there are.
     pub(crate) const COUNT: usize = (Class::MAX - Class::MIN) as usize + 1;
 
-    /// What a slot holds besides the stack, with the largest colour.
-    const OVERHEAD: usize = GUARD_BYTES + MAX_COLOUR + RECORD_BYTES;
-
-    /// The smallest class whose slots have at least `bytes` of stack.
+    /// The smallest class whose stacks have at least `bytes`.
     ///
-    /// Guard, colour and record come on top of `bytes`, so a size that is itself a power of two
-    /// takes the class above it: 64 KiB of stack are in a slot of 128 KiB, and 128 KiB in one of
-    /// 256 KiB. Addresses cost nothing; memory is only used where the stack is touched.
+    /// Addresses cost nothing; memory is only used where the stack is touched.
     ///
     /// # Errors
     ///
@@ -53,23 +54,39 @@ impl Class {
                 Size(MAX_STACK_BYTES)
             ));
         }
-        let slot = (bytes + Class::OVERHEAD).next_power_of_two();
-        Ok(Class((slot.ilog2() as u8).max(Class::MIN)))
+        Ok(Class(bytes.next_power_of_two().ilog2() as u8))
     }
 
-    /// The size of a slot: guard, stack, record and colour.
-    pub(crate) const fn slot_bytes(self) -> usize {
+    /// The larger of two.
+    pub(crate) fn max(self, other: Class) -> Class {
+        if self.0 < other.0 { other } else { self }
+    }
+
+    /// What a task may use of its stack, whatever the slot's colour.
+    pub(crate) const fn stack_bytes(self) -> usize {
         1 << self.0
     }
 
-    /// From one slot to the next: an odd number of pages.
-    pub(super) const fn stride(self) -> usize {
-        self.slot_bytes() + PAGE_BYTES
+    /// The size of the guard below: a quarter of the stack, at least 64 KiB and at most 1 MiB, and two pages.
+    ///
+    /// Rust probes its frames page by page, so one page would do for Rust alone. C code is often compiled without probes, and a frame of
+    /// which only the low end is written steps over a guard that is smaller. glibc takes up to 64 KiB for a buffer in a
+    /// frame; the kernel keeps 1 MiB free below the stack of `main`. The two pages are for the rest of such a frame.
+    pub(super) const fn guard_bytes(self) -> usize {
+        let quarter = self.stack_bytes() / 4;
+        let bytes = if quarter < 64 * KIB {
+            64 * KIB
+        } else if quarter > MIB {
+            MIB
+        } else {
+            quarter
+        };
+        bytes + 2 * PAGE_BYTES
     }
 
-    /// The stack that each slot of this class has at least, whatever its colour.
-    pub(crate) const fn usable_bytes(self) -> usize {
-        self.slot_bytes() - Class::OVERHEAD
+    /// From one slot to the next: guard, stack, and the top page with record and colour. An odd number of pages.
+    pub(super) const fn stride(self) -> usize {
+        self.guard_bytes() + self.stack_bytes() + PAGE_BYTES
     }
 
     /// A dense index, less than [`Class::COUNT`].
@@ -100,20 +117,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_gets_at_least_the_bytes_asked_for() {
-        for bytes in [16 * KIB, 40 * KIB, 64 * KIB, 100_000, 128 * KIB, MIB, GIB - 1, GIB] {
+    fn a_stack_gets_at_least_the_bytes_asked_for_and_less_than_twice_as_many() {
+        for bytes in [16 * KIB, 16 * KIB + 1, 40 * KIB, 64 * KIB, 100_000, 128 * KIB, MIB, GIB - 1, GIB] {
             let class = Class::for_stack(bytes).unwrap();
-            assert!(class.usable_bytes() >= bytes, "{bytes}: {class:?}");
-            let smaller = class.slot_bytes() / 2;
-            assert!(smaller < 64 * KIB || smaller < bytes + Class::OVERHEAD, "{bytes}: {class:?} is too large");
+            assert!((bytes..2 * bytes).contains(&class.stack_bytes()), "{bytes}: {class:?}");
         }
+        let default = if cfg!(debug_assertions) { MIB } else { 128 * KIB };
+        assert_eq!(Class::DEFAULT.stack_bytes(), default);
+        assert_eq!(Class::DEFAULT.max(Class::ROOT).stack_bytes(), 8 * MIB);
+        assert_eq!(Class(24).max(Class::ROOT), Class(24));
+    }
+
+    #[test]
+    fn a_guard_is_a_quarter_of_its_stack_within_limits_and_strides_are_odd() {
         for class in classes() {
-            if class.usable_bytes() <= MAX_STACK_BYTES {
-                assert_eq!(Class::for_stack(class.usable_bytes()).unwrap(), class);
-                assert_eq!(Class::for_stack(class.usable_bytes() + 1).unwrap().index(), class.index() + 1);
-            }
+            let (stack, guard) = (class.stack_bytes(), class.guard_bytes());
+            assert!(guard > 64 * KIB && guard > (stack / 4).min(MIB) && guard <= MIB + 8 * KIB, "{class:?}: {guard}");
+            assert_eq!((guard + stack) % PAGE_BYTES, 0);
+            assert!(!(class.stride() / PAGE_BYTES).is_multiple_of(2), "{class:?}");
         }
-        assert_eq!(Class::DEFAULT.slot_bytes(), 128 * KIB);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! The guard below a stack: what stops an overflow from running into the neighbour.
 //!
-//! A slot's lowest [`GUARD_BYTES`] are never used. Touching them has to end the program with a
-//! clear report instead of corrupting another task, and there are three ways to see to that:
+//! The lowest part of a slot is never used; how large it is says [`Class::guard_bytes`](super::class::Class::guard_bytes).
+//! Touching it has to end the program with a clear report instead of corrupting another task, and
+//! there are three ways to see to that:
 //!
 //! - **Marker.** `madvise(MADV_GUARD_INSTALL)`, from Linux 6.13 on, writes a marker into the page
 //!   table. An access faults, yet the mapping stays whole, so a million guards cost no mapping at
 //!   all. The marker needs a page-table page, which the top of the same stack needs anyway (see
-//!   [`super::slab`]), and it survives `MADV_DONTNEED`, so a slot is armed once in its life.
+//!   [`super::slab`]), and it survives `MADV_DONTNEED`, so a slot is armed once in its life: some 1 µs, and 40 ns
+//!   more for each page of the guard. `madvise` gives advice, and a system may say that advice which it does not know has been taken
+//!   (qemu's user mode does): so the first marker is tried, by having the kernel read there. `mprotect` is no advice, and is
+//!   believed.
 //! - **Mprotect.** `mprotect(PROT_NONE)` works on every kernel, but splits the mapping it lies in:
 //!   each guard adds two (itself, and what is cut off above it). A process may have
 //!   `vm.max_map_count` mappings, 65,530 by default, and the allocator, the loader and other
@@ -14,21 +18,16 @@
 //!   the limit, 16,382 guards by default.
 //! - **Canary.** A pattern in the lowest usable bytes, which the scheduler checks at each
 //!   suspension. It costs one resident page per stack, and tells of an overflow after the fact. The
-//!   unused guard below it gives an overflow up to [`GUARD_BYTES`] of room in which it damages
-//!   nothing but the pattern. A frame with a large buffer that it does not write may step over the
-//!   pattern unnoticed.
+//!   unused guard below it is room in which an overflow damages nothing but the pattern. A frame
+//!   with a large buffer that it does not write may step over the pattern unnoticed.
+//!
+//! What no guard stops is a frame that is larger than the guard, is not probed, and is touched beyond it first: of C code, or of
+//! assembly. `-fstack-clash-protection` gives C code probes.
 
 use std::{io, ptr};
 
 use super::overflow::write_stderr;
 use crate::prim::atomic::{AtomicUsize, Ordering};
-
-/// Size of the guard below each stack.
-///
-/// Rust probes its frames page by page, so one page would do for Rust alone. C code is often
-/// compiled without probes: a guard of several pages keeps a large C frame from stepping over it.
-/// With markers its size costs nothing.
-pub(crate) const GUARD_BYTES: usize = 16 * 1024;
 
 /// The page size: x86-64 has only this one for ordinary mappings.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -47,6 +46,10 @@ const CANARY_WORDS: usize = 8;
 const CANARY: [u64; CANARY_WORDS] = [0x6772_6565_6e6c_6f6f; CANARY_WORDS];
 
 /// How the guard below each task's stack is made.
+///
+/// It is a quarter of the stack in size, but at least 64 KiB and at most 1 MiB, and 8 KiB more. That costs addresses, and no memory. Rust's
+/// frames cannot step over it, since they are probed page by page. A frame of C code or assembly that is larger than the guard can, if it
+/// is compiled without probes (`-fstack-clash-protection` makes them) and first touched at its low end: nothing notices that.
 ///
 /// The default, [`Auto`](StackGuard::Auto), takes the best one that the running kernel has. The
 /// others are for tests and for unusual systems, and are honoured exactly.
@@ -100,7 +103,7 @@ pub(crate) struct Guards {
 
 #[derive(Clone, Copy)]
 enum Way {
-    Marker { or_mprotect: bool },
+    Marker { or_mprotect: bool, tried: bool },
     Mprotect { max_mappings: usize },
     Canary,
 }
@@ -115,15 +118,15 @@ static WARNINGS: AtomicUsize = AtomicUsize::new(0);
 impl Guards {
     pub(crate) fn new(guard: StackGuard) -> Guards {
         let way = match guard {
-            StackGuard::Auto => Way::Marker { or_mprotect: true },
-            StackGuard::Marker => Way::Marker { or_mprotect: false },
+            StackGuard::Auto => Way::Marker { or_mprotect: true, tried: false },
+            StackGuard::Marker => Way::Marker { or_mprotect: false, tried: false },
             StackGuard::Mprotect => Way::mprotect(),
             StackGuard::Canary => Way::Canary,
         };
         Guards { way, mappings: 0 }
     }
 
-    /// Arms the guard that begins at `guard`, and says how.
+    /// Arms the guard of so many `bytes` that begins at `guard`, and says how.
     ///
     /// # Errors
     ///
@@ -132,22 +135,26 @@ impl Guards {
     ///
     /// # Safety
     ///
-    /// The `GUARD_BYTES` from `guard` on, and the page that follows them, are page-aligned, mapped
-    /// readable and writable, private and anonymous, and used by nobody else.
-    pub(crate) unsafe fn arm(&mut self, guard: *mut u8) -> io::Result<Armed> {
+    /// The bytes from `guard` on, and the page that follows them, are page-aligned, mapped
+    /// readable and writable, private and anonymous, never touched so far, and used by nobody else.
+    pub(crate) unsafe fn arm(&mut self, guard: *mut u8, bytes: usize) -> io::Result<Armed> {
         loop {
             match self.way {
-                Way::Marker { or_mprotect } => {
+                Way::Marker { or_mprotect, tried } => {
                     // SAFETY: the range is ours (this function's contract) and unused, so it may
                     // lose its contents and become inaccessible.
-                    let result = unsafe { libc::madvise(guard.cast(), GUARD_BYTES, MADV_GUARD_INSTALL) };
-                    if result == 0 {
+                    let result = unsafe { libc::madvise(guard.cast(), bytes, MADV_GUARD_INSTALL) };
+                    let error = if result != 0 {
+                        io::Error::last_os_error()
+                    } else if tried || !readable(guard) {
+                        self.way = Way::Marker { or_mprotect, tried: true };
                         return Ok(Armed::Hardware);
-                    }
-                    let error = io::Error::last_os_error();
+                    } else {
+                        io::Error::new(io::ErrorKind::Unsupported, "done, but the guard can be read")
+                    };
                     // An older kernel says EINVAL; so does a newer one about locked memory. A
                     // seccomp filter may say EPERM or ENOSYS.
-                    let refused = matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM | libc::ENOSYS));
+                    let refused = matches!(error.raw_os_error(), None | Some(libc::EINVAL | libc::EPERM | libc::ENOSYS));
                     match (refused, or_mprotect) {
                         (true, true) => self.way = Way::mprotect(),
                         (true, false) => return Err(markers_refused(&error)),
@@ -157,7 +164,7 @@ impl Guards {
                 Way::Mprotect { max_mappings } => {
                     if take_mappings(&MAPPINGS, max_mappings) {
                         // SAFETY: as above.
-                        if unsafe { libc::mprotect(guard.cast(), GUARD_BYTES, libc::PROT_NONE) } == 0 {
+                        if unsafe { libc::mprotect(guard.cast(), bytes, libc::PROT_NONE) } == 0 {
                             self.mappings += MAPPINGS_PER_GUARD;
                             return Ok(Armed::Hardware);
                         }
@@ -175,7 +182,7 @@ impl Guards {
                 Way::Canary => {
                     // SAFETY: the page above the guard is writable and unused (this function's
                     // contract).
-                    unsafe { write_canary(guard.add(GUARD_BYTES)) };
+                    unsafe { write_canary(guard.add(bytes)) };
                     return Ok(Armed::Canary);
                 }
             }
@@ -197,6 +204,19 @@ impl Way {
             .unwrap_or(DEFAULT_MAX_MAP_COUNT);
         Way::Mprotect { max_mappings: max_map_count / 2 }
     }
+}
+
+/// Whether the word at `address`, which is zero if it is mapped, can be read: the kernel finds out without a signal.
+///
+/// Where it does not tell, not.
+pub(super) fn readable(address: *const u8) -> bool {
+    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel checks the address and compares the word with 1; it would wait for no time at all if they were equal. No
+    // descriptor is needed, as `write` would need one.
+    let result = unsafe {
+        libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 1_u32, &raw const no_time)
+    };
+    result == -1 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::EAGAIN | libc::ETIMEDOUT))
 }
 
 /// Takes what one guard needs out of `max`, or nothing if too little is left.

@@ -25,3 +25,7 @@ pub(crate) mod slab;
 pub(crate) mod watch;
 
 pub(crate) use slab::Class;
+
+/// What helps against an overflow.
+pub(crate) const CURE: &str =
+    "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less";

@@ -3,11 +3,16 @@
 //! An overflow is an access to the guard below a stack (see [`super::guard`]), and arrives as
 //! `SIGSEGV` (or `SIGBUS`) on the thread that made it. There is no stack left to handle it on, so
 //! each machine has an alternate one for signals ([`super::alternate`]). The handler looks at
-//! the faulting address alone: the `si_code` of a guard marker is not that of a `PROT_NONE` page.
+//! the faulting address: the `si_code` of a guard marker is not that of a `PROT_NONE` page.
 //! If it lies in the guard of the task that runs on this thread, it prints which task that is and
 //! what to raise, and aborts. Any other fault is none of ours and goes to the handler that was
 //! there before, as if we were not there: usually std's, which reports overflows of plain threads,
 //! or a crash reporter's.
+//!
+//! **A signal that finds no room.** The frame of a handler without `SA_ONSTACK` goes onto the stack that is in use. Where
+//! a task has too little left of its own, the kernel cannot write it: the signal is lost, and `SIGSEGV` comes in its
+//! place, from the kernel itself and with no address. There the stack pointer tells. (Such a fault does not come again when a handler
+//! returns: std's would take itself away for it, and the program go on without.)
 //!
 //! # In a signal handler
 //!
@@ -23,16 +28,28 @@ use std::panic::Location;
 use std::sync::{Once, OnceLock};
 use std::{io, mem, ptr};
 
-/// The task whose guard was hit.
+use super::CURE;
+
+/// The task whose stack has ended.
 pub(crate) struct Report<'a> {
     pub(crate) id: u64,
     pub(crate) name: Option<&'a str>,
     /// Where it was spawned.
     pub(crate) site: Option<&'static Location<'static>>,
     pub(crate) stack_bytes: usize,
+    /// It has not overflowed; there was no room for the frame of a signal.
+    pub(crate) by_signal: bool,
 }
 
-/// Finds the owner of an address: if `addr` lies in the guard of the task that runs on this thread,
+/// What a lookup goes by.
+pub(crate) struct Fault {
+    /// What could not be accessed; zero if the kernel does not say.
+    pub(crate) address: usize,
+    /// If the kernel may have failed to write a signal's frame: below where.
+    pub(crate) no_frame_below: Option<usize>,
+}
+
+/// Finds the owner of a fault: if it is that of the task that runs on this thread,
 /// calls `say` once with what is known of that task and returns true; otherwise returns false.
 ///
 /// # Safety
@@ -40,7 +57,7 @@ pub(crate) struct Report<'a> {
 /// It is called inside the signal handler, on the thread that faulted, on its alternate stack. It
 /// must be async-signal-safe: no allocation, no lock, no thread-local that needs initialising. It
 /// must cope with any thread of the process, and with a fault at any point of our own code.
-pub(crate) type Lookup = unsafe fn(addr: usize, say: &mut dyn FnMut(&Report<'_>)) -> bool;
+pub(crate) type Lookup = unsafe fn(fault: &Fault, say: &mut dyn FnMut(&Report<'_>)) -> bool;
 
 /// What the handler works with. Written once, before the handler is installed.
 struct Installed {
@@ -105,9 +122,13 @@ unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, c
     let sent = code <= 0;
     if !sent {
         // SAFETY: as above; for a fault, `si_addr` is the field that is filled in.
-        let addr = unsafe { (*info).si_addr() }.addr();
+        let address = unsafe { (*info).si_addr() }.addr();
+        // A fault in user mode without an address is that, or an access to an address that no pointer can have.
+        let no_frame = signal == libc::SIGSEGV && code == SI_KERNEL && address == 0;
+        // SAFETY: with SA_SIGINFO the kernel passes the context of what was interrupted.
+        let no_frame_below = no_frame.then(|| unsafe { stack_pointer_in(context.cast()) });
         // SAFETY: this is the place that `Lookup`'s contract speaks of.
-        if unsafe { (installed.lookup)(addr, &mut print) } {
+        if unsafe { (installed.lookup)(&Fault { address, no_frame_below }, &mut print) } {
             // SAFETY: ends the process.
             unsafe { libc::abort() };
         }
@@ -117,6 +138,28 @@ unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, c
     unsafe { chain(previous, signal, info, context, sent) };
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
+}
+
+/// The `si_code` of a signal that the kernel raises for reasons of its own.
+const SI_KERNEL: libc::c_int = 0x80;
+
+/// The stack pointer of what a signal interrupted. The seam for other architectures: zero is no task's.
+///
+/// # Safety
+///
+/// The kernel's `ucontext_t`.
+unsafe fn stack_pointer_in(context: *const libc::ucontext_t) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise.
+    return unsafe { (*context).uc_mcontext.gregs[libc::REG_RSP as usize] as usize };
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the caller's promise.
+    return unsafe { (*context).uc_mcontext.sp as usize };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let _ = context;
+        0
+    }
 }
 
 /// Does what would have happened without our handler.
@@ -200,8 +243,13 @@ fn write_report(out: &mut impl fmt::Write, report: &Report<'_>) -> fmt::Result {
     if let Some(site) = report.site {
         write!(out, ", spawned at {site}")?;
     }
-    writeln!(out, ") overflowed its stack of {} KiB", report.stack_bytes / 1024)?;
-    writeln!(out, "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less")
+    if report.by_signal {
+        writeln!(out, ") had no room left on its stack of {} KiB for a signal's handler", report.stack_bytes / 1024)?;
+        writeln!(out, "  install the handler with SA_ONSTACK: it then runs on a stack of its own. Or:")?;
+    } else {
+        writeln!(out, ") overflowed its stack of {} KiB", report.stack_bytes / 1024)?;
+    }
+    writeln!(out, "{CURE}")
 }
 
 /// Collects text so that a message of usual length is one `write`, and does not mix with other
@@ -290,21 +338,27 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::super::alternate::ensure_alternate_stack;
-    use super::super::guard::{GUARD_BYTES, PAGE_BYTES, StackGuard};
-    use super::super::slab::{Class, RECORD_BYTES, Slabs, Slot};
+    use super::super::guard::{PAGE_BYTES, StackGuard};
+    use super::super::record::RECORD_BYTES;
+    use super::super::slab::{Class, Slabs, Slot};
     use super::*;
     use crate::prim::atomic::{AtomicUsize, Ordering};
 
     static SITE: &Location<'static> = Location::caller();
 
+    const CLASS: Class = Class::DEFAULT;
+
+    const REPORT: Report<'static> =
+        Report { id: 7, name: Some("ackermann"), site: Some(SITE), stack_bytes: 112 * 1024, by_signal: false };
+
     /// Where the guard of the task begins that the child claims to run; 0 if it runs none.
     static GUARD: AtomicUsize = AtomicUsize::new(0);
 
-    unsafe fn find_task(addr: usize, say: &mut dyn FnMut(&Report<'_>)) -> bool {
+    unsafe fn find_task(fault: &Fault, say: &mut dyn FnMut(&Report<'_>)) -> bool {
         let guard = GUARD.load(Ordering::Relaxed);
-        let found = guard != 0 && (guard..guard + GUARD_BYTES).contains(&addr);
+        let found = guard != 0 && (guard..guard + CLASS.guard_bytes()).contains(&fault.address);
         if found {
-            say(&Report { id: 7, name: Some("ackermann"), site: Some(SITE), stack_bytes: 112_896 });
+            say(&REPORT);
         }
         found
     }
@@ -317,34 +371,36 @@ mod tests {
 
     #[test]
     fn the_message_names_the_task_and_what_to_raise() {
-        let report = Report { id: 7, name: Some("ackermann"), site: Some(SITE), stack_bytes: 112 * 1024 };
-        assert_eq!(
-            message(&report),
-            format!(
-                "greenloom: task 'ackermann' (id 7, spawned at {SITE}) overflowed its stack of 112 KiB\n  give it a \
-                 larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less\n"
-            )
-        );
+        let text = message(&REPORT);
+        let first = format!("greenloom: task 'ackermann' (id 7, spawned at {SITE}) overflowed its stack of 112 KiB\n");
+        assert_eq!(text, format!("{first}{CURE}\n"));
+        assert!(CURE.contains("task::Builder::stack_size or RuntimeBuilder::stack_size"));
     }
 
     #[test]
     fn the_message_does_without_name_and_site() {
-        let report = Report { id: 8, name: None, site: None, stack_bytes: 112 * 1024 };
-        let text = message(&report);
+        let text = message(&Report { id: 8, name: None, site: None, ..REPORT });
         assert!(text.starts_with("greenloom: a task without a name (id 8) overflowed its stack of 112 KiB\n"), "{text}");
+    }
+
+    #[test]
+    fn the_message_of_a_signal_without_room_says_what_helps() {
+        let text = message(&Report { by_signal: true, ..REPORT });
+        assert!(text.contains(") had no room left on its stack of 112 KiB for a signal's handler\n"), "{text}");
+        assert!(text.contains("SA_ONSTACK") && text.ends_with(&format!("{CURE}\n")), "{text}");
     }
 
     #[test]
     fn a_message_longer_than_the_buffer_is_written_whole() {
         let Some(output) = child::run(concat!(module_path!(), "::a_message_longer_than_the_buffer_is_written_whole")) else {
             let name = "x".repeat(2000);
-            print(&Report { id: 9, name: Some(&name), site: None, stack_bytes: 1024 });
+            print(&Report { id: 9, name: Some(&name), site: None, ..REPORT });
             return;
         };
         child::assert_passed(&output);
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains(&format!("task '{}' (id 9)", "x".repeat(2000))), "{text}");
-        assert!(text.contains("or recurse less\n"), "{text}");
+        assert!(text.ends_with(&format!("{CURE}\n")), "{text}");
     }
 
     /// Recurses until the stack ends.
@@ -380,7 +436,7 @@ mod tests {
     fn overflow_is_reported(test: &str, guard: StackGuard) {
         let Some(output) = child::run(test) else {
             let slabs = Slabs::new(guard);
-            let slot = slabs.carve(Class::DEFAULT).unwrap();
+            let slot = slabs.carve(CLASS).unwrap();
             GUARD.store(slot.guard_range().start, Ordering::Relaxed);
             run_on(slot, overflow);
             unreachable!("the overflow ends the process");
@@ -388,7 +444,7 @@ mod tests {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
         assert!(text.contains("greenloom: task 'ackermann' (id 7, spawned at "), "{text}");
-        assert!(text.contains("overflowed its stack of 110 KiB"), "{text}");
+        assert!(text.contains("overflowed its stack of 112 KiB"), "{text}");
     }
 
     #[test]

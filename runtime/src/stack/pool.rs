@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 
-use crate::prim::untracked::Mutex;
+use crate::prim::untracked::{Mutex, RwLock};
 use crate::stack::record::{Record, StackPtr};
 use crate::stack::slab::{Class, Slabs, Slot};
 
@@ -24,6 +24,10 @@ const KEEP: usize = 16;
 pub(crate) struct StackPool {
     slabs: Slabs,
     free: [Mutex<Shelf>; Class::COUNT],
+    /// Held to read while anybody but the stack's owner reads in heads, to write while heads are given back with their stacks: one
+    /// of them may have found a task there just before, and what a head holds besides atomics (the lock of its name) would be overwritten
+    /// under its hands, first with zeroes and then by [`StackPtr::create`].
+    heads: RwLock<()>,
 }
 
 /// The free stacks of one size.
@@ -39,7 +43,7 @@ struct Shelf {
 
 impl StackPool {
     pub(crate) fn new(slabs: Slabs) -> Self {
-        Self { slabs, free: Default::default() }
+        Self { slabs, free: Default::default(), heads: RwLock::new(()) }
     }
 
     fn shelf(&self, class: Class) -> impl std::ops::DerefMut<Target = Shelf> + '_ {
@@ -80,6 +84,7 @@ impl StackPool {
                 };
                 // Off the shelf and unlocked: a machine that needs a stack meanwhile does not wait for these system calls.
                 let slots: Vec<Slot> = stacks.iter().map(|stack| *stack.record().slot()).collect();
+                let _no_reader = self.heads.write().unwrap_or_else(|e| e.into_inner());
                 for &slot in &slots {
                     // SAFETY: the stacks were free and are ours; their heads go with them, and nothing in those needs dropping.
                     unsafe { self.slabs.discard(slot) };
@@ -91,8 +96,14 @@ impl StackPool {
         }
     }
 
+    /// For whoever reads in heads of stacks that others own: none is given back to the system while the result lives.
+    pub(crate) fn keep_heads(&self) -> impl Sized + '_ {
+        self.heads.read().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Every stack that has a task.
     pub(crate) fn for_each_bound(&self, mut f: impl FnMut(&Record)) {
+        let _heads = self.keep_heads();
         self.slabs.for_each_carved(|slot| {
             // SAFETY: the slabs outlive this call.
             if let Some(stack) = unsafe { StackPtr::of_slot(slot) } {

@@ -25,7 +25,8 @@ use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mut
 use crate::prim::{prefetch_to_write, say, stack_pointer};
 use crate::report::TaskReport;
 use crate::scheduler::local;
-use crate::stack::slab::{RECORD_BYTES, Slot};
+use crate::stack::CURE;
+use crate::stack::slab::Slot;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
 use crate::task::interrupt::Interrupts;
@@ -72,8 +73,8 @@ unsafe impl Stack for Frames {
 /// The head of a stack; see the module.
 ///
 /// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `left_in` and `locals` are for the thread that runs the stack, or, while it is
-/// free, for whoever owns it. The rest are labels, which any thread of the runtime may read at any time: a record is never unmapped
-/// while the runtime lives.
+/// free, for whoever owns it. The rest are labels, which any thread of the runtime may read that keeps heads from being given
+/// back ([`StackPool::keep_heads`](super::pool::StackPool::keep_heads)), and any time the owner's thread.
 #[repr(C, align(16))]
 pub(crate) struct Record {
     // Two lines of the cache, from the two words under the record, where the coroutine keeps its way back, up to `parked_in`: all that a
@@ -106,15 +107,19 @@ pub(crate) struct Record {
     name: Mutex<Option<Arc<str>>>,
 }
 
-const _: () = assert!(size_of::<Record>() <= RECORD_BYTES);
-#[cfg(not(greenloom_loom))]
-const _: () = {
-    assert!(RECORD_BYTES % 64 == 48);
-    assert!(std::mem::offset_of!(Record, task) == SECOND_LINE && std::mem::offset_of!(Record, home) <= SECOND_LINE + 64);
-};
+/// Bytes under a slot's top that are set aside for the record. Sixteen less than whole lines of the
+/// cache, since what lies directly under the record is touched together with its first fields.
+pub(crate) const RECORD_BYTES: usize = (size_of::<Record>() + 16).next_multiple_of(64) - 16;
 
 /// Where the record's second line of the cache begins.
-const SECOND_LINE: usize = 48;
+const SECOND_LINE: usize = std::mem::offset_of!(Record, task);
+
+// With corosensei's feature `sanitizer`, which any crate of a build may turn on, a coroutine is larger, and a switch slower anyway.
+#[cfg(not(greenloom_loom))]
+const _: () = assert!(
+    size_of::<Body>() > 5 * size_of::<usize>()
+        || SECOND_LINE == 48 && std::mem::offset_of!(Record, home) <= SECOND_LINE + 64 && RECORD_BYTES <= 256 - 16
+);
 
 /// A stack: the address of its record. Owned by a cache, a pool, or the task it is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,10 +131,12 @@ unsafe impl Send for StackPtr {}
 impl StackPtr {
     /// Writes the head of a slot that is new, or whose memory was given back.
     ///
-    /// All but the labels that other threads may be reading at this moment: such memory is zero, and so a free stack's labels.
+    /// All but the atomic labels, one of which, the task's number, other threads may be reading at this moment: such memory is zero, and so
+    /// are a free stack's. They read more only where they find a number, after [`bind`](Record::bind).
     ///
     /// # Safety
-    /// The caller owns the slot, which has no head and is mapped for as long as the stack is used.
+    /// The caller owns the slot, which has no head and is mapped for as long as the stack is used. Nobody reads in a head that it had
+    /// before: whoever gave that back has waited for those who did.
     pub(crate) unsafe fn create(slot: Slot) -> StackPtr {
         let record = (slot.top - RECORD_BYTES) as *mut Record;
         // SAFETY: the memory is the caller's, and its top is aligned to 64 bytes.
@@ -152,7 +159,7 @@ impl StackPtr {
     /// The stack whose slot this is, if its head has been written and not been given back since.
     ///
     /// # Safety
-    /// The slot is mapped for as long as the result is used.
+    /// The slot is mapped for as long as the result is used, and its head is not given back meanwhile.
     pub(crate) unsafe fn of_slot(slot: Slot) -> Option<StackPtr> {
         let record = (slot.top - RECORD_BYTES) as *mut Record;
         // SAFETY: mapped memory; the id is an atomic, and reads as zero where the page was given back.
@@ -185,11 +192,13 @@ impl Record {
         if unsafe { self.slot.canary_intact() } {
             return;
         }
+        let end =
+            format_args!("overflowed its stack of {} KiB; memory below it may be damaged", self.slot.class.stack_bytes() / 1024);
         match self.report() {
-            Some(task) => say(format_args!("greenloom: {task}, overflowed its stack; memory below it may be damaged")),
-            None => say(format_args!("greenloom: a task overflowed its stack; memory below it may be damaged")),
+            Some(task) => say(format_args!("greenloom: {task}, {end}")),
+            None => say(format_args!("greenloom: a task {end}")),
         }
-        say(format_args!("  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less"));
+        say(format_args!("{CURE}"));
         std::process::abort();
     }
 

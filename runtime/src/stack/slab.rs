@@ -4,21 +4,21 @@
 //! 65,530 by default, and a stack with a `PROT_NONE` guard takes two. So slots are carved from
 //! slabs: mappings of up to 4 GiB that reserve addresses and no memory (`MAP_NORESERVE`), with
 //! guards that, from Linux 6.13 on, need no mapping of their own (see [`super::guard`]). A million
-//! slots of 128 KiB are 128 GiB of addresses, a thousandth of what a process has, in fewer than 40
-//! slabs.
+//! slots for stacks of 128 KiB are 200 GiB of addresses, a six-hundredth of what a process has, in some 60 slabs.
 //!
 //! ```text
-//!   one slot, a power of two
+//!   one slot
 //!
-//!    base      bottom                                top - RECORD_BYTES top       end
-//!    │  guard  │   the task's stack, growing down <──│      record      │ colour  │
+//!    base      bottom                                   top - RECORD_BYTES top       end
+//!    │  guard  │      the task's stack, growing down <──│      record      │ colour  │
+//!    │         │    a power of two, and ...           │ ... the top page            │
 //! ```
 //!
-//! - **A slot's size is a power of two, and a page lies between two slots.** At a stride that is a
+//! - **From slot to slot is an odd number of pages.** At a stride that is a
 //!   power of two the tops of many stacks would share a few sets of the second-level TLB and cache:
 //!   reading one word on each of 100 stacks took 5.5 ns a word at a stride of 128 KiB, and 3.4 ns at
 //!   a page more. Slots lie close, so a parked task costs a page of stack and its share of a page
-//!   table (264 bytes), whether or not its guard is in the same one as its top.
+//!   table (408 bytes with the usual size), whether or not its guard is in the same one as its top.
 //! - **No huge pages.** The first touch of a stack must take 4 KiB, not 2 MiB.
 //! - **The top is coloured.** Tops at the same offset in their page share the same few sets of the
 //!   first cache, and switching between many tasks then misses in it although it is nearly empty.
@@ -35,12 +35,9 @@ use std::{io, ptr};
 
 pub(crate) use super::class::Class;
 use super::class::{GIB, MIB, Size};
-use super::guard::{self, Armed, GUARD_BYTES, Guards, PAGE_BYTES, StackGuard};
+use super::guard::{self, Armed, Guards, PAGE_BYTES, StackGuard};
 use crate::prim::sync::Mutex;
-
-/// Bytes under a slot's top that are set aside for the record of the task that owns the stack. Sixteen less than whole lines of the
-/// cache, since what lies directly under the record is touched together with its first fields.
-pub(crate) const RECORD_BYTES: usize = 256 - 16;
+use crate::stack::record::RECORD_BYTES;
 
 /// The largest colour. Colour and record leave more than half of the top page to the stack itself,
 /// so that a task that does little keeps a single page resident.
@@ -54,8 +51,9 @@ const COLOURS: usize = MAX_COLOUR / COLOUR_STEP + 1;
 
 const _: () = assert!(COLOURS % 2 == 1 && MAX_COLOUR + RECORD_BYTES < PAGE_BYTES / 2);
 
-/// A runtime with a few tasks should not look large in tools that show virtual memory.
+/// A runtime with a few tasks should not look large in tools that show virtual memory. Large stacks are few: their first slab has one.
 const FIRST_SLAB_BYTES: usize = 64 * MIB;
+const LARGE_STACK_BYTES: usize = 8 * MIB;
 const MAX_SLAB_BYTES: usize = 4 * GIB;
 
 /// A place for one stack. A plain description: who may use the memory is the owner's affair.
@@ -73,7 +71,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// The addresses at which an access means that this stack has overflowed.
     pub(crate) fn guard_range(&self) -> Range<usize> {
-        self.bottom - GUARD_BYTES..self.bottom
+        self.bottom - self.class.guard_bytes()..self.bottom
     }
 
     /// Whether the pattern at the low end is still there. Always true for a slot whose guard
@@ -155,7 +153,7 @@ impl Slabs {
     ///
     /// No lock is held during the calls, so `f` may carve; what it carves is not visited.
     pub(crate) fn for_each_carved(&self, mut f: impl FnMut(Slot)) {
-        // Few and small: a million default slots are in fewer than 40 slabs.
+        // Few and small: a million slots of the usual size are in some 60 slabs.
         let slabs = self.inner.lock().expect(NO_PANIC).slabs.clone();
         for slab in slabs {
             (0..slab.carved).for_each(|i| f(slab.slot(i)));
@@ -198,7 +196,8 @@ impl Slab {
     /// and smaller slabs are tried, down to a single slot.
     fn map(class: Class, previous: Option<Slab>) -> io::Result<Slab> {
         let (mut bytes, before) = match previous {
-            None => (FIRST_SLAB_BYTES.max(class.stride()), 0),
+            None if class.stack_bytes() >= LARGE_STACK_BYTES => (class.stride(), 0),
+            None => (FIRST_SLAB_BYTES, 0),
             Some(previous) => ((2 * previous.bytes).min(MAX_SLAB_BYTES).max(class.stride()), previous.before + previous.carved),
         };
         loop {
@@ -211,9 +210,10 @@ impl Slab {
                     return Err(io::Error::new(
                         io::ErrorKind::OutOfMemory,
                         format!(
-                            "cannot map {} for a task's stack: {error}. Look at RLIMIT_AS (ulimit -v), \
+                            "cannot map a task's stack of {}, with its guard {}: {error}. Look at RLIMIT_AS (ulimit -v), \
                              vm.overcommit_memory and vm.max_map_count",
-                            Size(class.slot_bytes())
+                            Size(class.stack_bytes()),
+                            Size(class.stride())
                         ),
                     ));
                 }
@@ -229,7 +229,7 @@ impl Slab {
         let base = self.base + self.carved * self.class.stride();
         // SAFETY: a slot that was not handed out is within our mapping and used by nobody, and is
         // larger than the guard and a page.
-        let armed = unsafe { guards.arm(ptr::with_exposed_provenance_mut(base)) }?;
+        let armed = unsafe { guards.arm(ptr::with_exposed_provenance_mut(base), self.class.guard_bytes()) }?;
         self.carved += 1;
         if armed == Armed::Hardware {
             self.faulting = self.carved;
@@ -242,8 +242,8 @@ impl Slab {
     fn slot(&self, i: usize) -> Slot {
         let base = self.base + i * self.class.stride();
         Slot {
-            top: base + self.class.slot_bytes() - colour(self.before + i),
-            bottom: base + GUARD_BYTES,
+            top: base + self.class.stride() - colour(self.before + i),
+            bottom: base + self.class.guard_bytes(),
             class: self.class,
             canary: i >= self.faulting,
         }
@@ -285,12 +285,15 @@ mod tests {
     use super::super::overflow::child;
     use super::*;
 
+    /// Whose figures the tests know, whatever the build's default is.
+    const USUAL: Class = Class(17);
+
     /// What `write` says to reading a byte at `addr`: the kernel finds out without a signal.
     fn readable(addr: usize) -> bool {
         let mut pipe = [0; 2];
         // SAFETY: `pipe` has room for two descriptors; `write` checks the address; both ends are
         // ours to close.
-        unsafe {
+        let readable = unsafe {
             assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
             let written = libc::write(pipe[1], ptr::with_exposed_provenance(addr), 1);
             let error = io::Error::last_os_error();
@@ -298,7 +301,10 @@ mod tests {
             libc::close(pipe[1]);
             assert!(written == 1 || error.raw_os_error() == Some(libc::EFAULT), "{error}");
             written == 1
-        }
+        };
+        let word = ptr::with_exposed_provenance(addr & !3);
+        assert_eq!(guard::readable(word), readable, "the other way to find out");
+        readable
     }
 
     fn touch_pages(range: Range<usize>) {
@@ -337,7 +343,7 @@ mod tests {
     /// Slabs with forced markers; `None`, with a word about it, where the kernel has none.
     fn with_markers() -> Option<(Slabs, Slot)> {
         let slabs = Slabs::new(StackGuard::Marker);
-        match slabs.carve(Class::DEFAULT) {
+        match slabs.carve(USUAL) {
             Ok(slot) => Some((slabs, slot)),
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::Unsupported);
@@ -357,12 +363,12 @@ mod tests {
     #[test]
     fn colours_differ_between_neighbours_and_stay_in_the_top_page() {
         let slabs = Slabs::new(StackGuard::Canary);
-        let slots: Vec<_> = (0..600).map(|_| slabs.carve(Class::DEFAULT).unwrap()).collect();
-        let colour_of = |slot: &Slot| slot.bottom - GUARD_BYTES + slot.class.slot_bytes() - slot.top;
+        let slots: Vec<_> = (0..600).map(|_| slabs.carve(USUAL).unwrap()).collect();
+        let colour_of = |slot: &Slot| slot.guard_range().start + slot.class.stride() - slot.top;
         for slot in &slots {
             assert_eq!(slot.top % 64, 0);
             assert!(colour_of(slot) <= MAX_COLOUR);
-            assert!(slot.top - RECORD_BYTES - slot.bottom >= slot.class.usable_bytes());
+            assert!(slot.top - RECORD_BYTES - slot.bottom >= slot.class.stack_bytes());
         }
         // The first slab ends within: its last slot and the next slab's first are neighbours in
         // time.
@@ -373,22 +379,22 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_disjoint_and_an_odd_number_of_pages_apart() {
+    fn slots_are_disjoint() {
         let slabs = Slabs::new(StackGuard::Auto);
-        for class in [Class(16), Class(17), Class(20), Class(21), Class(23)] {
+        for class in [Class(14), Class(17), Class(20), Class(21), Class(23)] {
             let slots: Vec<Slot> = (0..70).map(|_| slabs.carve(class).unwrap()).collect();
             let bases: HashSet<usize> = slots.iter().map(|slot| slot.guard_range().start).collect();
             assert_eq!(bases.len(), slots.len());
             let mut bottoms: Vec<usize> = slots.iter().map(|slot| slot.bottom).collect();
             bottoms.sort_unstable();
             assert!(bottoms.windows(2).all(|pair| pair[1] - pair[0] >= class.stride()));
-            assert!(class.stride() >= class.slot_bytes() && !(class.stride() / PAGE_BYTES).is_multiple_of(2));
+            assert!(slots.iter().all(|slot| slot.top - slot.guard_range().start <= class.stride()));
         }
     }
 
     fn guard_faults(slabs: &Slabs, slot: Slot) {
         let guard = slot.guard_range();
-        assert_eq!((guard.len(), guard.end), (GUARD_BYTES, slot.bottom));
+        assert_eq!((guard.len(), guard.end), (slot.class.guard_bytes(), slot.bottom));
         assert!(!slot.canary);
         let check = |when| {
             assert!(!readable(guard.start) && !readable(guard.end - 1), "{when}");
@@ -405,6 +411,21 @@ mod tests {
     }
 
     #[test]
+    fn the_guard_of_every_class_faults_from_end_to_end() {
+        for guard in [StackGuard::Auto, StackGuard::Mprotect] {
+            let slabs = Slabs::new(guard);
+            for class in (0..Class::COUNT as u8).map(|i| Class(14 + i)) {
+                // Two: the second lies above the first's stack, within the same slab if there is room.
+                for slot in [(); 2].map(|()| slabs.carve(class).unwrap()) {
+                    assert!(!slot.canary);
+                    assert!(slot.guard_range().step_by(PAGE_BYTES).all(|page| !readable(page)), "{class:?} {guard:?}");
+                    assert!(!readable(slot.bottom - 1) && readable(slot.bottom) && readable(slot.top - 1), "{class:?} {guard:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_marker_guard_faults() {
         if let Some((slabs, slot)) = with_markers() {
             guard_faults(&slabs, slot);
@@ -414,7 +435,7 @@ mod tests {
     #[test]
     fn an_mprotect_guard_faults() {
         let slabs = Slabs::new(StackGuard::Mprotect);
-        let slot = slabs.carve(Class::DEFAULT).unwrap();
+        let slot = slabs.carve(USUAL).unwrap();
         guard_faults(&slabs, slot);
         assert!(mappings(&slabs) >= 2, "not a marker");
     }
@@ -422,7 +443,7 @@ mod tests {
     #[test]
     fn a_canary_tells_of_an_overflow() {
         let slabs = Slabs::new(StackGuard::Canary);
-        let slot = slabs.carve(Class::DEFAULT).unwrap();
+        let slot = slabs.carve(USUAL).unwrap();
         assert!(slot.canary);
         assert!(readable(slot.guard_range().start), "its guard does not fault");
         // SAFETY: the slot is ours, and nobody else uses it.
@@ -443,9 +464,9 @@ mod tests {
             return;
         };
         for _ in 0..20_000 {
-            slabs.carve(Class::DEFAULT).unwrap();
+            slabs.carve(USUAL).unwrap();
         }
-        // 64 MiB, doubled until the sum is 2.5 GiB: six slabs.
+        // 64 MiB, doubled until the sum is 3.9 GiB: six slabs.
         assert_eq!(slabs.inner.lock().unwrap().slabs.len(), 6);
         assert!(mappings(&slabs) <= 6, "{}", mappings(&slabs));
     }
@@ -489,7 +510,7 @@ mod tests {
     fn discard_gives_back_a_stack_and_leaves_its_neighbours() {
         for guard in [StackGuard::Auto, StackGuard::Mprotect, StackGuard::Canary] {
             let slabs = Slabs::new(guard);
-            let slots = [(); 3].map(|()| slabs.carve(Class::DEFAULT).unwrap());
+            let slots = [(); 3].map(|()| slabs.carve(USUAL).unwrap());
             for slot in slots {
                 touch_pages(slot.bottom + PAGE_BYTES..usable_pages(slot).end);
             }
@@ -512,9 +533,9 @@ mod tests {
     fn every_carved_slot_is_enumerated_as_it_was_carved() {
         let slabs = Slabs::new(StackGuard::Auto);
         let large = Class::for_stack(40 * MIB).unwrap();
-        let mut carved = [Class::DEFAULT, large].map(|class| (class, Vec::new()));
+        let mut carved = [USUAL, large].map(|class| (class, Vec::new()));
         for _ in 0..1200 {
-            let slot = slabs.carve(Class::DEFAULT).unwrap();
+            let slot = slabs.carve(USUAL).unwrap();
             carved[0].1.push((slot.bottom, slot.top, slot.canary));
         }
         for _ in 0..4 {
@@ -546,16 +567,16 @@ mod tests {
             let slabs = Slabs::new(StackGuard::Auto);
             let mut count = 0;
             let error = loop {
-                match slabs.carve(Class::DEFAULT) {
+                match slabs.carve(USUAL) {
                     Ok(_) => count += 1,
                     Err(error) => break error,
                 }
             };
             // 32 MiB, and some smaller slabs out of what is left.
-            assert!((256..320).contains(&count), "{count}");
+            assert!((160..208).contains(&count), "{count}");
             assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
             let text = error.to_string();
-            assert!(text.contains("cannot map 128 KiB") && text.contains("RLIMIT_AS"), "{text}");
+            assert!(text.contains("a task's stack of 128 KiB, with its guard 204 KiB") && text.contains("RLIMIT_AS"), "{text}");
             return;
         };
         child::assert_passed(&output);
@@ -566,7 +587,7 @@ mod tests {
         // In a process of its own, where no other test maps something into the same place.
         let Some(output) = child::run(concat!(module_path!(), "::dropping_unmaps")) else {
             let slabs = Slabs::new(StackGuard::Auto);
-            let slot = slabs.carve(Class::DEFAULT).unwrap();
+            let slot = slabs.carve(USUAL).unwrap();
             assert!(readable(slot.bottom));
             drop(slabs);
             assert!(!readable(slot.bottom));
@@ -575,9 +596,9 @@ mod tests {
         child::assert_passed(&output);
     }
 
-    /// Has the kernel refuse guard markers to this thread as one before 6.13 does. False if it may
-    /// not.
-    fn refuse_markers() -> bool {
+    /// Has the kernel answer this thread's requests for guard markers with `errno`, and do nothing: as one before 6.13 does, or, with
+    /// zero, one that takes all advice for done. False if it may not.
+    fn answer_markers_with(errno: libc::c_int) -> bool {
         const MADV_GUARD_INSTALL: u32 = 102;
         let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
         let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -589,7 +610,7 @@ mod tests {
             step(equal, 0, 3, libc::SYS_madvise as u32),
             step(load, 0, 0, third_argument as u32),
             step(equal, 0, 1, MADV_GUARD_INSTALL),
-            step(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+            step(answer, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
             step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
         ];
         let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
@@ -600,21 +621,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn without_markers_auto_takes_mprotect_and_forced_markers_fail() {
-        const TEST: &str = concat!(module_path!(), "::without_markers_auto_takes_mprotect_and_forced_markers_fail");
-        let Some(output) = child::run(TEST) else {
-            if !refuse_markers() {
+    /// Auto takes another way where the kernel answers so, and forced markers are an error.
+    fn auto_does_without_markers(test: &str, errno: libc::c_int) {
+        let Some(output) = child::run(test) else {
+            if !answer_markers_with(errno) {
                 println!("not tested: a seccomp filter is refused here");
                 return;
             }
             assert!(with_markers().is_none());
             let slabs = Slabs::new(StackGuard::Auto);
-            let slots = [(); 3].map(|()| slabs.carve(Class::DEFAULT).unwrap());
+            let slots = [(); 3].map(|()| slabs.carve(USUAL).unwrap());
             guard_faults(&slabs, slots[1]);
             assert!(mappings(&slabs) >= 6, "two for each guard");
             return;
         };
         child::assert_passed(&output);
+    }
+
+    #[test]
+    fn without_markers_auto_takes_mprotect_and_forced_markers_fail() {
+        auto_does_without_markers(
+            concat!(module_path!(), "::without_markers_auto_takes_mprotect_and_forced_markers_fail"),
+            libc::EINVAL,
+        );
+    }
+
+    #[test]
+    fn markers_that_guard_nothing_are_found_out() {
+        auto_does_without_markers(concat!(module_path!(), "::markers_that_guard_nothing_are_found_out"), 0);
     }
 }

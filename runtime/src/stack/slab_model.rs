@@ -7,7 +7,6 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::io;
 use std::sync::Mutex;
 
-pub(crate) const RECORD_BYTES: usize = 256;
 const SLOT: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +14,19 @@ pub(crate) struct Class(());
 
 impl Class {
     pub(crate) const DEFAULT: Class = Class(());
+    pub(crate) const ROOT: Class = Class(());
     pub(crate) const COUNT: usize = 1;
 
     pub(crate) fn for_stack(_bytes: usize) -> io::Result<Class> {
         Ok(Class(()))
+    }
+
+    pub(crate) fn max(self, _other: Class) -> Class {
+        self
+    }
+
+    pub(crate) const fn stack_bytes(self) -> usize {
+        SLOT
     }
 
     pub(crate) const fn index(self) -> usize {

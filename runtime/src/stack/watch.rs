@@ -1,8 +1,8 @@
 //! Makes a machine's thread report stack overflows of its tasks.
 
 use crate::scheduler::local;
-use crate::stack::alternate::{AltStack, ensure_alternate_stack};
-use crate::stack::overflow::{self, Report};
+use crate::stack::alternate::{AltStack, ensure_alternate_stack, signal_frame_bytes};
+use crate::stack::overflow::{self, Fault, Report};
 
 /// Prepares this thread, as long as the result lives.
 pub(crate) fn this_thread() -> AltStack {
@@ -10,20 +10,26 @@ pub(crate) fn this_thread() -> AltStack {
     ensure_alternate_stack()
 }
 
-/// Whose overflow the fault is: that of the task that runs on this thread, or nobody's.
+/// Whose fault it is: that of the task that runs on this thread, or nobody's.
 ///
 /// The address tells, if it is in the task's guard. A guard that does not fault may have been overrun a long way before something
-/// below it did: then the damaged pattern tells.
+/// below it did: then the damaged pattern tells. And where a signal's frame could not be written, the stack pointer does.
 ///
 /// # Safety
 /// Called by the signal handler, on the faulting thread. It reads a thread-local without a destructor, then memory of the running
 /// stack's record: no lock is waited for, nothing is allocated.
-unsafe fn lookup(addr: usize, say: &mut dyn FnMut(&Report<'_>)) -> bool {
+unsafe fn lookup(fault: &Fault, say: &mut dyn FnMut(&Report<'_>)) -> bool {
     let Some((_, record)) = local::running() else { return false };
+    let (slot, guard) = (record.slot(), record.slot().guard_range());
     // SAFETY: the slot is mapped, and its task runs on this thread.
-    if !record.slot().guard_range().contains(&addr) && unsafe { record.slot().canary_intact() } {
+    let overflow = guard.contains(&fault.address) || !unsafe { slot.canary_intact() };
+    // The frame begins below the red zone.
+    let room = 128 + signal_frame_bytes();
+    let by_signal = fault.no_frame_below.is_some_and(|sp| (guard.start..guard.end + room).contains(&sp));
+    if !overflow && !by_signal {
         return false;
     }
-    record.with_name(|id, name, site| say(&Report { id, name, site, stack_bytes: record.slot().class.usable_bytes() }));
+    let stack_bytes = slot.class.stack_bytes();
+    record.with_name(|id, name, site| say(&Report { id, name, site, stack_bytes, by_signal: !overflow }));
     true
 }

@@ -188,10 +188,11 @@ impl Builder {
         self
     }
 
-    /// Gives the task a stack with room for at least this many bytes: from 16 KiB to 1 GiB. Memory is used as it is touched.
+    /// Gives the task a stack of at least this many bytes: from 16 KiB to 1 GiB, rounded up to a power of two. Memory is used as it is
+    /// touched. Without this it has the [runtime's size](crate::RuntimeBuilder::stack_size).
     ///
     /// In unoptimised builds a message of several KiB is copied a few times on the stack: with messages beyond some 4 KiB, give
-    /// tasks more stack, or box the messages.
+    /// tasks that you have given small stacks more, or box the messages.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self

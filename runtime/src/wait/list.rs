@@ -6,6 +6,13 @@
 //!    the waker's; see [`Wakes`].
 //!
 //! Under loom each node watches that rule: every touch of it reads a cell that its end writes.
+//!
+//! **`PhantomPinned` is not about `Pin` here.** Others write to a node while it is in a list, and some of its owners hold a `&mut` to what it
+//! lies in at that time: a destructor that takes it out (`task/members.rs`), or the call that makes a select's nodes (`channel/choose.rs`).
+//! The compiler takes a `&mut` for the only way to a value, cells in it or not (`noalias`), unless the type is not `Unpin`. That
+//! exception was made for futures that refer to themselves, and stands until a type of its own takes its place (`UnsafePinned`,
+//! RFC 3467); `PhantomPinned` in the node makes everything that contains one such a type. Timers and bounds, to which others write as
+//! well, are only ever reached by shared references.
 
 use std::cell::Cell;
 use std::marker::PhantomPinned;
@@ -24,6 +31,7 @@ pub(crate) struct Node<D> {
     data: D,
     #[cfg(greenloom_loom)]
     alive: crate::prim::Alive,
+    /// Without it a `&mut` to what contains a node would be `noalias`; see the module.
     _pin: PhantomPinned,
 }
 
