@@ -1,6 +1,7 @@
 //! Bounds: frames that a task can be unwound to, from whatever it waits in, while it goes on outside of them. A limit of time is one.
 //!
-//! - A bound lies in the frame of [`bounded`], and the task's innermost one in its [`Interrupts`]; each knows the next.
+//! - A bound lies in the frame of [`bounded`], and the task's innermost one in its [`Interrupts`]; each knows the next. The frame is a
+//!   [`Section`], so where it ends the bound is the innermost, and the task has none where it ends.
 //! - Whoever *trips* it (a timer, another task) first marks the bound, then changes the task's state word, which wakes the task if
 //!   it is parked. Both happen under a lock of the tripper's, under which the frame withdraws the bound before it ends: so a bound is
 //!   never touched late, nor half tripped when its frame ends.
@@ -23,7 +24,7 @@ use crate::prim::atomic::{AtomicBool, Ordering};
 use crate::prim::thread::{self, Thread};
 use crate::task::TaskPtr;
 use crate::task::header::Cancelled;
-use crate::task::interrupt::{Interrupts, Running};
+use crate::task::interrupt::{Interrupts, Running, Section, SectionKind};
 
 /// How often a plain thread that waits looks whether others have tripped a bound of its own.
 const LOOK: Duration = Duration::from_millis(10);
@@ -101,9 +102,11 @@ pub(crate) fn bounded<T>(
         #[cfg(greenloom_loom)]
         alive: crate::prim::Alive::new(),
     };
+    let section = Section::enter(interrupts, SectionKind::Bound);
     arm(&bound);
     interrupts.bound.set(&bound);
     let result = catch_unwind(AssertUnwindSafe(f));
+    drop(section);
     disarm(&bound);
     interrupts.bound.set(bound.outer);
     if bound.is_tripped() {
@@ -147,7 +150,8 @@ fn refuse() -> ! {
 
 /// A bound and those around it, by the task or thread whose they are.
 fn chain<'a>(innermost: *const Bound) -> impl Iterator<Item = &'a Bound> {
-    // SAFETY: each lies in a frame that has not ended, further out on the caller's own stack.
+    // SAFETY: each lies in a frame that has not ended: on the caller's own stack, or on that of a coroutine of another crate. One that
+    // ends takes itself out of the chain, whose innermost it is (see `Section`).
     let next = |bound: *const Bound| unsafe { bound.as_ref() };
     std::iter::successors(next(innermost), move |bound| next(bound.outer))
 }

@@ -9,7 +9,7 @@ use crate::scheduler::local;
 use crate::task::TaskPtr;
 use crate::task::bound::Bound;
 use crate::task::header::Cancelled;
-use crate::task::interrupt::{self, Interrupts, Running};
+use crate::task::interrupt::{self, Interrupts, Running, Section, SectionKind};
 
 /// When a task that catches what is raised, and goes on, is named on stderr.
 const SWALLOWED: u32 = 1000;
@@ -198,6 +198,7 @@ pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
     let Some(Running { interrupts, .. }) = interrupt::current() else { return f() };
     interrupts.uncancellable.set(interrupts.uncancellable.get() + 1);
     let _end = End(interrupts);
+    let _section = Section::enter(interrupts, SectionKind::Uncancellable);
     f()
 }
 

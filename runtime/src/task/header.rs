@@ -396,6 +396,10 @@ impl TaskPtr {
         end_locals(record);
         loop {
             if let Some(record) = record {
+                // Before the completion: afterwards nobody may touch what a section has noted.
+                if record.interrupts().is_in_section() {
+                    interrupt::ended_in_section(record);
+                }
                 record.set_ending(true);
             }
             match self.state().complete(dropped) {

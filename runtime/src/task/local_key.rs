@@ -16,6 +16,7 @@ use std::rc::Rc;
 use crate::scheduler::local;
 use crate::stack::record::Record;
 use crate::task::header::catch_and_forget;
+use crate::task::interrupt::{self, Section, SectionKind};
 
 /// Declares values that each task has for itself, in the manner of [`std::thread_local!`]; each becomes a static [`LocalKey`].
 ///
@@ -188,6 +189,7 @@ impl<T: 'static> LocalKey<T> {
             Ok(before) => Restore(self.0.key(), before),
             Err(error) => self.0.refuse(error),
         };
+        let _section = interrupt::current().map(|running| Section::enter(running.interrupts, SectionKind::Local));
         f()
     }
 }

@@ -33,7 +33,8 @@ use crate::prim::{
     thread::{self, Thread},
 };
 use crate::scheduler::local;
-use crate::stack::record::Suspend;
+use crate::stack::record::{Record, Suspend};
+use crate::task::interrupt::{Section, SectionKind};
 use crate::wait::{self, Reason};
 
 /// A handle to a task, to name it and to wake it from [`park`]; or to a plain thread, where [`current`] was called on one.
@@ -344,17 +345,15 @@ pub fn yield_now() {
 /// });
 /// ```
 pub fn no_suspend<R>(f: impl FnOnce() -> R) -> R {
-    struct Allow;
-    impl Drop for Allow {
+    struct Allow<'a>(&'a Record);
+    impl Drop for Allow<'_> {
         fn drop(&mut self) {
-            // The same task: it did not suspend, so it is on the same record.
-            if let Some((_, record)) = local::running() {
-                record.allow_suspension();
-            }
+            self.0.allow_suspension();
         }
     }
     let Some((_, record)) = local::running() else { return f() };
     record.forbid_suspension();
-    let _allow = Allow;
+    let _allow = Allow(record);
+    let _section = Section::enter(record.interrupts(), SectionKind::NoSuspend);
     f()
 }
