@@ -16,6 +16,7 @@ use std::fmt;
 use std::ptr::null;
 
 use crate::prim::{say, thread};
+use crate::report::name_task;
 use crate::scheduler::local;
 use crate::stack::record::Record;
 use crate::task::TaskPtr;
@@ -200,16 +201,16 @@ pub(crate) fn ended_in_section(record: &Record) -> ! {
     std::process::abort();
 }
 
-/// The task on this stack, or else this plain thread.
-struct Who<'a>(Option<&'a Record>);
+/// How messages name the task on this stack, or else this plain thread.
+pub(crate) struct Who<'a>(pub(crate) Option<&'a Record>);
 
 impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(record) => match record.report() {
-                Some(task) => task.fmt(f),
-                None => write!(f, "task {}", record.id()),
-            },
+            Some(record) => {
+                let task = record.task();
+                name_task(f, task.name_ref(), task.id(), Some(task.site()))
+            }
             None => write!(f, "thread {:?}", thread::current().name().unwrap_or("without a name")),
         }
     }

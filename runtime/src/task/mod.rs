@@ -34,6 +34,7 @@ use crate::prim::{
 };
 use crate::scheduler::local;
 use crate::stack::record::{Record, Suspend};
+use crate::task::cancel::Verdict;
 use crate::task::interrupt::{Section, SectionKind};
 use crate::wait::{self, Reason};
 
@@ -267,7 +268,10 @@ pub fn park_timeout(limit: Duration) {
             }
             Some(deadline) => wait::suspend_until(local, record, how, Reason::Park, deadline),
         };
-        if !task.state().take_abort_wake() || timed_out {
+        if !task.state().take_abort_wake() {
+            return;
+        }
+        if timed_out && cancel::after_wait(task, deadline) != Verdict::Raise {
             return;
         }
         // It is to unwind: does so now, or waits on where it must not.
@@ -279,17 +283,17 @@ pub fn park_timeout(limit: Duration) {
 #[cold]
 fn park_thread(limit: Option<Duration>) {
     cancel::raise_on_thread();
-    let bound = cancel::deadline_on_thread();
-    let left = bound.map(|moment| moment.saturating_duration_since(prim::now()));
-    match limit.into_iter().chain(left).min() {
-        Some(limit) => thread::park_timeout(limit),
+    let deadline = limit.and_then(|limit| prim::now().checked_add(limit));
+    match deadline.into_iter().chain(cancel::deadline_on_thread()).min() {
+        Some(first) => thread::park_timeout(first.saturating_duration_since(prim::now())),
         None => thread::park(),
     }
-    if bound.is_some_and(|moment| moment <= prim::now()) {
+    let now = prim::now();
+    if cancel::is_over_on_thread(now, deadline.filter(|&deadline| deadline <= now)) {
         // A token that came at this moment must not be lost: at worst a later park wakes for nothing, as std's may.
         thread::current().unpark();
+        cancel::raise_on_thread();
     }
-    cancel::raise_on_thread();
 }
 
 /// Lets others run: the task goes to the end of its processor's queue of ready tasks, which takes turns with those that have not
