@@ -16,6 +16,7 @@ use crate::prim::Lock;
 use crate::prim::sync::Arc;
 use crate::scope;
 use crate::sync::{Mutex, Semaphore};
+use crate::task::cancel::uncancellable;
 use crate::task::members::Members;
 
 /// Tasks that may fail, and are waited for together: Go's `errgroup.Group`.
@@ -272,7 +273,7 @@ where
         match (panic, error) {
             (Some(payload), error) => {
                 // Not by the unwinding, in which its destructor must not panic.
-                drop(error);
+                uncancellable(|| drop(error));
                 resume_unwind(payload)
             }
             (None, Some(error)) => Err(error),
@@ -292,9 +293,9 @@ impl<E> Inner<E> {
         let mut first = self.error.lock();
         let late = if first.is_none() { first.replace(error) } else { Some(error) };
         drop(first);
-        if late.is_none()
-            && let (Some(context), Some(cause)) = (&self.context, cause)
-        {
+        if late.is_some() {
+            uncancellable(|| drop((late, cause)));
+        } else if let (Some(context), Some(cause)) = (&self.context, cause) {
             context.canceller.cancel_with(cause);
         }
     }

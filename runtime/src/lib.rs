@@ -141,6 +141,11 @@
 //! in the order in which they began. Guard such sections with [`no_suspend`]: a suspension inside panics. So does one in an
 //! initialiser, if the access is inside.
 //!
+//! What this crate itself keeps while a function runs is no such hole: where a limit, [`uncancellable`], [`no_suspend`] or the scope of a
+//! [`task_local!`] ends, it has to be the innermost, in the task or thread where it began, and a task that ends has to have left
+//! them all. If the coroutine of another crate, suspended inside one and then resumed out of order or forgotten, breaks that,
+//! the process ends with a sentence.
+//!
 //! A third hole is no pattern of code: where a stack has no guard but a **canary**, an overflow damages other memory before it is
 //! noticed. That is so only if `StackGuard::Canary` is chosen, or, on a kernel without guard markers (before Linux 6.13), for
 //! the stacks for which no mappings are left for `mprotect`; a warning on stderr says so first.

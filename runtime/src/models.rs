@@ -14,9 +14,9 @@ use crate::scheduler::inbox::{Inbox, Posted};
 use crate::scheduler::local::make_runnable;
 use crate::scheduler::processor::{NextSlot, Ready};
 use crate::scheduler::timers::{Aim, Timer, Timers};
-use crate::task::bound::{Bound, bounded};
+use crate::task::bound::{Bound, Cause, Due, bounded};
 use crate::task::cells::CellCache;
-use crate::task::interrupt::{Interrupts, Running};
+use crate::task::interrupt::{self, Running};
 use crate::task::state::{Park, State, TransitionToParked};
 use crate::task::{JoinHandle, TaskPtr};
 
@@ -578,7 +578,6 @@ pub fn a_trip_meets_the_end_of_an_inner_bound() {
     // SAFETY: whoever trips the bound holds the lock under which it is withdrawn.
     unsafe impl Send for Registered {}
     let (task, handle) = task(|| ());
-    let interrupts = Interrupts::new();
     let registry = Arc::new([(); 2].map(|()| prim::sync::Mutex::new((Registered(std::ptr::null()), false))));
     let trippers: Vec<_> = (0..2)
         .map(|i| {
@@ -587,7 +586,7 @@ pub fn a_trip_meets_the_end_of_an_inner_bound() {
                 let mut entry = registry[i].lock().unwrap();
                 // SAFETY: registered, and withdrawn under this lock.
                 if let Some(bound) = unsafe { entry.0.0.as_ref() } {
-                    assert!(bound.trip().is_none(), "the task is not parked");
+                    assert!(bound.trip(Cause::Time).is_none(), "the task is not parked");
                     entry.1 = true;
                 }
             })
@@ -601,9 +600,10 @@ pub fn a_trip_meets_the_end_of_an_inner_bound() {
         let registry = registry.clone();
         move |_: &Bound| registry[i].lock().unwrap().0 = Registered(std::ptr::null())
     };
-    let running = Running { interrupts: &interrupts, task: Some(task) };
-    let result = bounded(running, None, arm(0), disarm(0), || {
-        let inner = bounded(running, None, arm(1), disarm(1), || ());
+    let running = Running { task: Some(task), ..interrupt::current().unwrap() };
+    let due = Due { moment: None, by_itself: false };
+    let result = bounded(running, due, arm(0), disarm(0), || {
+        let inner = bounded(running, due, arm(1), disarm(1), || ());
         assert!(inner.is_ok(), "nothing was raised");
         let tripped = registry[0].lock().unwrap().1;
         assert!(!tripped || task.state().is_bound_up(), "the outer bound's trip is lost");

@@ -102,7 +102,12 @@ impl fmt::Display for TaskReport {
     }
 }
 
-fn name_task(f: &mut fmt::Formatter<'_>, name: Option<&str>, id: u64, site: Option<&'static Location<'static>>) -> fmt::Result {
+pub(crate) fn name_task(
+    f: &mut fmt::Formatter<'_>,
+    name: Option<&str>,
+    id: u64,
+    site: Option<&'static Location<'static>>,
+) -> fmt::Result {
     match name {
         Some(name) => write!(f, "task '{name}' (id {id}")?,
         None => write!(f, "task {id} (")?,

@@ -18,7 +18,8 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 
 use crate::scheduler::placement::Placement;
 use crate::scheduler::{Shared, local};
-use crate::task::header::Cancelled;
+use crate::task::cancel::uncancellable;
+use crate::task::header::{Cancelled, drop_whole};
 use crate::task::members::Members;
 use crate::task::spawn::{no_memory, spawn_unbounded};
 use crate::task::{JoinError, JoinHandle, Task, TaskPtr};
@@ -128,7 +129,7 @@ where
         (None, Some(value)) => value,
         (Some(payload), value) => {
             // Not by the unwinding, in which its destructor must not panic.
-            drop(value);
+            uncancellable(|| drop(value));
             resume_unwind(payload)
         }
         (None, None) => unreachable!("the body has returned or unwound"),
@@ -262,7 +263,7 @@ impl<T> Drop for Ended<'_, T> {
 
 /// Drops an outcome that nobody takes; a panic is the scope's.
 fn discard<T>(outcome: Result<T, JoinError>, members: &Members) {
-    let dropped = outcome.and_then(|value| catch_unwind(AssertUnwindSafe(|| drop(value))).map_err(JoinError::from_payload));
+    let dropped = outcome.and_then(|value| drop_whole(value).map_err(JoinError::from_payload));
     if let Err(error) = dropped {
         members.keep_panic(error);
     }

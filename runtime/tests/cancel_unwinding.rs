@@ -7,11 +7,18 @@ mod common;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use common::{Counter, OnDrop, Slot, run_on, yield_until};
+use greenloom::channel::{never, select};
 use greenloom::context::Context;
 use greenloom::group::Group;
-use greenloom::{JoinHandle, current, park, spawn, yield_now};
+use greenloom::sync::Mutex;
+use greenloom::time::timeout;
+use greenloom::{JoinHandle, current, park, sleep, spawn, yield_now};
+
+const SHORT: Duration = Duration::from_millis(2);
+const LONG: Duration = Duration::from_secs(3600);
 
 /// A task that is in the middle of its unwinding until it is released.
 struct Unwinding {
@@ -298,112 +305,227 @@ fn destructors_that_wait_do_so_together() {
     });
 }
 
+/// Ways to wait, each without an end of its own.
+fn waits() -> [(&'static str, fn()); 8] {
+    [
+        ("park", park),
+        ("join", || spawn(park).join().unwrap()),
+        ("yield_now", || yield_until(|| false)),
+        ("sleep", || sleep(LONG)),
+        ("recv", || _ = never::<()>().recv()),
+        ("select", || select! { recv(never::<()>()) -> _ => {}, default(LONG) => {} }),
+        ("lock", || {
+            let mutex = Mutex::new(());
+            let _held = mutex.lock().unwrap();
+            drop(mutex.lock());
+        }),
+        ("scope", || greenloom::scope(|s| _ = s.spawn(park))),
+    ]
+}
+
 #[test]
-fn cancelling_a_parked_one_is_put_off_and_then_comes() {
+fn one_that_began_to_wait_meanwhile_is_cancelled_at_once() {
     run_on(1, || {
-        let unwinding = Unwinding::new(false);
-        let (parked, _, passed) = waiter(park);
-        parked.cancel();
-        unwinding.assert_suspended();
-        assert!(!parked.is_finished(), "it may unwind itself, as far as anybody knows");
-        assert_eq!(passed.get(), 0, "park returned by itself");
-        unwinding.release();
-        assert!(parked.join().unwrap_err().is_cancelled());
-        assert_eq!(passed.get(), 0);
+        for by_panic in [false, true] {
+            for (name, wait) in waits() {
+                let unwinding = Unwinding::new(by_panic);
+                let (task, _, passed) = waiter(wait);
+                some_yields();
+                task.cancel();
+                yield_until(|| task.is_finished());
+                assert!(task.join().unwrap_err().is_cancelled(), "{name}");
+                assert_eq!(passed.get(), 0, "{name}");
+                unwinding.assert_suspended();
+                unwinding.release();
+            }
+        }
     });
 }
 
 #[test]
-fn a_parked_one_whose_cancellation_is_put_off_still_takes_its_token() {
+fn one_that_waits_only_after_it_was_cancelled_ends_at_once() {
     run_on(1, || {
-        let unwinding = Unwinding::new(false);
-        let (parked, _, passed) = waiter(park);
-        parked.cancel();
+        for (name, wait) in waits() {
+            let unwinding = Unwinding::new(false);
+            let task = spawn(move || {
+                current().cancel();
+                wait();
+            });
+            yield_until(|| task.is_finished());
+            assert!(task.join().unwrap_err().is_cancelled(), "{name}");
+            unwinding.assert_suspended();
+            unwinding.release();
+        }
+    });
+}
+
+#[test]
+fn a_limit_that_began_meanwhile_ends_what_is_in_it() {
+    run_on(1, || {
+        for (name, wait) in waits() {
+            let unwinding = Unwinding::new(false);
+            assert!(timeout(SHORT, wait).is_err(), "{name}");
+            unwinding.assert_suspended();
+            unwinding.release();
+        }
+    });
+}
+
+#[test]
+fn a_task_stuck_in_a_destructor_keeps_no_other_from_ending() {
+    run_on(1, || {
+        let stuck = Unwinding::new(false);
+        for _ in 0..3 {
+            assert!(timeout(SHORT, park).is_err());
+            let (task, ..) = waiter(park);
+            task.cancel();
+            assert!(task.join().unwrap_err().is_cancelled());
+            let (ctx, canceller) = Context::background().with_cancel();
+            let (bounded, ..) = waiter(move || assert!(ctx.run(park).is_err()));
+            canceller.cancel();
+            bounded.join().unwrap();
+        }
+        stuck.release();
+    });
+}
+
+/// A task that panics while another is suspended in its unwinding, and waits by `wait` in a destructor; cancelled then.
+fn panics_and_waits(wait: impl FnOnce(&dyn Fn()) + Send + 'static) {
+    run_on(1, move || {
+        let first = Unwinding::new(false);
+        let (waiting, released, torn) = (Counter::default(), Counter::default(), Counter::default());
+        let second = spawn({
+            let (waiting, released, torn) = (waiting.clone(), released.clone(), torn.clone());
+            move || {
+                wait(&|| {
+                    let torn = torn.on_drop();
+                    waiting.add();
+                    yield_until(|| released.get() == 1);
+                    std::mem::forget(torn);
+                });
+            }
+        });
+        yield_until(|| waiting.get() == 1);
+        second.cancel();
         some_yields();
-        parked.task().unpark();
-        // It passes and returns without another suspension, so there is nothing left to cancel.
-        yield_until(|| passed.get() == 1);
-        parked.join().unwrap();
-        unwinding.assert_suspended();
-        unwinding.release();
+        assert_eq!((torn.get(), second.is_finished()), (0, false));
+        released.add();
+        assert!(second.join().unwrap_err().is_panic());
+        assert_eq!(torn.get(), 0);
+        first.assert_suspended();
+        first.release();
     });
 }
 
 #[test]
-fn cancelling_a_joining_one_is_put_off_and_then_comes() {
+fn one_that_panics_meanwhile_waits_to_the_end_of_its_destructor() {
+    panics_and_waits(|wait| {
+        let _guard = OnDrop::new(wait);
+        panic!("unwinds");
+    });
+    panics_and_waits(|wait| {
+        let _guard = OnDrop::new(wait);
+        std::panic::resume_unwind(Box::new("unwinds"));
+    });
+}
+
+#[test]
+fn so_it_does_however_the_destructor_is_called() {
+    panics_and_waits(|wait| {
+        let guards = vec![Box::new(OnDrop::new(wait))];
+        let closure = move || {
+            let _guards = &guards;
+            panic!("unwinds");
+        };
+        closure();
+    });
+    // With what would catch an unwinding between the two.
+    panics_and_waits(|wait| {
+        let _guard = OnDrop::new(|| _ = catch_unwind(std::panic::AssertUnwindSafe(wait)));
+        panic!("unwinds");
+    });
+    // A level further out.
+    panics_and_waits(|wait| {
+        let _guard = OnDrop::new(|| {
+            let inner = OnDrop::new(wait);
+            drop(inner);
+        });
+        panic!("unwinds");
+    });
+}
+
+#[test]
+fn one_that_has_caught_its_panic_meanwhile_is_cancelled_at_once() {
     run_on(1, || {
         let unwinding = Unwinding::new(false);
-        let child = spawn(park);
-        let waker = child.task();
-        let (joining, _, passed) = waiter(move || child.join().unwrap());
-        joining.cancel();
-        unwinding.assert_suspended();
-        assert!(!joining.is_finished());
-        unwinding.release();
-        assert!(joining.join().unwrap_err().is_cancelled());
+        let (task, _, passed) = waiter(|| {
+            let caught = catch_unwind(|| {
+                let _guard = OnDrop::new(yield_now);
+                panic!("caught");
+            });
+            assert!(caught.is_err());
+            park();
+        });
+        some_yields();
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
         assert_eq!(passed.get(), 0);
-        waker.unpark();
+        unwinding.assert_suspended();
+        unwinding.release();
+    });
+}
+
+/// An unwinding may not leave it: that would end the process.
+extern "C" fn callback() {
+    park();
+}
+
+#[test]
+fn a_callback_of_another_language_is_not_ended_meanwhile() {
+    run_on(1, || {
+        let unwinding = Unwinding::new(false);
+        let returned = Counter::default();
+        let (task, _, passed) = waiter({
+            let returned = returned.clone();
+            move || {
+                callback();
+                returned.add();
+                park();
+            }
+        });
+        some_yields();
+        task.cancel();
+        some_yields();
+        assert!(!task.is_finished());
+        task.task().unpark();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!((returned.get(), passed.get()), (1, 0));
+        unwinding.release();
     });
 }
 
 #[test]
-fn a_joining_one_whose_cancellation_is_put_off_still_gets_the_result() {
+fn a_destructor_that_joins_gets_the_result_though_it_is_cancelled_again() {
     run_on(1, || {
         let child = spawn(|| {
             park();
             6
         });
-        let waker = child.task();
-        let unwinding = Unwinding::new(false);
-        let (joining, _, passed) = waiter(move || assert_eq!(child.join().unwrap(), 6));
-        joining.cancel();
-        some_yields();
-        waker.unpark();
-        yield_until(|| passed.get() == 1);
-        joining.join().unwrap();
-        unwinding.release();
-    });
-}
-
-#[test]
-fn cancelling_a_yielding_one_is_put_off_and_then_comes() {
-    run_on(1, || {
-        let rounds = Counter::default();
-        let (yielding, ..) = waiter({
-            let rounds = rounds.clone();
-            move || loop {
-                rounds.add();
-                yield_now();
-            }
-        });
-        let unwinding = Unwinding::new(false);
-        yielding.cancel();
-        let before = rounds.get();
-        unwinding.assert_suspended();
-        assert!(rounds.get() > before + 1, "it stopped");
-        unwinding.release();
-        assert!(yielding.join().unwrap_err().is_cancelled());
-    });
-}
-
-#[test]
-fn one_that_parks_only_after_it_was_cancelled_waits_until_the_unwinding_is_over() {
-    run_on(1, || {
-        let turn = Arc::new(AtomicUsize::new(0));
-        let (task, _, passed) = waiter({
-            let turn = turn.clone();
+        let (waker, result) = (child.task(), Slot::new());
+        let (task, ..) = waiter({
+            let result = result.clone();
             move || {
-                yield_until(|| turn.load(SeqCst) == 1);
+                let _guard = OnDrop::new(|| result.put(child.join().unwrap()));
                 park();
             }
         });
-        let unwinding = Unwinding::new(false);
         task.cancel();
-        turn.store(1, SeqCst);
-        unwinding.assert_suspended();
-        assert_eq!((passed.get(), task.is_finished()), (0, false));
-        unwinding.release();
+        some_yields();
+        task.cancel();
+        some_yields();
+        waker.unpark();
         assert!(task.join().unwrap_err().is_cancelled());
+        assert_eq!(result.take(), Some(6));
     });
 }
 
@@ -427,25 +549,26 @@ fn cancelling_a_fresh_one_meanwhile_drops_its_closure() {
 #[test]
 fn two_may_be_in_the_middle_of_unwinding_and_end_in_either_order() {
     run_on(1, || {
-        for newest_first in [false, true] {
-            // Only the first by cancellation: the second one's would be put off.
-            let first = Unwinding::new(false);
-            let second = Unwinding::new(true);
-            let (parked, _, passed) = waiter(park);
-            parked.cancel();
-            let (one, other) = if newest_first { (second, first) } else { (first, second) };
-            one.release();
-            other.assert_suspended();
-            assert!(!parked.is_finished(), "one of the two still unwinds");
-            other.release();
-            assert!(parked.join().unwrap_err().is_cancelled());
-            assert_eq!(passed.get(), 0);
+        for by_panic in [false, true] {
+            for newest_first in [false, true] {
+                let first = Unwinding::new(false);
+                let second = Unwinding::new(by_panic);
+                let (one, other) = if newest_first { (second, first) } else { (first, second) };
+                one.release();
+                other.assert_suspended();
+                let (parked, _, passed) = waiter(park);
+                parked.cancel();
+                assert!(parked.join().unwrap_err().is_cancelled());
+                assert_eq!(passed.get(), 0);
+                other.release();
+                assert!(!std::thread::panicking(), "the thread's count is wrong");
+            }
         }
     });
 }
 
 #[test]
-fn cancellations_that_were_put_off_may_wait_in_their_destructors_too() {
+fn those_that_are_cancelled_meanwhile_may_wait_in_their_destructors_too() {
     run_on(1, || {
         let unwinding = Unwinding::new(false);
         let done = Counter::default();
@@ -464,13 +587,12 @@ fn cancellations_that_were_put_off_may_wait_in_their_destructors_too() {
             })
             .collect();
         tasks.iter().for_each(JoinHandle::cancel);
-        unwinding.assert_suspended();
-        assert_eq!(done.get(), 0);
-        unwinding.release();
         for task in tasks {
             assert!(task.join().unwrap_err().is_cancelled());
         }
         assert_eq!(done.get(), 20);
+        unwinding.assert_suspended();
+        unwinding.release();
     });
 }
 

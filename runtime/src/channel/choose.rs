@@ -152,6 +152,10 @@ impl Limit {
             Limit::Now | Limit::Never => None,
         }
     }
+
+    fn is_over(self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= prim::now())
+    }
 }
 
 /// Arms that need no allocation.
@@ -335,9 +339,9 @@ pub(super) fn run(
         }
         return found;
     }
-    if wait::let_few_run(Reason::Select) {
+    if wait::let_few_run(Reason::Select, || earliest(operations, limit)) {
         let found = poll(operations, &order, watch, room);
-        if found.is_some() {
+        if found.is_some() || limit.is_over() {
             return found;
         }
     }
@@ -349,7 +353,7 @@ pub(super) fn run(
         let deadline = earliest(operations, limit);
         let _ = wait_for(Reason::Select, deadline, |waiter| queued.join(waiter), || claim.abort());
         let found = queued.outcome(room).or_else(|| poll(operations, &order, watch, room));
-        if found.is_some() || limit.deadline().is_some_and(|deadline| deadline <= prim::now()) {
+        if found.is_some() || limit.is_over() {
             return found;
         }
     }

@@ -9,7 +9,7 @@ use crate::prim::atomic::Ordering;
 use crate::prim::untracked::Arc;
 use crate::prim::{Lock, say, sync, thread};
 use crate::scheduler::{Shared, local};
-use crate::task::bound::{Bound, Tripped, bounded};
+use crate::task::bound::{self, Bound, Due, Tripped, bounded};
 use crate::task::{Placement, interrupt, spawn_on};
 use crate::time::clock;
 
@@ -30,6 +30,15 @@ pub(super) fn decode(state: u8) -> Option<ContextError> {
         LIVE => None,
         CANCELLED => Some(ContextError::Cancelled),
         _ => Some(ContextError::DeadlineExceeded),
+    }
+}
+
+impl From<ContextError> for bound::Cause {
+    fn from(why: ContextError) -> Self {
+        match why {
+            ContextError::Cancelled => Self::Cancellation,
+            ContextError::DeadlineExceeded => Self::Time,
+        }
     }
 }
 
@@ -84,13 +93,14 @@ impl NodeRef {
     #[track_caller]
     pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, Tripped> {
         let Some(running) = interrupt::current() else { return Ok(f()) };
+        let due = Due { moment: parent.deadline(), by_itself: false };
         let node = Self::new(Some(parent), None, false, OnEnd::Nothing);
         let arm = |bound: &Bound| {
             node.inner.lock().on_end = OnEnd::Trip(bound);
             node.join_parent();
         };
         let disarm = |_: &Bound| _ = node.withdraw();
-        bounded(running, None, arm, disarm, f)
+        bounded(running, due, arm, disarm, f)
     }
 
     /// Ends it, with all below it, unless it has ended.
@@ -153,7 +163,7 @@ impl NodeRef {
             on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
             woken = match on_end {
                 // SAFETY: its frame has not withdrawn it, for which it needs the lock.
-                OnEnd::Trip(bound) => unsafe { (*bound).trip() },
+                OnEnd::Trip(bound) => unsafe { (*bound).trip(why.into()) },
                 _ => None,
             };
             children = if inner.children.is_null() { Children::None } else { Children::Some };

@@ -17,7 +17,7 @@ pub(crate) use loom::thread_local;
 pub(crate) use parker::Parker;
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod sync {
@@ -125,6 +125,13 @@ pub(crate) mod thread {
     pub(crate) fn raise(payload: Box<dyn std::any::Any + Send>) -> ! {
         std::panic::resume_unwind(payload)
     }
+}
+
+/// Nobody waits in a panic hook: in a model, a panic is a failure.
+pub(crate) mod hook {
+    pub(crate) fn hide() {}
+
+    pub(crate) fn show() {}
 }
 
 /// Which machine a thread of the model is.

@@ -1,7 +1,7 @@
 //! std's primitives under the names that the rest of the crate uses.
 
 pub(crate) mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 pub(crate) mod sync {
@@ -161,6 +161,7 @@ pub(crate) mod local {
 pub(crate) use std::thread_local;
 
 mod futex;
+pub(crate) mod hook;
 mod lock;
 pub(crate) use futex::Parker;
 pub(crate) use lock::{Lock, LockGuard};

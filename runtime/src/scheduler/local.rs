@@ -9,8 +9,8 @@ use std::panic::Location;
 
 use crate::prim::deque::{Steal, Worker};
 use crate::prim::sync::Arc;
-use crate::prim::untracked::Ordering;
-use crate::prim::{FAIR_EVERY, next_random, take_ids};
+use crate::prim::untracked::{AtomicBool, Ordering};
+use crate::prim::{FAIR_EVERY, next_random, say, take_ids};
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::placement::Run;
@@ -18,9 +18,11 @@ use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
 use crate::stack::pool::StackCache;
 use crate::stack::record::Record;
-use crate::task::TaskPtr;
+use crate::stack::unwinding;
 use crate::task::cells::CellCache;
 use crate::task::header::Extra;
+use crate::task::interrupt::Who;
+use crate::task::{TaskPtr, cancel};
 
 /// Fresh tasks in the deque from which on it is worth waking a sleeping processor at once. Fewer wait for the monitor's next
 /// tick: a pair that talks starts within a microsecond on one processor, and would be torn apart for good by an eager thief.
@@ -58,13 +60,8 @@ pub(crate) struct Local {
     end_id: Cell<u64>,
     cells: CellCache,
     pub(crate) stacks: StackCache,
-    /// A task was switched away from while this thread was unwinding; [`Local::settle`] sees to what that means.
-    pub(crate) unsettled: Cell<bool>,
-    /// The number, from one on, of the time in which this thread unwinds, or will next: it ends when no task of the thread does.
-    pub(crate) unwindings: Cell<u32>,
-    /// A task was suspended instead of unwound.
-    pub(crate) deferred_unwinding: Cell<bool>,
-    /// The stack of the task that is suspended in the middle of an unwinding: the first, if there are more.
+    /// The stack of the task that was suspended in the middle of an unwinding: the first, if there are more. If that has ended before the
+    /// others, an address that is no stack's.
     pub(crate) unwinding: Cell<*const Record>,
     /// Its tasks have been told that the runtime shuts down.
     pub(crate) draining: Cell<bool>,
@@ -114,6 +111,46 @@ pub(crate) fn random() -> u64 {
     }
 }
 
+/// What the running task does that is about to be suspended while its thread panics.
+#[derive(PartialEq)]
+pub(crate) enum Panicking {
+    /// It unwinds, or another task was suspended here that does.
+    Unwinds,
+    /// It is in the panic hook.
+    InHook,
+}
+
+/// The running task is about to be suspended while its thread panics. Before its turn either nobody did, and then it is this task; or one
+/// is known that unwinds.
+///
+/// In that case, whether this one does, or is in the hook, is not asked: to find out takes long, and most are in neither. If it is in
+/// the hook, and another task panics before it goes on, std ends the process.
+#[cold]
+pub(crate) fn note_panicking() -> Panicking {
+    let Some((machine, record)) = running() else { return Panicking::Unwinds };
+    if machine.unwinding.get().is_null() {
+        if !cancel::is_cancelling() && !unwinding::is_in_cleanup(record) {
+            say_that_hook_waits(record);
+            return Panicking::InHook;
+        }
+        machine.unwinding.set(record);
+    }
+    Panicking::Unwinds
+}
+
+/// Says so, once.
+fn say_that_hook_waits(record: &Record) {
+    // Relaxed: a flag that carries no data.
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        say(format_args!(
+            "greenloom: {}: it waits in the panic hook, or in a Debug or Display in a panic's message. No limit and no cancellation ends \
+             that, and std::panic::set_hook blocks as long as it takes: a hook should hand over what it has without waiting",
+            Who(Some(record))
+        ));
+    }
+}
+
 /// Whether no task runs on this thread that is inside `no_suspend`.
 pub(crate) fn may_suspend() -> bool {
     running().is_none_or(|(_, record)| record.may_suspend())
@@ -157,9 +194,6 @@ impl Local {
             next_id: Cell::new(0),
             end_id: Cell::new(0),
             cells: CellCache::new(),
-            unsettled: Cell::new(false),
-            unwindings: Cell::new(1),
-            deferred_unwinding: Cell::new(false),
             unwinding: Cell::new(std::ptr::null()),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),
@@ -422,10 +456,16 @@ impl Local {
         self.processor().live.store(live, Ordering::Relaxed);
     }
 
-    /// A task could not unwind because of another unwinding on this thread.
-    pub(crate) fn note_deferred_unwinding(&self) {
-        self.deferred_unwinding.set(true);
-        self.unsettled.set(true);
+    /// Whether it is the task on this stack, which runs, that unwinds, as far as is noted, given that the thread does.
+    pub(crate) fn notes_unwinding_of(&self, record: &Record) -> bool {
+        let first = self.unwinding.get();
+        first.is_null() || std::ptr::eq(first, record)
+    }
+
+    /// Whether the running task, on this stack, unwinds already, given that the thread does.
+    pub(crate) fn may_unwind(&self, record: &Record) -> bool {
+        // If none was suspended in its unwinding, it is the running task's; or that is in a panic hook, and may not unwind either.
+        self.unwinding.get().is_null() || unwinding::is_in_cleanup(record)
     }
 
     /// Calls `f` with every started task of this processor that has not ended.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::prim::untracked::{AtomicU64, Ordering};
 use crate::prim::{self, Lock};
 use crate::task::TaskPtr;
-use crate::task::bound::Bound;
+use crate::task::bound::{Bound, Cause};
 
 /// A tick in nanoseconds: 32.8 µs, the order of what waking a thread costs.
 const TICK: u64 = 1 << 15;
@@ -172,7 +172,7 @@ impl Timers {
                     let task = match unsafe { (*timer).aim.get() } {
                         Aim::Wake(task) => task.state().time_up().then_some(task),
                         // SAFETY: as above.
-                        Aim::Trip(bound) => unsafe { (*bound).trip() },
+                        Aim::Trip(bound) => unsafe { (*bound).trip(Cause::Time) },
                         Aim::Nothing => None,
                     };
                     if task.is_some() {

@@ -97,7 +97,7 @@ impl Local {
                 Suspend::Yield | Suspend::Done => unreachable!(),
             }
         }
-        if self.unsettled.get() || thread::panicking() {
+        if !self.unwinding.get().is_null() {
             self.settle(record, how);
         }
     }
@@ -157,37 +157,15 @@ impl Local {
         }
     }
 
-    /// After a switch away from a task, of a thread that unwinds or did: notes whose unwinding it is, for the sake of poisoning
-    /// (see `task::cancel::unwinding`), and wakes those whose own had to wait for its end.
+    /// After a switch away from a task, while one is noted that unwinds: looks whether any still does.
     #[cold]
     fn settle(&self, record: &Record, how: Suspend) {
-        if thread::panicking() {
-            // Before this task's turn either nobody was unwinding, and then it is this task; or the first is known. If the
-            // first has ended while others unwind still, nobody knows whose turn is whose: an address that is no stack's.
-            if self.unwinding.get().is_null() {
-                self.unwinding.set(record);
-            } else if how == Suspend::Done && std::ptr::eq(self.unwinding.get(), record) {
-                self.unwinding.set(std::ptr::dangling());
-            }
-            self.unsettled.set(true);
-            record.set_left_in(if how == Suspend::Done { 0 } else { self.unwindings.get() });
-            return;
+        if !thread::panicking() {
+            self.unwinding.set(std::ptr::null());
+        } else if how == Suspend::Done && std::ptr::eq(self.unwinding.get(), record) {
+            // Others unwind still: nobody knows who.
+            self.unwinding.set(std::ptr::dangling());
         }
-        self.unwinding.set(std::ptr::null());
-        self.unwindings.set(self.unwindings.get().wrapping_add(1).max(1));
-        self.unsettled.set(false);
-        if self.deferred_unwinding.get() {
-            self.end_deferral();
-        }
-    }
-
-    fn end_deferral(&self) {
-        self.deferred_unwinding.set(false);
-        self.for_each_own(|task| {
-            if task.state().end_deferral() {
-                self.push_ready(task);
-            }
-        });
     }
 
     /// There is nothing to run: look at the inbox, at the others, and sleep. With `granted`, a search is counted already for this

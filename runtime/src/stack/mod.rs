@@ -4,6 +4,7 @@
 //! - [`record`] is the head of every stack: its coroutine, the task that runs on it, and labels for reports.
 //! - [`pool`] keeps the free stacks of a runtime, [`pool::StackCache`] those of one processor.
 //! - [`class`] knows the sizes of slots.
+//! - [`unwinding`] tells from a stack whether its task unwinds.
 //! - [`overflow`] turns the fault of an overflow into a message, [`watch`] says whose it was, [`alternate`] is where that runs.
 //!
 //! A coroutine belongs to its stack, not to a task: its body runs one task after another and suspends in between. So starting a
@@ -21,6 +22,8 @@ pub(crate) mod pool;
 pub(crate) mod record;
 #[cfg_attr(greenloom_loom, path = "slab_model.rs")]
 pub(crate) mod slab;
+#[cfg_attr(greenloom_loom, path = "unwinding_model.rs")]
+pub(crate) mod unwinding;
 #[cfg(not(greenloom_loom))]
 pub(crate) mod watch;
 

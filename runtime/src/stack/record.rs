@@ -22,9 +22,9 @@ use std::time::Duration;
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
-use crate::prim::{prefetch_to_write, say, stack_pointer};
+use crate::prim::{hook, prefetch_to_write, say, stack_pointer, thread};
 use crate::report::TaskReport;
-use crate::scheduler::local;
+use crate::scheduler::local::{self, Panicking};
 use crate::stack::CURE;
 use crate::stack::slab::Slot;
 use crate::task::TaskPtr;
@@ -72,7 +72,7 @@ unsafe impl Stack for Frames {
 
 /// The head of a stack; see the module.
 ///
-/// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `left_in` and `locals` are for the thread that runs the stack, or, while it is
+/// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `base` and `locals` are for the thread that runs the stack, or, while it is
 /// free, for whoever owns it. The rest are labels, which any thread of the runtime may read that keeps heads from being given
 /// back ([`StackPool::keep_heads`](super::pool::StackPool::keep_heads)), and any time the owner's thread.
 #[repr(C, align(16))]
@@ -99,8 +99,8 @@ pub(crate) struct Record {
     locals: Cell<*const Locals>,
     /// What may end the task's code early, and what puts that off.
     interrupts: Interrupts,
-    /// The machine's number of unwindings when the task was last switched away from while its thread unwound; zero if it never was.
-    left_in: Cell<u32>,
+    /// Where the frames of tasks begin.
+    base: Cell<*const u8>,
     /// The task's number; zero while the stack is free.
     id: AtomicU64,
     site: AtomicPtr<Location<'static>>,
@@ -148,7 +148,7 @@ impl StackPtr {
             (&raw mut (*record).frame).write(Cell::new(null()));
             (&raw mut (*record).slot).write(slot);
             (&raw mut (*record).no_suspend).write(Cell::new(0));
-            (&raw mut (*record).left_in).write(Cell::new(0));
+            (&raw mut (*record).base).write(Cell::new(null()));
             (&raw mut (*record).interrupts).write(Interrupts::new());
             (&raw mut (*record).locals).write(Cell::new(null()));
             (&raw mut (*record).name).write(Mutex::new(None));
@@ -284,11 +284,34 @@ impl Record {
     /// frame in between neither is, which costs some 20 ns.
     #[inline(always)]
     pub(crate) fn suspend(&self, how: Suspend, reason: Reason) {
+        if thread::panicking() {
+            self.suspend_panicking(how, reason);
+        } else {
+            self.switch(how, reason);
+        }
+    }
+
+    #[inline(always)]
+    fn switch(&self, how: Suspend, reason: Reason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
         self.frame.set(stack_pointer());
         // SAFETY: set by the coroutine's body before any task ran on this stack; the caller runs on it.
         unsafe { (*self.yielder.get()).suspend(how) };
         self.reason.store(Reason::Ready as u8, Ordering::Relaxed);
+    }
+
+    /// The same where the thread panics: of that nothing may be left to the other tasks but what they can live with.
+    #[cold]
+    #[inline(never)]
+    fn suspend_panicking(&self, how: Suspend, reason: Reason) {
+        match local::note_panicking() {
+            Panicking::Unwinds => self.switch(how, reason),
+            Panicking::InHook => {
+                hook::hide();
+                self.switch(how, reason);
+                hook::show();
+            }
+        }
     }
 
     /// Fetches what a switch to the stack's task will touch.
@@ -329,12 +352,10 @@ impl Record {
         }
     }
 
-    pub(crate) fn left_in(&self) -> u32 {
-        self.left_in.get()
-    }
-
-    pub(crate) fn set_left_in(&self, unwindings: u32) {
-        self.left_in.set(unwindings);
+    /// The frames of tasks lie below this.
+    #[cfg(not(greenloom_loom))]
+    pub(crate) fn base(&self) -> usize {
+        self.base.get().addr()
     }
 
     pub(crate) fn may_suspend(&self) -> bool {
@@ -416,6 +437,7 @@ fn refuse_to_suspend(reason: Reason) -> ! {
 fn body(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
     let record = stack.record();
     record.yielder.set(yielder);
+    record.base.set(stack_pointer());
     loop {
         let task = record.task();
         // SAFETY: the machine bound a fresh task to this stack and resumed it. A task stays on its thread, so the machine, and

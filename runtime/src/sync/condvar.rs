@@ -261,7 +261,10 @@ impl Condvar {
         let notice = Notice::new(self);
         let mut guard = Some(guard);
         let waited = wait::wait_for(Reason::Sync, deadline, |waiter| notice.publish(waiter, &mut guard), || notice.withdraw());
-        cancel::checkpoint();
+        if waited == Waited::Done {
+            // A notification is given to the next. Where the time was up, that came first.
+            cancel::checkpoint();
+        }
         let locked = mutex.lock();
         notice.keep();
         let result = WaitTimeoutResult(waited == Waited::TimedOut);

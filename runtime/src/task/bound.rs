@@ -1,6 +1,7 @@
 //! Bounds: frames that a task can be unwound to, from whatever it waits in, while it goes on outside of them. A limit of time is one.
 //!
-//! - A bound lies in the frame of [`bounded`], and the task's innermost one in its [`Interrupts`]; each knows the next.
+//! - A bound lies in the frame of [`bounded`], and the task's innermost one in its [`Interrupts`]; each knows the next. The frame is a
+//!   [`Section`], so where it ends the bound is the innermost, and the task has none where it ends.
 //! - Whoever *trips* it (a timer, another task) first marks the bound, then changes the task's state word, which wakes the task if
 //!   it is parked. Both happen under a lock of the tripper's, under which the frame withdraws the bound before it ends: so a bound is
 //!   never touched late, nor half tripped when its frame ends.
@@ -19,11 +20,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::from_ref;
 use std::time::{Duration, Instant};
 
-use crate::prim::atomic::{AtomicBool, Ordering};
+use crate::prim::atomic::{AtomicU8, Ordering};
 use crate::prim::thread::{self, Thread};
 use crate::task::TaskPtr;
 use crate::task::header::Cancelled;
-use crate::task::interrupt::{Interrupts, Running};
+use crate::task::interrupt::{Interrupts, Running, Section, SectionKind};
 
 /// How often a plain thread that waits looks whether others have tripped a bound of its own.
 const LOOK: Duration = Duration::from_millis(10);
@@ -34,9 +35,12 @@ pub(crate) struct Bound {
     task: Option<TaskPtr>,
     /// The plain thread, if it is one.
     thread: Option<Thread>,
-    tripped: AtomicBool,
-    /// When it trips by itself, on a plain thread; if ever.
-    deadline: Option<Instant>,
+    /// A [`Cause`], once it is tripped.
+    tripped: AtomicU8,
+    /// When its time is up, if it has one.
+    due: Option<Instant>,
+    /// On a plain thread: it trips by itself then.
+    by_itself: bool,
     /// How often an unwinding to it was raised.
     pub(super) raised: Cell<u32>,
     /// How many `uncancellable` sections are around it.
@@ -44,6 +48,24 @@ pub(crate) struct Bound {
     outer: *const Bound,
     #[cfg(greenloom_loom)]
     alive: crate::prim::Alive,
+}
+
+/// Why a bound is tripped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Its time is up.
+    Time = 1,
+    /// Somebody wanted it.
+    Cancellation,
+}
+
+/// When a bound trips, as far as that is known when it is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Due {
+    /// When its time is up, if it has one.
+    pub(crate) moment: Option<Instant>,
+    /// A plain thread notices that by itself; nobody else trips the bound then.
+    pub(crate) by_itself: bool,
 }
 
 /// What [`bounded`] was ended by.
@@ -54,11 +76,11 @@ impl Bound {
     /// Marks the bound, and asks its task to unwind to it; a task that is returned has to be queued by the caller. Any thread may call
     /// this, under the lock under which the bound is withdrawn.
     #[must_use = "a task that is returned is in no queue"]
-    pub(crate) fn trip(&self) -> Option<TaskPtr> {
+    pub(crate) fn trip(&self, cause: Cause) -> Option<TaskPtr> {
         #[cfg(greenloom_loom)]
         self.alive.touch();
         // Release: pairs with the Acquire in `is_tripped`. Before the state's change, which pairs with `leave_bound`.
-        self.tripped.store(true, Ordering::Release);
+        self.tripped.store(cause as u8, Ordering::Release);
         if let Some(thread) = &self.thread {
             // Ends its `park`; where it waits for something of ours, it looks by itself.
             thread.unpark();
@@ -67,14 +89,24 @@ impl Bound {
     }
 
     fn is_tripped(&self) -> bool {
-        self.tripped.load(Ordering::Acquire)
+        self.tripped.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether it is tripped, by itself too if it does that, by this moment.
+    fn is_over(&self, now: Instant) -> bool {
+        (self.by_itself && self.due.is_some_and(|due| due <= now)) || self.is_tripped()
+    }
+
+    /// Whether it, which is over, was so before this moment. By somebody's wish it is before any.
+    fn was_over_before(&self, moment: Instant) -> bool {
+        // Acquire: as in `is_tripped`.
+        self.tripped.load(Ordering::Acquire) == Cause::Cancellation as u8 || self.due.is_none_or(|due| due <= moment)
     }
 }
 
 /// Runs `f`; a trip of the bound ends it.
 ///
-/// `arm` makes the bound known to whoever may trip it; `disarm` takes that back, after which nobody does. On a plain thread it trips at
-/// `deadline` too.
+/// `arm` makes the bound known to whoever may trip it; `disarm` takes that back, after which nobody does.
 ///
 /// # Panics
 /// If `f` does. In a build with `panic = "abort"`.
@@ -82,7 +114,7 @@ impl Bound {
 #[track_caller]
 pub(crate) fn bounded<T>(
     Running { interrupts, task }: Running<'_>,
-    deadline: Option<Instant>,
+    due: Due,
     arm: impl FnOnce(&Bound),
     disarm: impl FnOnce(&Bound),
     f: impl FnOnce() -> T,
@@ -93,17 +125,20 @@ pub(crate) fn bounded<T>(
     let bound = Bound {
         task,
         thread: task.is_none().then(thread::current),
-        tripped: AtomicBool::new(false),
-        deadline,
+        tripped: AtomicU8::new(0),
+        due: due.moment,
+        by_itself: due.by_itself,
         raised: Cell::new(0),
         depth: interrupts.uncancellable.get(),
         outer: interrupts.bound.get(),
         #[cfg(greenloom_loom)]
         alive: crate::prim::Alive::new(),
     };
+    let section = Section::enter(interrupts, SectionKind::Bound);
     arm(&bound);
     interrupts.bound.set(&bound);
     let result = catch_unwind(AssertUnwindSafe(f));
+    drop(section);
     disarm(&bound);
     interrupts.bound.set(bound.outer);
     if bound.is_tripped() {
@@ -147,7 +182,8 @@ fn refuse() -> ! {
 
 /// A bound and those around it, by the task or thread whose they are.
 fn chain<'a>(innermost: *const Bound) -> impl Iterator<Item = &'a Bound> {
-    // SAFETY: each lies in a frame that has not ended, further out on the caller's own stack.
+    // SAFETY: each lies in a frame that has not ended: on the caller's own stack, or on that of a coroutine of another crate. One that
+    // ends takes itself out of the chain, whose innermost it is (see `Section`).
     let next = |bound: *const Bound| unsafe { bound.as_ref() };
     std::iter::successors(next(innermost), move |bound| next(bound.outer))
 }
@@ -159,24 +195,30 @@ impl Interrupts {
         chain(self.bound.get()).take_while(move |bound| bound.depth == depth)
     }
 
-    /// The tripped bound to unwind to.
-    pub(super) fn outermost_tripped<'a>(&self) -> Option<&'a Bound> {
-        self.reachable().filter(|bound| bound.is_tripped()).last()
+    /// The tripped bound to unwind to. If the time of a wait was up by `time_up`, only if one was over before that.
+    pub(super) fn outermost_tripped<'a>(&self, time_up: Option<Instant>) -> Option<&'a Bound> {
+        outermost(self.reachable().filter(|bound| bound.is_tripped()), time_up)
     }
 
     /// The same for a plain thread, by this moment.
-    pub(super) fn outermost_tripped_by<'a>(&self, now: Instant) -> Option<&'a Bound> {
-        let over = |bound: &Bound| bound.deadline.is_some_and(|deadline| deadline <= now);
-        self.reachable().filter(|bound| over(bound) || bound.is_tripped()).last()
+    pub(super) fn outermost_over<'a>(&self, now: Instant, time_up: Option<Instant>) -> Option<&'a Bound> {
+        outermost(self.reachable().filter(|bound| bound.is_over(now)), time_up)
     }
 
     /// When the next one trips by itself, on a plain thread.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.reachable().filter_map(|bound| bound.deadline).min()
+        self.reachable().filter(|bound| bound.by_itself).filter_map(|bound| bound.due).min()
     }
 
     /// When a plain thread that waits is to look at its bounds again.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        self.reachable().map(|bound| bound.deadline.unwrap_or(now + LOOK)).min()
+        self.reachable().map(|bound| bound.due.filter(|_| bound.by_itself).unwrap_or(now + LOOK)).min()
     }
+}
+
+/// The last of some bounds that are over, from the innermost on.
+fn outermost<'a>(over: impl Iterator<Item = &'a Bound>, time_up: Option<Instant>) -> Option<&'a Bound> {
+    let mut before = time_up.is_none();
+    let last = over.inspect(|bound| before |= time_up.is_some_and(|moment| bound.was_over_before(moment))).last();
+    last.filter(|_| before)
 }

@@ -1,5 +1,10 @@
 //! Raising an unwinding: a cancelled task unwinds to its end from its next suspension point, and one with a tripped bound to the
 //! bound's frame. Cancellation comes first; of bounds, the outermost.
+//!
+//! Not in a destructor that an unwinding of the same task runs, nor in the panic hook before it. Both are looked for only where the
+//! thread has a panic, by std's count; that it is another task's is seen from this one's stack, see
+//! [`unwinding`](crate::stack::unwinding). So one that is suspended in a destructor keeps no other from ending, and there is nothing to
+//! be made up for when it goes on: what puts an unwinding off is the task's own, and cannot change while it is suspended.
 
 use std::time::Instant;
 
@@ -9,22 +14,21 @@ use crate::scheduler::local;
 use crate::task::TaskPtr;
 use crate::task::bound::Bound;
 use crate::task::header::Cancelled;
-use crate::task::interrupt::{self, Interrupts, Running};
+use crate::task::interrupt::{self, Interrupts, Running, Section, SectionKind};
 
 /// When a task that catches what is raised, and goes on, is named on stderr.
 const SWALLOWED: u32 = 1000;
 
 /// Called by the running task at a suspension point: unwinds if it is cancelled, or a bound is tripped.
 ///
-/// Returns whether the suspension must be shielded from cancellation: the task is to unwind, but doing so now might abort the
-/// process, since this thread is in the middle of an unwinding already. It may be this task's (a destructor suspends) or that of
-/// another task which a destructor suspended here; std counts per thread and cannot tell. The machine looks again when that has
-/// ended. Or the task is inside [`uncancellable`]. See [`raise_after_wait`] for tasks that waited before the unwinding began.
+/// Returns whether the suspension must be shielded from cancellation: the task is to unwind, but may not. It is inside
+/// [`uncancellable`], or it unwinds already (a destructor suspends), and an unwinding that leaves the destructor would end the
+/// process.
 ///
 /// In a build with `panic = "abort"` there is no unwinding: cancellation of what has started is refused, that is, shielded for good.
 #[inline(always)]
 pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
-    if task.state().is_interrupted() { raise_or_defer_slow(task, false) } else { false }
+    if task.state().is_interrupted() { raise_or_defer_slow(task) } else { false }
 }
 
 /// Called by the running task as soon as its suspension was ended for an unwinding: raises it, unless it has to be put off.
@@ -32,20 +36,21 @@ pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
 #[inline(never)]
 pub(crate) fn raise_after_wait(task: TaskPtr) {
     // Put off: the suspension that follows is shielded.
-    let _ = raise_or_defer_slow(task, true);
+    let _ = raise_or_defer_slow(task);
 }
 
-/// The same, but only says what is to be done; so whoever waits can keep its place in a queue.
+/// The same, but only says what is to be done; so whoever waits can keep its place in a queue. If the time of the wait is up too, since
+/// `time_up`, the earlier counts: a cancellation always does, a limit if its time was up before.
 #[cold]
 #[inline(never)]
-pub(crate) fn after_wait(task: TaskPtr) -> Verdict {
-    judge(task, true).0
+pub(crate) fn after_wait(task: TaskPtr, time_up: Option<Instant>) -> Verdict {
+    judge(task, time_up).0
 }
 
 #[cold]
 #[inline(never)]
-fn raise_or_defer_slow(task: TaskPtr, after_wait: bool) -> bool {
-    let (verdict, to) = judge(task, after_wait);
+fn raise_or_defer_slow(task: TaskPtr) -> bool {
+    let (verdict, to) = judge(task, None);
     let (Verdict::Raise, Some((_, record))) = (verdict, local::running()) else { return verdict == Verdict::PutOff };
     let interrupts = record.interrupts();
     if interrupts.count(to) {
@@ -61,7 +66,7 @@ fn raise_or_defer_slow(task: TaskPtr, after_wait: bool) -> bool {
 /// What is to be done about a task that is interrupted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is not, or not any more.
+    /// It is not, or not any more; or its wait was over before.
     Nothing,
     /// It may not unwind now: its next suspension is shielded.
     PutOff,
@@ -70,11 +75,7 @@ pub(crate) enum Verdict {
 }
 
 /// What the running task is to do, and the bound that it is to unwind to; its end, if there is none.
-///
-/// `after_wait`: it has just been resumed. A task that was switched away from while nobody on its thread unwound does not unwind
-/// itself. So whoever does now is another task, and this one need not wait for it. (If it did, a destructor that waits for a task of
-/// its own thread, which it has cancelled, would wait for ever.)
-fn judge<'a>(task: TaskPtr, after_wait: bool) -> (Verdict, Option<&'a Bound>) {
+fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a Bound>) {
     if !task.state().is_interrupted() {
         return (Verdict::Nothing, None);
     }
@@ -86,15 +87,15 @@ fn judge<'a>(task: TaskPtr, after_wait: bool) -> (Verdict, Option<&'a Bound>) {
     let interrupts = record.interrupts();
     let to = if task.state().is_cancelled() && interrupts.uncancellable.get() == 0 {
         None
+    } else if !task.state().is_bound_up() {
+        return (Verdict::PutOff, None);
     } else {
-        let bound = if task.state().is_bound_up() { interrupts.outermost_tripped() } else { None };
-        if bound.is_none() {
-            return (Verdict::PutOff, None);
+        match interrupts.outermost_tripped(time_up) {
+            None => return (Verdict::PutOff, None),
+            bound => bound,
         }
-        bound
     };
-    if thread::panicking() && !(after_wait && record.left_in() != machine.unwindings.get()) {
-        machine.note_deferred_unwinding();
+    if thread::panicking() && (is_cancelling() || machine.may_unwind(record)) {
         return (Verdict::PutOff, None);
     }
     (Verdict::Raise, to)
@@ -103,11 +104,8 @@ fn judge<'a>(task: TaskPtr, after_wait: bool) -> (Verdict, Option<&'a Bound>) {
 /// As `raise_or_defer`, on a plain thread, which has nothing but bounds.
 #[cold]
 pub(crate) fn raise_on_thread() {
-    let Some(Running { interrupts, .. }) = interrupt::current() else { return };
-    if interrupts.bound.get().is_null() || thread::panicking() {
-        return;
-    }
-    let over = interrupts.outermost_tripped_by(prim::now());
+    let Some(interrupts) = bounds_on_thread() else { return };
+    let over = interrupts.outermost_over(prim::now(), None);
     if over.is_none() {
         return;
     }
@@ -120,24 +118,25 @@ pub(crate) fn raise_on_thread() {
 /// When a plain thread that waits is to ask [`is_over_on_thread`]; `None` if it need not.
 #[cold]
 pub(crate) fn next_look_on_thread() -> Option<Instant> {
-    let Running { interrupts, .. } = interrupt::current()?;
-    if interrupts.bound.get().is_null() || thread::panicking() {
-        return None;
-    }
-    interrupts.next_look(prim::now())
+    bounds_on_thread()?.next_look(prim::now())
 }
 
 /// When the next bound of the thread trips by itself.
 #[cold]
 pub(crate) fn deadline_on_thread() -> Option<Instant> {
-    let Running { interrupts, .. } = interrupt::current()?;
-    if thread::panicking() { None } else { interrupts.next_deadline() }
+    bounds_on_thread()?.next_deadline()
 }
 
-/// Whether the thread has to unwind by this moment.
+/// Whether the thread has to unwind by this moment. If the time of its wait is up too, since `time_up`, see [`after_wait`].
 #[cold]
-pub(crate) fn is_over_on_thread(now: Instant) -> bool {
-    interrupt::current().is_some_and(|running| !thread::panicking() && running.interrupts.outermost_tripped_by(now).is_some())
+pub(crate) fn is_over_on_thread(now: Instant, time_up: Option<Instant>) -> bool {
+    bounds_on_thread().is_some_and(|interrupts| interrupts.outermost_over(now, time_up).is_some())
+}
+
+/// A plain thread's, if it has bounds, and an unwinding may be raised.
+fn bounds_on_thread<'a>() -> Option<&'a Interrupts> {
+    let Running { interrupts, .. } = interrupt::current()?;
+    (!interrupts.bound.get().is_null() && !thread::panicking()).then_some(interrupts)
 }
 
 impl Interrupts {
@@ -198,6 +197,7 @@ pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
     let Some(Running { interrupts, .. }) = interrupt::current() else { return f() };
     interrupts.uncancellable.set(interrupts.uncancellable.get() + 1);
     let _end = End(interrupts);
+    let _section = Section::enter(interrupts, SectionKind::Uncancellable);
     f()
 }
 
@@ -269,24 +269,23 @@ pub(crate) enum Unwinding {
 
 /// Whether the running code unwinds, and why.
 ///
-/// std knows only whether the thread does. The machine notes which task was switched away from first while it did; until that has
-/// ended, no other task is said to unwind, even if it does. A destructor that suspends during a panic, and a second task that
-/// panics on that thread meanwhile: the second poisons nothing. (The other way round, locks would be poisoned that
-/// nothing happened to.)
-///
-/// A task unwinds by cancellation, or to a bound, as long as the payload lives: none begins during another unwinding.
+/// A task unwinds by cancellation, or to a bound, as long as the payload lives. Of panics std knows only whether the thread has one. The
+/// machine notes which task was suspended first while it had; until that has ended, no other task is said to unwind by a panic,
+/// even if it does. (Its stack would tell, see `stack::unwinding`, but that takes long, and locks ask here.) A destructor that
+/// suspends during a panic, and a second task that panics on that thread meanwhile: the second poisons nothing. (The other way
+/// round, locks would be poisoned that nothing happened to.)
 #[cold]
 pub(crate) fn unwinding() -> Unwinding {
     if !thread::panicking() {
         return Unwinding::No;
     }
-    if let Some((machine, record)) = local::running() {
-        let first = machine.unwinding.get();
-        if !first.is_null() && !std::ptr::eq(first, record) {
-            return Unwinding::No;
-        }
+    if is_cancelling() {
+        return Unwinding::Cancellation;
     }
-    if is_cancelling() { Unwinding::Cancellation } else { Unwinding::Panic }
+    match local::running() {
+        Some((machine, record)) if !machine.notes_unwinding_of(record) => Unwinding::No,
+        _ => Unwinding::Panic,
+    }
 }
 
 /// Says, once, why tasks do not end that were told to.

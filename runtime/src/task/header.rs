@@ -1,4 +1,26 @@
 //! A task in memory: one allocation, with a header that does not know the closure's type.
+//!
+//! # Who drops what, and where
+//!
+//! Code of users runs where the runtime drops something for them. A destructor may do anything: wait, say, to tell a partner that
+//! this goes. So each place has an answer to three questions. *Put off* means that neither the cancellation of the task whose stack
+//! it is, nor a limit around, ends the destructor half way ([`drop_whole`], [`catch_and_forget`]); in an unwinding that is so
+//! anyway.
+//!
+//! | what | on which stack | whose cancellation | may it wait |
+//! |---|---|---|---|
+//! | what a task's closure owns, when it returns | the task's | the task's, as in all its code | yes |
+//! | the same, when it unwinds | the task's | put off: it unwinds | yes |
+//! | a closure that never runs: cancelled before its start, or its runtime ends | the task's | put off | yes |
+//! | the same, of a task without a stack, or that no queue took | whoever finds that out: its spawner, a machine between two tasks, the monitor | put off | in a task, yes; else it blocks the thread |
+//! | a result without a handle, a payload that nobody takes | the task's, after the closure | put off | yes |
+//! | a task's `task_local!` values | the task's, after the result | put off | yes |
+//! | a result that goes with its handle | that of the handle's owner | the owner's, as of any value it drops | as the owner |
+//! | a result of a scope's child, an error of a group's member, that somebody else's panic supersedes | the child's, the member's; or that of whoever waits | put off | yes |
+//! | a closure of a scope's or group's task that begins after they were cancelled | the task's | put off | yes |
+//! | jobs in the queue of a pool that is dropped, results that nobody waits for | a worker's | put off | yes |
+//! | what [`on_panic`](crate::RuntimeBuilder::on_panic)'s hook owns and does | the panicked task's | put off | yes |
+//! | the values of a plain thread's `task_local!` | the thread's, at its end | it has none | it blocks the thread |
 
 use std::alloc::Layout;
 use std::any::Any;
@@ -16,6 +38,7 @@ use crate::scheduler::processor::Processor;
 use crate::stack::Class;
 use crate::stack::record::Record;
 use crate::task::bound::Bound;
+use crate::task::cancel::uncancellable;
 use crate::task::cells::CellCache;
 use crate::task::error::JoinError;
 use crate::task::interrupt;
@@ -102,7 +125,7 @@ where
         // SAFETY: rule 5: the running task owns the closure, and this takes it once.
         let closure = unsafe { (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure)) };
         let result = if task.state().is_cancelled() {
-            catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(|p| task.ended_by(p, None)).and(Err(JoinError::cancelled()))
+            drop_whole(closure).map_err(|p| task.ended_by(p, None)).and(Err(JoinError::cancelled()))
         } else {
             catch_unwind(AssertUnwindSafe(closure)).map_err(|p| task.ended_by(p, None))
         };
@@ -118,7 +141,7 @@ where
         // SAFETY: rule 5: a fresh task's closure belongs to whoever took the task from its queue.
         unsafe {
             let closure = (*Self::payload(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure));
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(closure))).map_err(|p| task.ended_by(p, shared));
+            let dropped = drop_whole(closure).map_err(|p| task.ended_by(p, shared));
             let result = dropped.and(Err(error));
             (*Self::payload(task)).with_mut(|p| (&raw mut (*p).result).write(ManuallyDrop::new(result)));
         }
@@ -396,6 +419,10 @@ impl TaskPtr {
         end_locals(record);
         loop {
             if let Some(record) = record {
+                // Before the completion: afterwards nobody may touch what a section has noted.
+                if record.interrupts().is_in_section() {
+                    interrupt::ended_in_section(record);
+                }
                 record.set_ending(true);
             }
             match self.state().complete(dropped) {
@@ -474,11 +501,16 @@ fn end_locals(record: Option<&Record>) {
     }
 }
 
-/// Runs code of the user's that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is dropped is
-/// leaked.
+/// Drops what the runtime drops for the user: whole, though the task may be cancelled, and with its panic caught.
+pub(crate) fn drop_whole<T>(value: T) -> Result<(), Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| uncancellable(|| drop(value))))
+}
+
+/// Runs code of the user's whole that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is
+/// dropped is leaked.
 pub(crate) fn catch_and_forget(f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f))
-        && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| uncancellable(f)))
+        && let Err(second) = drop_whole(payload)
     {
         std::mem::forget(second);
     }

@@ -1,9 +1,22 @@
 //! What may end the running code early, and what puts that off: kept for each task in its stack's record, and for each plain thread.
+//!
+//! What a limit, `uncancellable`, `no_suspend` or a task-local's `scope` notes here holds while its frame runs: a [`Section`]. That these
+//! frames nest is no law of nature. The coroutine of another crate, which safe code may resume wherever it likes, can be suspended
+//! inside one. Then the rest of the task would run in that section; sections would end in another order than they began; and a bound
+//! in the frame of a coroutine that is left behind would outlive its task, so that its timer ends whatever has the task's memory by
+//! then. So each section that ends must be the innermost, of the same task or thread, and none may be left where a task ends: looked
+//! at in every build, since going on would be undefined behaviour. (On a plain thread a section may be left behind: what it
+//! notes leads to memory that is leaked with it.)
+//!
+//! A [`scope`](crate::scope()) is no section: it notes nothing, and like std's it is sound wherever its frame runs or is left, since
+//! its tasks are waited for, or borrow what is never freed. The waits themselves suspend the whole task, coroutine and all.
 
 use std::cell::Cell;
+use std::fmt;
 use std::ptr::null;
 
-use crate::prim::thread;
+use crate::prim::{say, thread};
+use crate::report::name_task;
 use crate::scheduler::local;
 use crate::stack::record::Record;
 use crate::task::TaskPtr;
@@ -15,6 +28,8 @@ pub(crate) struct Interrupts {
     pub(super) bound: Cell<*const Bound>,
     /// How many sections the code is in that nothing outside them may end.
     pub(super) uncancellable: Cell<u32>,
+    /// How many sections of any kind the code is in.
+    sections: Cell<u32>,
     /// The number of the unwinding that was raised last, as long as its payload lives; or zero.
     pub(super) unwinding: Cell<u32>,
     /// How many have been raised.
@@ -30,6 +45,7 @@ impl Interrupts {
         Self {
             bound: Cell::new(null()),
             uncancellable: Cell::new(0),
+            sections: Cell::new(0),
             unwinding: Cell::new(0),
             raises: Cell::new(0),
             cancellations: Cell::new(0),
@@ -37,10 +53,16 @@ impl Interrupts {
         }
     }
 
+    /// Whether the code is in any section.
+    #[inline(always)]
+    pub(crate) fn is_in_section(&self) -> bool {
+        self.sections.get() != 0
+    }
+
     /// The task has ended.
     #[inline]
     pub(crate) fn reset(&self) {
-        debug_assert!(self.bound.get().is_null() && self.uncancellable.get() == 0);
+        debug_assert!(!self.is_in_section() && self.bound.get().is_null() && self.uncancellable.get() == 0);
         self.unwinding.set(0);
         self.cancellations.set(0);
         self.reported.set(false);
@@ -92,5 +114,104 @@ impl<'a> Running<'a> {
     /// Its number.
     pub(super) fn id(self) -> u64 {
         self.task.map_or_else(thread::number, TaskPtr::id)
+    }
+}
+
+/// A section of the running code in which something of its [`Interrupts`] is changed; see the module. It ends when this is dropped, which
+/// comes before what was changed is put back.
+#[must_use]
+pub(crate) struct Section {
+    interrupts: *const Interrupts,
+    depth: u32,
+    kind: SectionKind,
+}
+
+impl Section {
+    /// The running code, whose these are, enters a section.
+    #[inline(always)]
+    pub(crate) fn enter(interrupts: &Interrupts, kind: SectionKind) -> Self {
+        let depth = interrupts.sections.get() + 1;
+        interrupts.sections.set(depth);
+        Self { interrupts, depth, kind }
+    }
+}
+
+impl Drop for Section {
+    /// Its frame ends. If it is not where it has to be, so does the process.
+    #[inline(always)]
+    fn drop(&mut self) {
+        // None: only in a model, whose threads lose their own when they end.
+        let Some(Running { interrupts, .. }) = current() else { return };
+        if !std::ptr::eq(interrupts, self.interrupts) || interrupts.sections.get() != self.depth {
+            left_out_of_order(self.kind);
+        }
+        interrupts.sections.set(self.depth - 1);
+    }
+}
+
+/// What a [`Section`] is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SectionKind {
+    Bound,
+    Uncancellable,
+    NoSuspend,
+    Local,
+}
+
+impl fmt::Display for SectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bound => "a limit (`timeout` or `Context::run`)",
+            Self::Uncancellable => "`uncancellable`",
+            Self::NoSuspend => "`no_suspend`",
+            Self::Local => "the `scope` of a task-local",
+        })
+    }
+}
+
+const CURE: &str = "A coroutine of another crate must not be suspended inside a limit, `uncancellable`, `no_suspend` or the `scope` of \
+     a task-local that it has entered itself: it must leave them first. To go on would be undefined behaviour, so the process ends";
+
+#[cold]
+#[inline(never)]
+fn left_out_of_order(kind: SectionKind) -> ! {
+    let who = Who(local::running().map(|(_, record)| record));
+    say(format_args!("greenloom: {who}: {kind} has ended before what began inside it, or elsewhere than it began. {CURE}"));
+    std::process::abort();
+}
+
+/// A task ends in a section: a coroutine that it has left behind is.
+#[cold]
+#[inline(never)]
+pub(crate) fn ended_in_section(record: &Record) -> ! {
+    let interrupts = record.interrupts();
+    let kind = if !interrupts.bound.get().is_null() {
+        SectionKind::Bound
+    } else if interrupts.uncancellable.get() != 0 {
+        SectionKind::Uncancellable
+    } else if record.may_suspend() {
+        SectionKind::Local
+    } else {
+        SectionKind::NoSuspend
+    };
+    say(format_args!(
+        "greenloom: {}: it has ended, but a coroutine that it has left behind is inside {kind}. {CURE}",
+        Who(Some(record))
+    ));
+    std::process::abort();
+}
+
+/// How messages name the task on this stack, or else this plain thread.
+pub(crate) struct Who<'a>(pub(crate) Option<&'a Record>);
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(record) => {
+                let task = record.task();
+                name_task(f, task.name_ref(), task.id(), Some(task.site()))
+            }
+            None => write!(f, "thread {:?}", thread::current().name().unwrap_or("without a name")),
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use crate::scheduler::local;
 use crate::stack::record::Record;
 use crate::task::header::catch_and_forget;
+use crate::task::interrupt::{self, Section, SectionKind};
 
 /// Declares values that each task has for itself, in the manner of [`std::thread_local!`]; each becomes a static [`LocalKey`].
 ///
@@ -26,8 +27,8 @@ use crate::task::header::catch_and_forget;
 /// They need not be `Send`: a task stays on its thread.
 ///
 /// Values are dropped at the end of their task, on its stack and before [`join`](crate::JoinHandle::join) returns, the newest first; in
-/// a detached task, after its result.
-/// A destructor that panics is reported by the panic hook, and harms nothing else.
+/// a detached task, after its result. Their destructors may wait, also in a cancelled task, and come to their end; one that panics is
+/// reported by the panic hook, and harms nothing else.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -163,7 +164,8 @@ impl<T: 'static> LocalKey<T> {
     }
 
     /// Calls `f`, in which the task has this value; afterwards, also after an unwinding, it has the one it had before. Never waits
-    /// by itself; `f` may suspend, and other tasks do not see the value.
+    /// by itself; `f` may suspend, and other tasks do not see the value. (The coroutine of another crate must
+    /// [not be suspended inside](crate#soundness-what-safe-code-can-rely-on).)
     ///
     /// # Panics
     /// If `f` does. In the destructors of a plain thread that is ending.
@@ -188,6 +190,7 @@ impl<T: 'static> LocalKey<T> {
             Ok(before) => Restore(self.0.key(), before),
             Err(error) => self.0.refuse(error),
         };
+        let _section = interrupt::current().map(|running| Section::enter(running.interrupts, SectionKind::Local));
         f()
     }
 }

@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::prim::{Lock, LockGuard, say};
 use crate::scheduler::{Phase, local};
-use crate::task::header::catch_and_forget;
+use crate::task::header::{catch_and_forget, drop_whole};
 use crate::task::{JoinError, TaskPtr, cancel};
 use crate::wait::list::{List, Node};
 use crate::wait::{self, Reason, Waiter};
@@ -141,8 +141,7 @@ impl Members {
             drop(inner);
             // Only the mark: it runs, so there is nothing to queue.
             let _ = task.state().cancel();
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(f))).map_err(|p| task.ended_by(p, None));
-            dropped.and(Err(JoinError::cancelled()))
+            drop_whole(f).map_err(|p| task.ended_by(p, None)).and(Err(JoinError::cancelled()))
         } else {
             // SAFETY: under the lock; the node is new, and stays where it is until it is taken out, before its frame ends.
             unsafe { inner.running.push_back(&listed.node, Waiter::NONE) };

@@ -33,7 +33,9 @@ use crate::prim::{
     thread::{self, Thread},
 };
 use crate::scheduler::local;
-use crate::stack::record::Suspend;
+use crate::stack::record::{Record, Suspend};
+use crate::task::cancel::Verdict;
+use crate::task::interrupt::{Section, SectionKind};
 use crate::wait::{self, Reason};
 
 /// A handle to a task, to name it and to wake it from [`park`]; or to a plain thread, where [`current`] was called on one.
@@ -266,7 +268,10 @@ pub fn park_timeout(limit: Duration) {
             }
             Some(deadline) => wait::suspend_until(local, record, how, Reason::Park, deadline),
         };
-        if !task.state().take_abort_wake() || timed_out {
+        if !task.state().take_abort_wake() {
+            return;
+        }
+        if timed_out && cancel::after_wait(task, deadline) != Verdict::Raise {
             return;
         }
         // It is to unwind: does so now, or waits on where it must not.
@@ -278,17 +283,17 @@ pub fn park_timeout(limit: Duration) {
 #[cold]
 fn park_thread(limit: Option<Duration>) {
     cancel::raise_on_thread();
-    let bound = cancel::deadline_on_thread();
-    let left = bound.map(|moment| moment.saturating_duration_since(prim::now()));
-    match limit.into_iter().chain(left).min() {
-        Some(limit) => thread::park_timeout(limit),
+    let deadline = limit.and_then(|limit| prim::now().checked_add(limit));
+    match deadline.into_iter().chain(cancel::deadline_on_thread()).min() {
+        Some(first) => thread::park_timeout(first.saturating_duration_since(prim::now())),
         None => thread::park(),
     }
-    if bound.is_some_and(|moment| moment <= prim::now()) {
+    let now = prim::now();
+    if cancel::is_over_on_thread(now, deadline.filter(|&deadline| deadline <= now)) {
         // A token that came at this moment must not be lost: at worst a later park wakes for nothing, as std's may.
         thread::current().unpark();
+        cancel::raise_on_thread();
     }
-    cancel::raise_on_thread();
 }
 
 /// Lets others run: the task goes to the end of its processor's queue of ready tasks, which takes turns with those that have not
@@ -344,17 +349,15 @@ pub fn yield_now() {
 /// });
 /// ```
 pub fn no_suspend<R>(f: impl FnOnce() -> R) -> R {
-    struct Allow;
-    impl Drop for Allow {
+    struct Allow<'a>(&'a Record);
+    impl Drop for Allow<'_> {
         fn drop(&mut self) {
-            // The same task: it did not suspend, so it is on the same record.
-            if let Some((_, record)) = local::running() {
-                record.allow_suspension();
-            }
+            self.0.allow_suspension();
         }
     }
     let Some((_, record)) = local::running() else { return f() };
     record.forbid_suspension();
-    let _allow = Allow;
+    let _allow = Allow(record);
+    let _section = Section::enter(record.interrupts(), SectionKind::NoSuspend);
     f()
 }

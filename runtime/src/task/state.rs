@@ -169,17 +169,6 @@ impl State {
         })
     }
 
-    /// Wakes a task whose unwinding had been deferred; true if the caller must queue it.
-    pub(crate) fn end_deferral(&self) -> bool {
-        self.change(|s| {
-            if s & PARKED != 0 && s & (CANCELLED | BOUND_UP) != 0 {
-                Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | ABORT_WAKE, true))
-            } else {
-                Err(false)
-            }
-        })
-    }
-
     /// A timer of the task's current wait fires; true if the caller must queue the task. The task is alive: it takes its timer
     /// back before it goes on.
     pub(crate) fn time_up(&self) -> bool {

@@ -6,7 +6,7 @@ use std::{error, fmt, io};
 use crate::prim;
 use crate::scheduler::local;
 use crate::scheduler::timers::{Aim, Timer};
-use crate::task::bound::{Bound, Tripped, bounded};
+use crate::task::bound::{Bound, Cause, Due, Tripped, bounded};
 use crate::task::interrupt::{self, Running};
 
 /// The time of a [`timeout`] was up.
@@ -46,9 +46,10 @@ impl From<Elapsed> for io::Error {
 ///   [`run_all`](crate::group::run_all), cancels its tasks and waits until they have ended, however long that takes.
 /// - It comes later inside [`uncancellable`](crate::uncancellable), and while the task is unwinding already: a limit in a destructor that
 ///   runs because of an unwinding has no effect (use [`send_timeout`](crate::channel::Sender::send_timeout) or
-///   [`recv_timeout`](crate::channel::Receiver::recv_timeout) there). Waits that
-///   begin while another task of the thread is suspended in the middle of its unwinding are ended late, too; those that
-///   began before are ended at once.
+///   [`recv_timeout`](crate::channel::Receiver::recv_timeout) there).
+/// - If a wait inside has a time of its own, and both are up when the task can go on, the earlier counts.
+/// - The coroutine of another crate must not be suspended inside a limit that it has entered itself: where the limit, or its task,
+///   ends out of order, [the process ends](crate#soundness-what-safe-code-can-rely-on).
 ///
 /// A limit that is not reached costs a look at the clock and two short locks, and allocates nothing.
 ///
@@ -120,7 +121,7 @@ fn limited<T>(now: Instant, deadline: Option<Instant>, f: impl FnOnce() -> T) ->
             let timer = Timer::new();
             let arm = |bound: &Bound| {
                 if deadline <= now {
-                    let woken = bound.trip();
+                    let woken = bound.trip(Cause::Time);
                     debug_assert!(woken.is_none(), "the task runs");
                 } else {
                     // SAFETY: new, and taken back by `disarm`, before its frame and the bound's end. The same wheel: the task stays
@@ -129,11 +130,11 @@ fn limited<T>(now: Instant, deadline: Option<Instant>, f: impl FnOnce() -> T) ->
                 }
             };
             let disarm = |_: &Bound| _ = timers.take_back(&timer);
-            bounded(Running::task(record), None, arm, disarm, f)
+            bounded(Running::task(record), Due { moment: Some(deadline), by_itself: false }, arm, disarm, f)
         }
         None => {
             let Some(thread) = interrupt::current() else { return Ok(f()) };
-            bounded(thread, Some(deadline), |_| (), |_| (), f)
+            bounded(thread, Due { moment: Some(deadline), by_itself: true }, |_| (), |_| (), f)
         }
     };
     result.map_err(|Tripped| Elapsed(()))

@@ -166,7 +166,8 @@ pub(crate) enum Waited {
 /// # Cancellation
 /// A cancelled task, or one with a tripped bound, unwinds from here before anything is published, or after it was withdrawn. Where
 /// unwinding must wait, it keeps its place: nothing is withdrawn, and no wake gets lost in between. So does a plain thread with a
-/// bound.
+/// bound. If the deadline has passed as well when it goes on (its thread was busy, say), a cancellation comes first, and a limit if its
+/// time was up before.
 // Inlined for the sake of `Record::suspend`.
 #[inline(always)]
 #[track_caller]
@@ -220,9 +221,13 @@ fn aborted(
     withdraw: &mut dyn FnMut() -> bool,
 ) -> Option<Waited> {
     let task = record.task();
-    while !timed_out {
-        let how = match cancel::after_wait(task) {
-            Verdict::Raise => break,
+    loop {
+        let how = match cancel::after_wait(task, deadline.filter(|_| timed_out)) {
+            Verdict::Raise => {
+                timed_out = false;
+                break;
+            }
+            _ if timed_out => break,
             Verdict::PutOff => Suspend::WaitShielded,
             Verdict::Nothing => Suspend::Wait,
         };
@@ -247,10 +252,10 @@ fn aborted(
 /// Whether it has.
 ///
 /// # Cancellation
-/// A cancelled task unwinds from here.
+/// As in [`wait_for`], with this deadline.
 #[inline(always)]
 #[track_caller]
-pub(crate) fn let_few_run(reason: Reason) -> bool {
+pub(crate) fn let_few_run(reason: Reason, deadline: impl FnOnce() -> Option<Instant>) -> bool {
     let Some((local, record)) = local::running() else { return false };
     if !local.has_few_ready() {
         return false;
@@ -258,6 +263,9 @@ pub(crate) fn let_few_run(reason: Reason) -> bool {
     cancel::raise_or_defer(record.task());
     record.assert_may_suspend(reason);
     record.suspend(Suspend::Yield, reason);
+    if record.task().state().is_interrupted() {
+        raise_unless_over(record.task(), deadline());
+    }
     true
 }
 
@@ -289,6 +297,14 @@ fn end_overtime() {
         && local.processor().is_over_time()
     {
         let_others_go_first(local, record);
+    }
+}
+
+#[cold]
+fn raise_unless_over(task: TaskPtr, deadline: Option<Instant>) {
+    let now = prim::now();
+    if cancel::after_wait(task, deadline.filter(|&deadline| deadline <= now)) == Verdict::Raise {
+        cancel::raise_after_wait(task);
     }
 }
 
@@ -354,11 +370,12 @@ fn block_thread(
                 return Waited::Done;
             }
             let now = prim::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                break true;
-            }
-            if cancel::is_over_on_thread(now) {
+            let time_up = deadline.filter(|&deadline| deadline <= now);
+            if cancel::is_over_on_thread(now, time_up) {
                 break false;
+            }
+            if time_up.is_some() {
+                break true;
             }
         };
         if !withdraw() {

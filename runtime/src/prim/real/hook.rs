@@ -1,0 +1,74 @@
+//! Suspending a task in the middle of a panic, before its unwinding: in the panic hook, or in the `Debug` of something in the panic's
+//! message.
+//!
+//! std counts the panics of a thread, and marks the count from when a panic begins until its hook has returned. While it is marked, a
+//! second panic ends the process; an unwinding that is raised (by `resume_unwind`) is not counted; and one that is caught is
+//! counted off all the same, and takes the mark away. All that is the thread's. If its other tasks ran meanwhile, a panic of any
+//! would end the process, and the end of an unwinding would leave the count wrong for good.
+//!
+//! So the count goes with the task. [`hide`] raises an unwinding and catches it: that takes the mark away, and one from the count.
+//! [`show`] begins a panic, whose message raises an unwinding before the hook is called, and which nobody catches: that adds one to the
+//! count, and the mark. It happens on a stack of its own, which is given up in the middle.
+//!
+//! The count of the process, by which std spares threads a look at their own, stays two too high: no more than that saving is lost.
+//!
+//! None of it is promised. It is how std 1.95 does it (`library/std/src/panicking.rs`), and `tests/panic_hook.rs` notices a change.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::{catch_unwind, resume_unwind};
+
+use corosensei::stack::Stack;
+use corosensei::{Coroutine, Yielder};
+
+/// Takes the panic of the running task, whose hook has not returned, from its thread's count.
+#[cold]
+pub(crate) fn hide() {
+    let _ = catch_unwind(|| resume_unwind(Box::new(())));
+}
+
+/// Adds it again.
+#[cold]
+pub(crate) fn show() {
+    /// Leaves the stack for good.
+    struct Leave<'a>(&'a Yielder<(), ()>);
+    impl Drop for Leave<'_> {
+        fn drop(&mut self) {
+            self.0.suspend(());
+        }
+    }
+    struct Raise;
+    impl fmt::Display for Raise {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            resume_unwind(Box::new(()))
+        }
+    }
+    let mut panics = Coroutine::<(), (), (), Memory>::with_stack(Memory::new(), |yielder, ()| {
+        let _leave = Leave(yielder);
+        panic!("{Raise}")
+    });
+    panics.resume(());
+    // SAFETY: nothing on its stack needs a destructor: it is the unwinding that has run those of std's frames. What that is made of is
+    // leaked.
+    unsafe { panics.force_reset() };
+}
+
+/// Room for a panic.
+struct Memory(Box<[u128]>);
+
+impl Memory {
+    fn new() -> Self {
+        Self(vec![0; 1 << 12].into())
+    }
+}
+
+// SAFETY: 64 KiB of memory that stays where it is. What runs there is known and needs a tenth of that, which takes the place of a guard.
+unsafe impl Stack for Memory {
+    fn base(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.0.as_ptr_range().end.addr()).expect("it is the end of something")
+    }
+
+    fn limit(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.0.as_ptr().addr()).expect("a pointer to something is not null")
+    }
+}
