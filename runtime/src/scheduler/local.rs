@@ -16,8 +16,10 @@ use crate::scheduler::inbox::Posted;
 use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
+use crate::scheduler::reserve::Reserve;
 use crate::stack::pool::StackCache;
 use crate::stack::record::Record;
+use crate::stack::slab::Slot;
 use crate::task::TaskPtr;
 use crate::task::cells::CellCache;
 use crate::task::header::Extra;
@@ -58,6 +60,7 @@ pub(crate) struct Local {
     end_id: Cell<u64>,
     cells: CellCache,
     pub(crate) stacks: StackCache,
+    pub(crate) reserve: Reserve,
     /// A task was switched away from while this thread was unwinding; [`Local::settle`] sees to what that means.
     pub(crate) unsettled: Cell<bool>,
     /// The number, from one on, of the time in which this thread unwinds, or will next: it ends when no task of the thread does.
@@ -136,10 +139,12 @@ pub(crate) fn make_runnable(task: TaskPtr) {
 }
 
 impl Local {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>, reserved: Slot) -> Self {
         let processor: *const Processor = &raw const shared.processors[index];
         Self {
             stacks: StackCache::new(shared.class),
+            reserve: Reserve::new(reserved),
+            cells: shared.cells.cache(),
             shared,
             processor,
             ready: ReadyQueue::new(),
@@ -156,7 +161,6 @@ impl Local {
             run: Cell::default(),
             next_id: Cell::new(0),
             end_id: Cell::new(0),
-            cells: CellCache::new(),
             unsettled: Cell::new(false),
             unwindings: Cell::new(1),
             deferred_unwinding: Cell::new(false),

@@ -36,6 +36,7 @@ pub(crate) mod monitor;
 pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod ready;
+pub(crate) mod reserve;
 pub(crate) mod shutdown;
 pub(crate) mod timers;
 pub(crate) mod worker;
@@ -54,7 +55,7 @@ use crate::scheduler::deadlock::Roots;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::local::CROWD;
 use crate::scheduler::processor::Processor;
-use crate::scheduler::shutdown::{End, Remains};
+use crate::scheduler::shutdown::{End, Remains, Threads};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::task::TaskPtr;
@@ -113,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Machines that have not ended.
     machines: AtomicUsize,
+    pub(crate) threads: untracked::Mutex<Threads>,
     /// The root tasks that somebody waits for in `run`.
     pub(crate) roots: Roots,
     pub(crate) end: Mutex<End>,
@@ -142,6 +144,7 @@ impl Shared {
             cells: SharedCells::new(),
             config,
             machines: AtomicUsize::new(regular),
+            threads: untracked::Mutex::default(),
             roots: Roots::default(),
             end: Mutex::new(End::default()),
             remains: untracked::Mutex::new(Remains::default()),
@@ -155,6 +158,9 @@ impl Shared {
         for index in 0..regular {
             if let Err(error) = start_machine(&shared, index) {
                 shared.never_started(index);
+                if local::may_suspend() {
+                    shared.wait_for_end();
+                }
                 return Err(error);
             }
         }
@@ -174,15 +180,25 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Queues a fresh task for anyone.
+    /// Queues a fresh task for anyone; cancels it if the runtime has ended.
     pub(crate) fn inject(&self, task: TaskPtr) {
+        if !self.push_injected(task) {
+            self.cancel_injected();
+        }
+    }
+
+    /// Queues a fresh task for anyone; false if the runtime has ended: then the caller sees to it that it is cancelled.
+    #[must_use]
+    pub(crate) fn push_injected(&self, task: TaskPtr) -> bool {
         self.injector.push(task);
         let seen = self.idle.announce();
         if seen.is_closed() {
-            self.cancel_injected();
-        } else if seen.wants_searcher() {
+            return false;
+        }
+        if seen.wants_searcher() {
             self.wake_searcher();
         }
+        true
     }
 
     /// The runtime has ended: whoever finds tasks in the injector cancels them.
@@ -282,6 +298,13 @@ impl Shared {
         list
     }
 
+    /// How many tasks have not ended, the fresh ones in queues included; about.
+    #[cfg(not(greenloom_loom))]
+    pub(crate) fn unfinished(&self) -> usize {
+        let of = |p: &Processor| p.live.load(untracked::Ordering::Relaxed) as usize + p.stealer.len();
+        self.injector.len() + self.seated().iter().map(of).sum::<usize>()
+    }
+
     /// The processors that have a machine.
     pub(crate) fn seated(&self) -> &[Processor] {
         &self.processors[..self.seated.load(untracked::Ordering::Relaxed)]
@@ -297,9 +320,15 @@ impl Shared {
 /// Starts the OS thread that drives processor `index`, which has been counted awake.
 pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()> {
     let name = format!("{}-{index}", shared.config.thread_name);
-    let shared = shared.clone();
-    thread::start(name, move || {
-        let _prepared = thread::prepare_machine(shared.config.pin_to_cores.then_some(index));
-        worker::machine(shared, index);
-    })
+    let reserved = shared.stacks.set_aside(shared.class)?;
+    let machine = {
+        let shared = shared.clone();
+        move || {
+            let _prepared = thread::prepare_machine(shared.config.pin_to_cores.then_some(index));
+            worker::machine(shared, index, reserved);
+        }
+    };
+    let thread = thread::start(name, machine)?;
+    shared.lock_threads().machines.push((index, thread));
+    Ok(())
 }
