@@ -15,7 +15,7 @@ use crate::scheduler::local::make_runnable;
 use crate::scheduler::processor::{NextSlot, Ready};
 use crate::scheduler::timers::{Aim, Timer, Timers};
 use crate::task::bound::{Bound, Cause, Due, bounded};
-use crate::task::cells::CellCache;
+use crate::task::cells::SharedCells;
 use crate::task::interrupt::{self, Running};
 use crate::task::state::{Park, State, TransitionToParked};
 use crate::task::{JoinHandle, TaskPtr};
@@ -24,7 +24,7 @@ use crate::task::{JoinHandle, TaskPtr};
 fn task<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (TaskPtr, JoinHandle<T>) {
     // SAFETY: closure and result are Send; made just now.
     unsafe {
-        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| CellCache::new().alloc(layout)).unwrap();
+        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| SharedCells::new().alloc(layout)).unwrap();
         (task, JoinHandle::new(task))
     }
 }

@@ -28,7 +28,8 @@ const SPARES: usize = 512;
 /// Runs `f` as the root task of a runtime with default settings, and gives its result.
 ///
 /// The calling thread waits; it does not become one of the runtime's. When the root task returns, the tasks that are left are
-/// cancelled and given a second to unwind; what is still there then is named on stderr. See [`Runtime`].
+/// cancelled and given a second to unwind, or more as long as they do; what is still there then is named on stderr. When this
+/// returns, the runtime's threads have ended, with the destructors of their thread-locals. See [`Runtime`].
 ///
 /// Where all tasks wait for a thread outside the runtime for more than a second, stderr speaks of a deadlock, once;
 /// [`RuntimeBuilder::on_deadlock`] can silence that.
@@ -62,10 +63,13 @@ where
 /// An M:N runtime: processors that run tasks, each driven by an OS thread.
 ///
 /// A process may have several, and a task of one may run another. **Dropping it** ends it: all its tasks are cancelled, their
-/// destructors run, and the drop waits for that up to the [grace period](RuntimeBuilder::shutdown_grace). Tasks that are left (they
-/// never suspend, say) are named on stderr; their threads and stacks stay as they are until the process ends, and a
-/// [`join`](JoinHandle::join) on one of them waits as long as it does, for ever if need be. Dropped inside one of its own tasks, it
-/// only begins to end, and nothing waits.
+/// destructors run, and the drop waits for that up to the [grace period](RuntimeBuilder::shutdown_grace). Then it joins the runtime's
+/// threads: what tasks have left in thread-locals has been dropped when the drop returns, as it has when a thread of std's was joined,
+/// and however long that takes. All memory of stacks goes back to the system, whoever still has a [`Handle`].
+///
+/// Tasks that are left (they never suspend, say) are named on stderr; their threads and stacks stay as they are until the process ends,
+/// so destructors of those threads' thread-locals do not run; and a [`join`](JoinHandle::join) on such a task waits as long as it
+/// does, for ever if need be. Dropped inside one of its own tasks, the runtime only begins to end, and nothing waits.
 ///
 /// The drop blocks a plain OS thread, and **suspends** a task of another runtime. Inside [`no_suspend`](crate::no_suspend) that is a
 /// panic, or, if the task unwinds already, the drop does not wait. A task that is cancelled unwinds from the drop without having
@@ -195,6 +199,8 @@ impl Runtime {
     /// The report takes the place of what the drop would say on stderr. Tasks that have not started never will, and are in no report.
     ///
     /// Blocks a plain OS thread, up to `grace` and no longer than it takes. Inside a task of another runtime it suspends only that task.
+    /// `grace` is exact: it is not extended while tasks end, as that of a drop is. What comes on top is what destructors of the threads'
+    /// thread-locals take.
     ///
     /// # Panics
     /// In one of the runtime's own tasks, which would wait for its own end; the runtime is dropped there, and so begins to end. And
@@ -431,6 +437,10 @@ impl RuntimeBuilder {
     }
 
     /// How long dropping the runtime waits for its tasks to unwind. By default a second.
+    ///
+    /// Where tasks have ended in that time, and others have not, it begins again, up to sixty times: many tasks that end as soon as they
+    /// are told to have the time that they need, and those that never do are waited for once. [`Runtime::shutdown`] takes a time of
+    /// its own, which is exact.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.shutdown_grace = grace;
         self
@@ -529,7 +539,9 @@ impl RuntimeBuilder {
     /// Starts the runtime.
     ///
     /// # Errors
-    /// If a setting is out of its range, or the system has no threads or memory for it; the message says which.
+    /// If a setting is out of its range, or the system has no threads or memory for it; the message says which, and what limits to look at.
+    /// Nothing is left behind then, but in a task inside [`no_suspend`](crate::no_suspend), where the threads that have started
+    /// end by themselves.
     pub fn build(self) -> io::Result<Runtime> {
         let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         let processors = self.processors.unwrap_or_else(default_processors);

@@ -6,10 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{Counter, in_child, within_a_minute, yield_until};
+use common::{Counter, OnDrop, in_child, runtime, within_a_minute, yield_until};
+use greenloom::channel::bounded;
 use greenloom::group::Group;
 use greenloom::task::{Builder, Placement};
-use greenloom::{Runtime, StackGuard, park, scope, spawn, yield_now};
+use greenloom::{Runtime, StackGuard, park, scope, spawn, uncancellable, yield_now};
 
 fn refused(builder: greenloom::RuntimeBuilder) -> String {
     builder.build().expect_err("the setting is out of range").to_string()
@@ -227,6 +228,8 @@ fn limit_addresses(more: u64) {
     let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
     // SAFETY: asks for a number; then sets a valid limit, for this process alone.
     unsafe {
+        // A thread that starts later, a spare's perhaps, cannot have a heap of its own, for which glibc sets many addresses aside.
+        libc::mallopt(libc::M_ARENA_MAX, 1);
         let limit = pages * libc::sysconf(libc::_SC_PAGESIZE) as u64 + more;
         assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: limit }), 0);
     }
@@ -350,6 +353,161 @@ fn stacks_that_run_out_are_told_by_a_scope_and_a_group_that_nobody_joins() {
             released.store(true, SeqCst);
             told(catch_unwind(AssertUnwindSafe(|| group.wait().unwrap())));
         });
+    });
+    child.assert_success();
+}
+
+/// A task for whose stack there are no addresses.
+fn without_a_stack(closure: impl FnOnce() + Send + 'static) -> greenloom::JoinHandle<()> {
+    Builder::new().stack_size(512 << 20).spawn(closure).unwrap()
+}
+
+fn assert_no_stack(result: Result<(), greenloom::JoinError>) {
+    let message = result.unwrap_err().to_string();
+    assert!(message.contains("there is no stack for it"), "{message}");
+}
+
+#[test]
+fn the_closure_of_a_task_without_a_stack_may_wait_when_it_is_dropped() {
+    let child = in_child("the_closure_of_a_task_without_a_stack_may_wait_when_it_is_dropped", || {
+        runtime(1).run(|| {
+            limit_addresses(32 << 20);
+            let dropped = Counter::default();
+            let (sender, receiver) = bounded::<&str>(0);
+            let tasks: Vec<_> = (0..10)
+                .map(|_| {
+                    let (sender, guard) = (sender.clone(), dropped.on_drop());
+                    let goodbye = OnDrop::new(move || {
+                        sender.send("goodbye").unwrap();
+                        drop(guard);
+                    });
+                    without_a_stack(move || drop(goodbye))
+                })
+                .collect();
+            // One after another, each as long as it takes; others run meanwhile.
+            for ended in 0..10 {
+                assert_eq!(spawn(|| 7).join().unwrap(), 7);
+                assert_eq!(dropped.get(), ended);
+                assert_eq!(receiver.recv(), Ok("goodbye"));
+                yield_until(|| dropped.get() == ended + 1);
+            }
+            tasks.into_iter().for_each(|task| assert_no_stack(task.join()));
+        });
+    });
+    child.assert_success();
+}
+
+#[test]
+fn the_hook_for_panics_may_wait_where_a_task_has_no_stack() {
+    let child = in_child("the_hook_for_panics_may_wait_where_a_task_has_no_stack", || {
+        let (log, lines) = bounded::<String>(0);
+        let hook = move |panic: &greenloom::TaskPanic<'_>| log.send(panic.to_string()).unwrap();
+        Runtime::builder().processors(1).on_panic(hook).build().unwrap().run(move || {
+            limit_addresses(32 << 20);
+            let tasks: Vec<_> = (0..3).map(|_| without_a_stack(|| ())).collect();
+            let told: Vec<_> = tasks.iter().map(|_| lines.recv().unwrap()).collect();
+            for task in &tasks {
+                let named = format!("task {} ", task.task().id());
+                let of_it = told.iter().filter(|line| line.contains("there is no stack") && line.contains(&named));
+                assert_eq!(of_it.count(), 1, "{told:?}");
+            }
+            tasks.into_iter().for_each(|task| assert_no_stack(task.join()));
+        });
+    });
+    child.assert_success();
+}
+
+#[test]
+fn a_task_without_a_stack_whose_end_does_not_end_is_reported_like_others() {
+    let child = in_child("a_task_without_a_stack_whose_end_does_not_end_is_reported_like_others", || {
+        let (runtime, dropped) = (runtime(1), Counter::default());
+        let (first, second) = runtime.run({
+            let dropped = dropped.clone();
+            move || {
+                limit_addresses(32 << 20);
+                let begun = Counter::default();
+                let stubborn = {
+                    let begun = begun.clone();
+                    OnDrop::new(move || {
+                        begun.add();
+                        uncancellable(|| {
+                            loop {
+                                park();
+                            }
+                        })
+                    })
+                };
+                let first = without_a_stack(move || drop(stubborn));
+                yield_until(|| begun.get() == 1);
+                let guard = dropped.on_drop();
+                let second = without_a_stack(move || drop(guard));
+                assert_eq!(spawn(|| 7).join().unwrap(), 7);
+                (first, second)
+            }
+        });
+        assert!(!first.is_finished() && !second.is_finished());
+        let report = runtime.shutdown(std::time::Duration::from_millis(50));
+        let left: Vec<_> = report.leftover().iter().map(|task| (task.id(), task.waiting_for())).collect();
+        assert_eq!(left, [(first.task().id(), "parked")]);
+        // The one that has waited for its turn never had it.
+        assert!(second.join().unwrap_err().is_cancelled());
+        assert_eq!(dropped.get(), 1);
+    });
+    child.assert_success();
+}
+
+/// Lets this process have so many threads more than it has now.
+fn limit_threads(more: u64) {
+    // SAFETY: ids are numbers; then a valid limit. It binds only those who are not root, and counts all threads of a user: so another
+    // one who has no others, where that is possible.
+    unsafe {
+        let count = if libc::geteuid() == 0 {
+            assert_eq!(libc::setgid(54_321), 0);
+            assert_eq!(libc::setuid(54_321), 0);
+            threads() as u64 + more
+        } else {
+            1
+        };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &libc::rlimit { rlim_cur: count, rlim_max: count }), 0);
+    }
+}
+
+/// How many threads this process has, by the kernel's own count.
+fn threads() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn a_runtime_without_threads_to_be_had_says_so_and_leaves_none_behind() {
+    let child = in_child("a_runtime_without_threads_to_be_had_says_so_and_leaves_none_behind", || {
+        // The monitor and some of the machines have theirs.
+        limit_threads(3);
+        let before = threads();
+        let error = Runtime::builder().processors(4).thread_name("loom").build().unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("cannot start the thread 'loom-") && message.contains("RLIMIT_NPROC"), "{message}");
+        yield_until(|| threads() == before);
+        let panic = catch_unwind(|| greenloom::run(|| ())).map(drop);
+        // It may have as many processors as there are threads for.
+        if let Err(panic) = panic {
+            assert!(panic.downcast_ref::<String>().unwrap().contains("RLIMIT_NPROC"));
+        }
+        yield_until(|| threads() == before);
+    });
+    child.assert_success();
+}
+
+#[test]
+fn a_runtime_without_memory_to_be_had_says_so_and_leaves_no_thread_behind() {
+    let child = in_child("a_runtime_without_memory_to_be_had_says_so_and_leaves_no_thread_behind", || {
+        let before = threads();
+        // Less than the stack of a thread.
+        limit_addresses(1 << 20);
+        let message = Runtime::builder().processors(1).build().unwrap_err().to_string();
+        assert!(message.contains("no memory") && message.contains("RLIMIT_AS"), "{message}");
+        yield_until(|| threads() == before);
     });
     child.assert_success();
 }

@@ -105,43 +105,28 @@ impl NodeRef {
 
     /// Ends it, with all below it, unless it has ended.
     pub(crate) fn end(&self, why: ContextError, cause: &Option<Cause>) {
-        // Relaxed: a look ahead of the lock.
-        if self.state.load(Ordering::Relaxed) != LIVE {
-            return;
-        }
-        let Some(children) = self.mark(why, cause) else { return };
-        if children == Children::Some {
-            self.end_below(why, cause);
-        }
-        if let Some(parent) = &self.parent {
-            parent.unlink(self);
+        if let Some(mut walk) = self.begin_end(why, cause) {
+            while !walk.go(usize::MAX) {}
         }
     }
 
-    /// Rule 4.
-    fn end_below(&self, why: ContextError, cause: &Option<Cause>) {
-        // Those that others have ended, and whose causes are not ours: they may run a user's destructor when they go, so that is last.
-        let mut others = Vec::new();
-        let mut here = self.as_ptr();
-        loop {
-            // SAFETY: `self` is alive, and so is what is on the path below it, by the references that going down has kept.
-            let node = unsafe { &*here };
-            if let Some(child) = node.pop_child() {
-                match child.mark(why, cause) {
-                    None => others.push(child),
-                    Some(Children::None) => {}
-                    Some(Children::Some) => {
-                        here = child.as_ptr();
-                        std::mem::forget(child);
-                    }
-                }
-            } else if here == self.as_ptr() {
-                return;
-            } else {
-                // SAFETY: kept on the way down.
-                let child = unsafe { NodeRef::from_raw(here) };
-                here = child.parent.as_ref().expect("it was found in its parent's list").as_ptr();
-            }
+    /// Ends it, unless it has ended; what is to come is the end of all below it, if there is something.
+    pub(crate) fn begin_end(&self, why: ContextError, cause: &Option<Cause>) -> Option<Walk> {
+        // Relaxed: a look ahead of the lock.
+        if self.state.load(Ordering::Relaxed) != LIVE {
+            return None;
+        }
+        if self.mark(why, cause)? == Children::None {
+            self.leave_parent();
+            return None;
+        }
+        Some(Walk { root: self.clone(), here: self.as_ptr(), why, cause: cause.clone(), others: Vec::new() })
+    }
+
+    /// Rule 5.
+    fn leave_parent(&self) {
+        if let Some(parent) = &self.parent {
+            parent.unlink(self);
         }
     }
 
@@ -217,6 +202,53 @@ impl NodeRef {
             // SAFETY: kept when the function began to wait, and the function was taken once.
             drop(unsafe { NodeRef::from_raw(self.as_ptr()) });
         }
+    }
+}
+
+/// Rule 4: the end of all below a node that has been marked, which may be done in pieces.
+#[must_use = "who has marked a node must end what is below it"]
+pub(crate) struct Walk {
+    root: NodeRef,
+    here: *const Node,
+    why: ContextError,
+    cause: Option<Cause>,
+    /// Nodes that others have ended, and whose causes are not ours: they may run a user's destructor when they go, so that is last.
+    others: Vec<NodeRef>,
+}
+
+impl Walk {
+    /// Ends so many nodes at most; whether that was all.
+    pub(crate) fn go(&mut self, mut most: usize) -> bool {
+        while most > 0 {
+            // SAFETY: the root is alive, and so is what is on the path below it, by the references that going down has kept.
+            let node = unsafe { &*self.here };
+            if let Some(child) = node.pop_child() {
+                most -= 1;
+                match child.mark(self.why, &self.cause) {
+                    None => self.others.push(child),
+                    Some(Children::None) => {}
+                    Some(Children::Some) => {
+                        self.here = child.as_ptr();
+                        std::mem::forget(child);
+                    }
+                }
+            } else if self.here == self.root.as_ptr() {
+                self.root.leave_parent();
+                return true;
+            } else {
+                // SAFETY: kept on the way down.
+                let child = unsafe { NodeRef::from_raw(self.here) };
+                self.here = child.parent.as_ref().expect("it was found in its parent's list").as_ptr();
+            }
+        }
+        false
+    }
+
+    /// The nodes that may run a user's destructor when they go.
+    pub(crate) fn into_rest(self) -> Vec<NodeRef> {
+        let Walk { root, mut others, .. } = self;
+        others.push(root);
+        others
     }
 }
 
@@ -301,7 +333,7 @@ impl Function {
         };
         let started = match runtime {
             Some(runtime) => spawn_on(&runtime, body, site, None, Placement::Near).map(drop),
-            None => thread::start_plain("greenloom-after-func".to_owned(), body),
+            None => thread::start_plain("greenloom-after-func".to_owned(), body).map(drop),
         };
         if let Err(error) = started {
             say(format_args!("greenloom: the function of after_func at {site} cannot be started: {error}"));

@@ -50,7 +50,7 @@
 //! | `Cause(ctx)` | [`Context::cause`] |
 //! | `ctx.Deadline()` | [`Context::deadline`] |
 
-mod end;
+pub(crate) mod end;
 pub(crate) mod node;
 mod values;
 

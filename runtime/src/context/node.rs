@@ -149,6 +149,19 @@ impl NodeRef {
         Some(unsafe { Self::from_raw(node) })
     }
 
+    /// Gives the reference up, unless it is the last.
+    pub(crate) fn drop_unless_last(self) -> Option<NodeRef> {
+        let remove = |references| (references > 1).then(|| references - 1);
+        // Release: what was done through this reference comes before the end, for which the last one synchronises (see `drop`).
+        match self.references.fetch_update(Ordering::Release, Ordering::Relaxed, remove) {
+            Ok(_) => {
+                std::mem::forget(self);
+                None
+            }
+            Err(_) => Some(self),
+        }
+    }
+
     /// Adds it to its parent's list, or ends it if the parent has ended.
     pub(super) fn join_parent(&self) {
         let Some(parent) = &self.parent else { return };

@@ -52,7 +52,7 @@ pub(crate) mod thread {
     use std::cell::Cell;
     use std::io;
 
-    pub(crate) use loom::thread::{Thread, current, park, yield_now};
+    pub(crate) use loom::thread::{JoinHandle, Thread, current, park, yield_now};
 
     /// A machine's own stack: room for the scheduler, and for a message when a model fails.
     const STACK_WORDS: usize = 1 << 14;
@@ -69,13 +69,13 @@ pub(crate) mod thread {
         0
     }
 
-    /// Starts a detached thread of the model, which must end for the model to end.
-    pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f).map(drop)
+    /// Starts a thread of the model, which must end for the model to end.
+    pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+        loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f)
     }
 
     /// The same of a thread for a user's code.
-    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
         start(name, f)
     }
 

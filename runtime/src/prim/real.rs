@@ -44,7 +44,7 @@ pub(crate) mod cell {
 
 pub(crate) mod thread {
     use std::io;
-    pub(crate) use std::thread::{Thread, current, park, park_timeout, yield_now};
+    pub(crate) use std::thread::{JoinHandle, Thread, current, park, park_timeout, yield_now};
 
     /// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
     pub(crate) fn number() -> u64 {
@@ -62,17 +62,46 @@ pub(crate) mod thread {
         STATE.try_with(crate::prim::next_random).unwrap_or(1)
     }
 
-    /// Starts a detached OS thread of the scheduler: a machine or a monitor.
+    /// Starts an OS thread of the scheduler: a machine or a monitor.
     ///
     /// Tasks catch their own panics. One that gets here is the scheduler's: whatever waits for this thread would wait for ever, so it
     /// ends the process.
-    pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        std::thread::Builder::new().name(name).spawn(|| abort_on_unwind(f)).map(drop)
+    ///
+    /// # Errors
+    /// As [`start_plain`].
+    pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+        start_plain(name, || abort_on_unwind(f))
     }
 
-    /// Starts a detached OS thread for a user's code, whose panic is its own affair.
-    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        std::thread::Builder::new().name(name).spawn(f).map(drop)
+    /// Starts an OS thread for a user's code, whose panic is its own affair.
+    ///
+    /// # Errors
+    /// If the system has no thread for it; the message says which limit to look at.
+    pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(name.clone()).spawn(f).map_err(|error| {
+            // The C library says EAGAIN, whichever of the two is missing.
+            let (what, look_at) = if has_room_for_a_stack() {
+                (
+                    "there are as many threads as there may be",
+                    "RLIMIT_NPROC (ulimit -u), pids.max of the cgroup and kernel.threads-max",
+                )
+            } else {
+                ("there is no memory for its stack", "RLIMIT_AS (ulimit -v), vm.overcommit_memory and vm.max_map_count")
+            };
+            io::Error::new(error.kind(), format!("cannot start the thread '{name}', since {what}: {error}. Look at {look_at}"))
+        })
+    }
+
+    /// Whether addresses for the stack of a thread can be had.
+    fn has_room_for_a_stack() -> bool {
+        /// std's default for a thread.
+        const STACK_BYTES: usize = 2 << 20;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new private mapping at an address of the kernel's choice, which is unmapped again.
+        unsafe {
+            let start = libc::mmap(std::ptr::null_mut(), STACK_BYTES, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            start != libc::MAP_FAILED && libc::munmap(start, STACK_BYTES) == 0
+        }
     }
 
     fn abort_on_unwind(f: impl FnOnce()) {

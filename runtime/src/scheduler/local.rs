@@ -16,8 +16,10 @@ use crate::scheduler::inbox::Posted;
 use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
+use crate::scheduler::reserve::Reserve;
 use crate::stack::pool::StackCache;
 use crate::stack::record::Record;
+use crate::stack::slab::Slot;
 use crate::stack::unwinding;
 use crate::task::cells::CellCache;
 use crate::task::header::Extra;
@@ -60,6 +62,7 @@ pub(crate) struct Local {
     end_id: Cell<u64>,
     cells: CellCache,
     pub(crate) stacks: StackCache,
+    pub(crate) reserve: Reserve,
     /// The stack of the task that was suspended in the middle of an unwinding: the first, if there are more. If that has ended before the
     /// others, an address that is no stack's.
     pub(crate) unwinding: Cell<*const Record>,
@@ -173,10 +176,12 @@ pub(crate) fn make_runnable(task: TaskPtr) {
 }
 
 impl Local {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>, reserved: Slot) -> Self {
         let processor: *const Processor = shared.processors.get(index);
         Self {
             stacks: StackCache::new(shared.class),
+            reserve: Reserve::new(reserved),
+            cells: shared.cells.cache(),
             shared,
             processor,
             ready: ReadyQueue::new(),
@@ -193,7 +198,6 @@ impl Local {
             run: Cell::default(),
             next_id: Cell::new(0),
             end_id: Cell::new(0),
-            cells: CellCache::new(),
             unwinding: Cell::new(std::ptr::null()),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),

@@ -37,6 +37,7 @@ pub(crate) mod overtime;
 pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod ready;
+pub(crate) mod reserve;
 pub(crate) mod shutdown;
 pub(crate) mod table;
 pub(crate) mod timers;
@@ -56,7 +57,7 @@ use crate::scheduler::deadlock::Roots;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::local::CROWD;
 use crate::scheduler::processor::Processor;
-use crate::scheduler::shutdown::{End, Remains};
+use crate::scheduler::shutdown::{End, Remains, Threads};
 use crate::scheduler::table::Processors;
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
@@ -116,6 +117,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Machines that have not ended.
     machines: AtomicUsize,
+    pub(crate) threads: untracked::Mutex<Threads>,
     /// The root tasks that somebody waits for in `run`.
     pub(crate) roots: Roots,
     pub(crate) end: Mutex<End>,
@@ -145,6 +147,7 @@ impl Shared {
             cells: SharedCells::new(),
             config,
             machines: AtomicUsize::new(regular),
+            threads: untracked::Mutex::default(),
             roots: Roots::default(),
             end: Mutex::new(End::default()),
             remains: untracked::Mutex::new(Remains::default()),
@@ -156,6 +159,9 @@ impl Shared {
         for index in 0..regular {
             if let Err(error) = start_machine(&shared, index) {
                 shared.never_started(index);
+                if local::may_suspend() {
+                    shared.wait_for_end();
+                }
                 return Err(error);
             }
         }
@@ -175,15 +181,25 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Queues a fresh task for anyone.
+    /// Queues a fresh task for anyone; cancels it if the runtime has ended.
     pub(crate) fn inject(&self, task: TaskPtr) {
+        if !self.push_injected(task) {
+            self.cancel_injected();
+        }
+    }
+
+    /// Queues a fresh task for anyone; false if the runtime has ended: then the caller sees to it that it is cancelled.
+    #[must_use]
+    pub(crate) fn push_injected(&self, task: TaskPtr) -> bool {
         self.injector.push(task);
         let seen = self.idle.announce();
         if seen.is_closed() {
-            self.cancel_injected();
-        } else if seen.wants_searcher() {
+            return false;
+        }
+        if seen.wants_searcher() {
             self.wake_searcher();
         }
+        true
     }
 
     /// The runtime has ended: whoever finds tasks in the injector cancels them.
@@ -283,6 +299,13 @@ impl Shared {
         });
         list
     }
+
+    /// How many tasks have not ended, the fresh ones in queues included; about.
+    #[cfg(not(greenloom_loom))]
+    pub(crate) fn unfinished(&self) -> usize {
+        let of = |p: &Processor| p.live.load(untracked::Ordering::Relaxed) as usize + p.stealer.len();
+        self.injector.len() + self.processors.seated().map(of).sum::<usize>()
+    }
 }
 
 /// A search that is counted for a machine. Announcers leave their work to it, so its end, for whatever reason, looks for work and
@@ -301,9 +324,15 @@ impl Drop for Search<'_> {
 /// Starts the OS thread that drives processor `index`, which has been counted awake.
 pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()> {
     let name = format!("{}-{index}", shared.config.thread_name);
-    let shared = shared.clone();
-    thread::start(name, move || {
-        let _prepared = thread::prepare_machine(shared.config.pin_to_cores.then_some(index));
-        worker::machine(shared, index);
-    })
+    let reserved = shared.stacks.set_aside(shared.class)?;
+    let machine = {
+        let shared = shared.clone();
+        move || {
+            let _prepared = thread::prepare_machine(shared.config.pin_to_cores.then_some(index));
+            worker::machine(shared, index, reserved);
+        }
+    };
+    let thread = thread::start(name, machine)?;
+    shared.lock_threads().machines.push((index, thread));
+    Ok(())
 }

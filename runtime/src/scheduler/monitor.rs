@@ -14,9 +14,10 @@
 //! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine is free for
 //!   it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one move to the injector, [`LENT`]
 //!   each tick, where every machine looks at every 61st pick at the latest;
-//! - memory of idle stacks goes back to the system every [`TRIM`].
+//! - memory of idle stacks goes back to the system: every [`TRIM`] a pass begins, of which each tick does a piece.
 //!
-//! It sleeps when all machines do, having looked for a [deadlock](super::deadlock), and ends a runtime whose grace period is over.
+//! It sleeps when all machines do, having looked for a [deadlock](super::deadlock), ends a runtime whose grace period is over, and tells
+//! of the end; see [`shutdown`](super::shutdown).
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ const NAMED_HOLDERS: usize = 8;
 const TRIM: Duration = Duration::from_secs(1);
 /// How long all machines sleep before the monitor does. Until then it ticks, since waking it costs whoever does so a system call.
 const LINGER: Duration = Duration::from_millis(20);
+/// How often a grace period is extended by its own length, as long as tasks end in it.
+const EXTENSIONS: u32 = 60;
 /// Fresh tasks that leave a stuck machine's deque each tick, where nobody is free to steal them. Not all at once: fork and join
 /// keeps the large parts of its work there, and a leaf of more than [`STUCK`] is nothing unusual.
 const LENT: usize = 64;
@@ -55,15 +58,46 @@ struct Monitor {
     now: Instant,
     /// The number of the time slice that the machines were told of last.
     slice: u32,
+    /// When the last pass over the idle stacks began, and whether it goes on.
     trimmed: Instant,
+    trimming: bool,
     /// Since when all machines sleep.
     quiet_since: Option<Instant>,
-    /// When the grace period ends.
-    deadline: Option<Instant>,
+    grace: Option<Grace>,
     deadlock: Watch,
     overtime: overtime::Seen,
     /// It has been said that all machines are held.
     said_held: bool,
+}
+
+/// The time that tasks have to unwind.
+struct Grace {
+    period: Duration,
+    /// How often it may still be extended by that.
+    extensions: u32,
+    end: Instant,
+    /// The tasks that had not ended when it began, or was extended last.
+    unfinished: usize,
+}
+
+impl Grace {
+    fn new(period: Duration, extensions: u32, now: Instant, unfinished: usize) -> Self {
+        Self { period, extensions, end: after(now, period), unfinished }
+    }
+
+    /// Whether it is over; it is extended instead if tasks have ended in it, and may do so further.
+    fn is_over(&mut self, now: Instant, unfinished: impl FnOnce() -> usize) -> bool {
+        if now < self.end {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.unfinished, unfinished());
+        if self.extensions == 0 || self.unfinished >= before {
+            return true;
+        }
+        self.extensions -= 1;
+        self.end = after(now, self.period);
+        false
+    }
 }
 
 /// What the monitor remembers of a processor.
@@ -77,8 +111,13 @@ struct Watched {
 }
 
 pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
-    let shared = shared.clone();
-    thread::start(format!("{}-monitor", shared.config.thread_name), move || Monitor::new(shared).run())
+    let monitor = {
+        let shared = shared.clone();
+        move || Monitor::new(shared).run()
+    };
+    let thread = thread::start(format!("{}-monitor", shared.config.thread_name), monitor)?;
+    shared.lock_threads().monitor = Some(thread);
+    Ok(())
 }
 
 impl Monitor {
@@ -90,8 +129,9 @@ impl Monitor {
             now,
             slice: 0,
             trimmed: now,
+            trimming: false,
             quiet_since: None,
-            deadline: None,
+            grace: None,
             deadlock: Watch::default(),
             overtime: overtime::Seen::default(),
             said_held: false,
@@ -102,25 +142,18 @@ impl Monitor {
         loop {
             self.pause();
             self.now = prim::now();
-            if self.shared.has_ended() {
-                return;
+            if self.shared.machines() == 0 {
+                return self.finish();
             }
-            if self.shared.phase() == Phase::Draining {
-                let grace = || self.shared.lock_remains().asked.unwrap_or(self.shared.config.grace);
-                let end = *self.deadline.get_or_insert_with(|| self.now.checked_add(grace()).unwrap_or(far(self.now)));
-                if self.now >= end {
-                    return self.abandon();
-                }
+            if self.shared.phase() == Phase::Draining && self.grace_is_over() {
+                return self.abandon();
             }
             let slice = self.shared.note_slice(self.now);
             if std::mem::replace(&mut self.slice, slice) != slice {
                 self.shared.processors.seated().for_each(begin_slice);
             }
-            if self.now - self.trimmed >= TRIM {
-                self.trimmed = self.now;
-                self.shared.stacks.trim();
-            }
             self.tick();
+            self.trim();
         }
     }
 
@@ -130,23 +163,42 @@ impl Monitor {
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
-            let lazy = shared.processors.seated_count() == 1 && shared.processors.get(0).timers.is_empty();
+            let lazy = shared.processors.seated_count() == 1 && shared.processors.get(0).timers.is_empty() && !self.trimming;
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
-            shared.monitor.park_until(self.deadline.map_or(next, |end| end.min(next)));
+            shared.monitor.park_until(self.grace.as_ref().map_or(next, |grace| grace.end.min(next)));
             return;
         }
         let quiet = self.now - *self.quiet_since.get_or_insert(self.now);
-        if quiet < LINGER {
+        if self.trimming || quiet < LINGER {
             // Not longer: a machine that wakes meanwhile does not wake the monitor, and may leave a fresh task beside one that sleeps.
             shared.monitor.park_until(self.now + TICK);
         } else if idle.monitor_sleeps() || shared.idle.monitor_sleeps() {
-            // Long enough for two passes: the first marks what is idle, the second gives it back.
-            let trim = (quiet < 3 * TRIM).then(|| self.now + TRIM);
+            let trim = shared.stacks.is_warm().then(|| self.trimmed + TRIM);
             match trim.into_iter().chain(self.deadlock.look(shared, self.now)).min() {
                 Some(next) => _ = shared.monitor.park_until(next),
                 None => shared.monitor.park(),
             }
         }
+    }
+
+    /// Whether the tasks that are told to unwind have had their time.
+    fn grace_is_over(&mut self) -> bool {
+        let (shared, now) = (&self.shared, self.now);
+        let grace = self.grace.get_or_insert_with(|| match shared.lock_remains().asked {
+            Some(asked) => Grace::new(asked, 0, now, shared.unfinished()),
+            None => Grace::new(shared.config.grace, EXTENSIONS, now, shared.unfinished()),
+        });
+        grace.is_over(now, || shared.unfinished())
+    }
+
+    /// Gives some memory of idle stacks back.
+    fn trim(&mut self) {
+        if !self.trimming && self.now - self.trimmed >= TRIM {
+            self.trimmed = self.now;
+            self.shared.stacks.begin_trim();
+            self.trimming = true;
+        }
+        self.trimming = self.trimming && self.shared.stacks.trim_piece();
     }
 
     fn tick(&mut self) {
@@ -308,6 +360,32 @@ impl Monitor {
         }
     }
 
+    /// All machines have ended, and no task is left.
+    fn finish(&self) {
+        self.join_machines();
+        // SAFETY: no task is left, and no machine; and nobody looks for tasks any more but this thread.
+        unsafe { self.shared.stacks.unmap() };
+        self.shared.report_end();
+    }
+
+    /// Waits for the ends of the machines' threads, destructors of their thread-locals included, but for those with tasks left.
+    fn join_machines(&self) {
+        let threads = std::mem::take(&mut self.shared.lock_threads().machines);
+        for (index, thread) in threads {
+            loop {
+                if self.shared.machines() == 0 || thread.is_finished() {
+                    let _ = thread.join();
+                    break;
+                }
+                if self.shared.processors[index].live.load(Ordering::Relaxed) > 0 {
+                    break;
+                }
+                // It is on its way to its end.
+                self.shared.monitor.park_until(prim::now() + TICK);
+            }
+        }
+    }
+
     /// The grace period is over: ends the runtime under the tasks that are left.
     fn abandon(&self) {
         let shared = &self.shared;
@@ -321,7 +399,10 @@ impl Monitor {
             shared.tasks_alive(LISTED).say(&what);
         }
         shared.wake_everyone();
-        // Whoever waits for the end goes on now: the closures that are dropped below run code of the user's, which may block.
+        self.join_machines();
+        // Whoever waits for the end goes on now, and not for this thread: the closures that are dropped below run code of the user's, which
+        // may block.
+        drop(shared.lock_threads().monitor.take());
         shared.report_end();
         shared.cancel_injected();
         for processor in shared.processors.seated() {
@@ -334,13 +415,26 @@ fn begin_slice(processor: &Processor) {
     processor.slice.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Queues a fresh task for anyone, from this thread. If the runtime has ended meanwhile its closure is dropped, which is code of the user's
+/// and may wait: not here, where the end is told, but on a thread of its own.
+fn inject(shared: &Arc<Shared>, task: TaskPtr) {
+    if shared.push_injected(task) {
+        return;
+    }
+    let elsewhere = shared.clone();
+    let name = format!("{}-unstarted", shared.config.thread_name);
+    if thread::start_plain(name, move || elsewhere.cancel_injected()).is_err() {
+        shared.cancel_injected();
+    }
+}
+
 /// Moves the oldest fresh tasks of a stuck machine to the injector.
-fn lend(shared: &Shared, processor: &Processor) {
+fn lend(shared: &Arc<Shared>, processor: &Processor) {
     let mut left = LENT;
     while left > 0 {
         match processor.stealer.steal() {
             Steal::Success(task) => {
-                shared.inject(task);
+                inject(shared, task);
                 left -= 1;
             }
             Steal::Retry => {}
@@ -349,15 +443,15 @@ fn lend(shared: &Shared, processor: &Processor) {
     }
 }
 
-/// A moment that does not come.
-fn far(now: Instant) -> Instant {
-    now + Duration::from_secs(60 * 60 * 24 * 365 * 30)
+/// A moment so much later, or one that does not come.
+fn after(now: Instant, time: Duration) -> Instant {
+    now.checked_add(time).unwrap_or(now + Duration::from_secs(60 * 60 * 24 * 365 * 30))
 }
 
 /// Takes what is not bound to a busy machine out of its next slot and its inbox.
-fn rescue(shared: &Shared, processor: &Processor) {
+fn rescue(shared: &Arc<Shared>, processor: &Processor) {
     if let Some(task) = processor.next.rescue() {
-        shared.inject(task);
+        inject(shared, task);
     }
     for task in processor.inbox.take() {
         // SAFETY: taken out of the inbox, so ours (rule 2 of the header).
@@ -365,7 +459,7 @@ fn rescue(shared: &Shared, processor: &Processor) {
         if movable {
             // SAFETY: as above.
             unsafe { task.set_home(std::ptr::null()) };
-            shared.inject(task);
+            inject(shared, task);
         } else {
             post_back(shared, processor, task);
         }
@@ -374,12 +468,45 @@ fn rescue(shared: &Shared, processor: &Processor) {
 
 /// Leaves a task that was taken out of a processor's inbox there again: it is bound to that machine, which may have fallen asleep
 /// over the empty inbox.
-fn post_back(shared: &Shared, processor: &Processor, task: TaskPtr) {
+fn post_back(shared: &Arc<Shared>, processor: &Processor, task: TaskPtr) {
     // SAFETY: taken out of the inbox by the caller, who gives it up.
     match unsafe { processor.inbox.post(task) } {
         Posted::Queued => {}
         Posted::WonSleeper => shared.wake_won(processor, false),
-        // SAFETY: still ours; and fresh, since a machine with a started task does not end.
-        Posted::Refused => unsafe { task.fail(JoinError::cancelled(), shared) },
+        // Fresh, since a machine with a started task does not end.
+        Posted::Refused => inject(shared, task),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_period_is_extended_as_long_as_tasks_end_and_not_for_ever() {
+        let (began, period) = (prim::now(), Duration::from_secs(1));
+        let mut left = 1_000_000;
+        let mut grace = Grace::new(period, EXTENSIONS, began, left);
+        let mut look = |time: f64, left| grace.is_over(began + period.mul_f64(time), || left);
+        assert!(!look(0.9, left));
+        for time in 1..=EXTENSIONS {
+            left -= 1;
+            assert!(!look(f64::from(time), left), "after {time} periods");
+        }
+        assert!(look(f64::from(EXTENSIONS + 1), left - 1), "for ever");
+    }
+
+    #[test]
+    fn a_grace_period_in_which_no_task_ends_is_over() {
+        let (began, period) = (prim::now(), Duration::from_secs(1));
+        let mut grace = Grace::new(period, EXTENSIONS, began, 3);
+        assert!(!grace.is_over(began + period, || 2));
+        // What destructors spawn is no progress.
+        assert!(!grace.is_over(began + period.mul_f64(1.9), || 2));
+        assert!(grace.is_over(began + period * 2, || 2));
+        let mut none = Grace::new(Duration::ZERO, EXTENSIONS, began, 3);
+        assert!(none.is_over(began, || 3));
+        let mut exact = Grace::new(period, 0, began, 3);
+        assert!(exact.is_over(began + period, || 1));
     }
 }

@@ -137,10 +137,10 @@ impl Drop for ReadyQueue {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
-    use crate::task::cells::CellCache;
+    use crate::task::cells::SharedCells;
 
     fn task(id: u64) -> TaskPtr {
-        let alloc = |layout| CellCache::new().alloc(layout);
+        let alloc = |layout| SharedCells::new().alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
     }

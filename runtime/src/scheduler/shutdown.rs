@@ -4,13 +4,18 @@
 //!    phase before it sleeps, or is woken; every 61st pick, or when it runs dry, otherwise.
 //! 2. A machine that sees it cancels its own started tasks, and from then on starts fresh ones only to drop their closures.
 //! 3. The last machine to fall asleep, with no task alive and nothing in the injector, closes the idle word. That fails if
-//!    anything was announced since. It wakes all machines; each closes its inbox and ends; the last one reports the end.
-//! 4. If the grace period passes first, the monitor closes the word itself, names the tasks that are left, and reports the end.
-//!    Machines with tasks left park for ever, and with them stay the stacks.
+//!    anything was announced since. It wakes all machines; each closes its inbox and ends.
+//! 4. The monitor joins their threads, and so waits for the destructors of their thread-locals, as whoever joins a thread of std's does.
+//!    Not the one who ends the runtime does that: it may be a task of another runtime, whose machine must not be blocked by a user's
+//!    destructor. Then the monitor unmaps all stacks, since a [`Handle`](crate::Handle) may keep the rest for long, reports the
+//!    end, and ends; it is joined by whoever has waited, last of all.
+//! 5. If the grace period passes first, the monitor closes the word itself, and names the tasks that are left. Machines with tasks
+//!    left park for ever, and with them stay the stacks; the threads of the others are joined before the end is reported.
 
 use std::time::Duration;
 
 use crate::prim::atomic::Ordering;
+use crate::prim::thread::JoinHandle;
 use crate::prim::untracked;
 use crate::report::{OnLeak, TaskList, TaskReport};
 use crate::scheduler::idle::Snapshot;
@@ -34,6 +39,15 @@ pub(crate) struct Remains {
     leaks: TaskList,
     /// Tasks that had not ended after the grace period, if they were asked for.
     pub(crate) leftover: Vec<TaskReport>,
+}
+
+/// The OS threads of a runtime.
+#[derive(Default)]
+pub(crate) struct Threads {
+    /// Those of its machines, each with the index of its processor.
+    pub(crate) machines: Vec<(usize, JoinHandle<()>)>,
+    /// Its monitor's. Not there if tasks were left behind: then nobody is to wait for it.
+    pub(crate) monitor: Option<JoinHandle<()>>,
 }
 
 impl Shared {
@@ -74,7 +88,7 @@ impl Shared {
         }
     }
 
-    /// Waits until all machines have ended, or the grace period has. Suspends a task, blocks a plain thread.
+    /// Waits until all threads have ended, or the grace period has. Suspends a task, blocks a plain thread.
     pub(crate) fn wait_for_end(&self) {
         let publish = |waiter| {
             let mut end = self.lock_end();
@@ -85,6 +99,15 @@ impl Shared {
         };
         // Never withdrawn: the wait is bounded by the grace period, and whoever ends a runtime must not leave its machines behind.
         let _ = wait::wait_for(Reason::Shutdown, None, publish, || false);
+        let monitor = self.lock_threads().monitor.take();
+        if let Some(monitor) = monitor {
+            // It has nothing left to do, and has run nothing of the user's: this blocks for no time.
+            let _ = monitor.join();
+        }
+    }
+
+    pub(crate) fn lock_threads(&self) -> impl std::ops::DerefMut<Target = Threads> {
+        self.threads.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn lock_end(&self) -> impl std::ops::DerefMut<Target = End> {
@@ -102,8 +125,12 @@ impl Shared {
 
     /// A machine's last act.
     pub(crate) fn machine_ended(&self) {
-        // AcqRel: the last one reports what all did.
+        // AcqRel: whoever sees that none is left sees what all did.
         if self.machines.fetch_sub(1, Ordering::AcqRel) == 1 {
+            #[cfg(not(greenloom_loom))]
+            self.monitor.unpark();
+            // A model has no monitor.
+            #[cfg(greenloom_loom)]
             self.report_end();
         }
     }
@@ -142,11 +169,5 @@ impl Shared {
             // SAFETY: taken out of the list, once.
             unsafe { waiter.wake() };
         }
-        self.monitor.unpark();
-    }
-
-    /// Whether all is over.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.lock_end().ended
     }
 }

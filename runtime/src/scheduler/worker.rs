@@ -5,13 +5,12 @@ use std::time::Duration;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{self, LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
-use crate::report;
 use crate::scheduler::local::{CROWD, Local};
 use crate::scheduler::processor::Processor;
 use crate::scheduler::{Phase, Shared};
 use crate::stack::record::{Record, Suspend};
+use crate::stack::slab::Slot;
 use crate::task::TaskPtr;
-use crate::task::error::JoinError;
 use crate::task::state::{Park, TransitionToParked};
 
 /// A machine that was woken so soon had better stayed awake: a whole search takes half of this, waking a third.
@@ -21,10 +20,10 @@ const SHORT_SLEEP: Duration = Duration::from_micros(100);
 /// runtime take long to start, since all that they touch is touched for the first time.
 const POLITE_ROUNDS: u32 = 120;
 
-/// Drives processor `index` until the runtime ends.
-pub(crate) fn machine(shared: Arc<Shared>, index: usize) {
+/// Drives processor `index` until the runtime ends, with a slot set aside for a stack.
+pub(crate) fn machine(shared: Arc<Shared>, index: usize, reserved: Slot) {
     let Some(fresh) = shared.processors.get(index).take_seat() else { return };
-    let local = Local::new(shared.clone(), index, fresh);
+    let local = Local::new(shared.clone(), index, fresh, reserved);
     thread_local::set((&raw const local).cast());
     local.work();
     thread_local::set(std::ptr::null());
@@ -94,6 +93,7 @@ impl Local {
                 Suspend::WaitShielded => self.park(task, record, Park::Wait, true),
                 Suspend::Park => self.park(task, record, Park::Token, false),
                 Suspend::ParkShielded => self.park(task, record, Park::Token, true),
+                Suspend::Refused => self.stop_refused(record),
                 Suspend::Yield | Suspend::Done => unreachable!(),
             }
         }
@@ -102,43 +102,34 @@ impl Local {
         }
     }
 
-    /// Gives a fresh task a stack. `None` if it went to another processor, or there is no stack.
+    /// Gives a fresh task a stack. `None` if it went to another processor, or has to wait for a stack.
     #[inline]
     fn start(&self, task: TaskPtr) -> Option<&Record> {
         if self.live() >= self.look_around_at.get() && self.place_elsewhere(task) {
             return None;
-        }
-        if self.shared.phase() != Phase::Running {
-            // The runtime shuts down, whether this machine has noticed or not: the closure is dropped, on a stack, without a run.
-            let _ = task.state().cancel();
-            self.shared.note_unstarted(task);
         }
         let class = task.class().unwrap_or(self.shared.class);
         let stack = self.stacks.take(&self.shared.stacks, class).or_else(|error| {
             // Where addresses are scarce, the root of a `run` does with what other tasks get.
             if task.is_root() { self.stacks.take(&self.shared.stacks, self.shared.class) } else { Err(error) }
         });
-        match stack {
-            Ok(stack) => {
-                self.set_live(self.live() + 1);
-                let record = stack.record();
-                // SAFETY: both were taken just now, on this machine.
-                unsafe {
-                    task.set_home(self.processor());
-                    record.bind(task, self.processor().index);
-                }
-                Some(record)
-            }
-            Err(error) => {
-                let what = format!("greenloom: a task could not start, because there is no stack for it: {error}");
-                // SAFETY: taken from a queue, and fresh.
-                unsafe {
-                    report::panicked(task, &what, Some(&self.shared));
-                    task.fail(JoinError::panicked(Box::new(what)), &self.shared);
-                }
-                None
-            }
+        let stack = match stack {
+            Ok(stack) => stack,
+            Err(error) => self.refuse(task, error)?,
+        };
+        if self.shared.phase() != Phase::Running {
+            // The runtime shuts down, whether this machine has noticed or not: the closure is dropped, on a stack, without a run.
+            let _ = task.state().cancel();
+            self.shared.note_unstarted(task);
         }
+        self.set_live(self.live() + 1);
+        let record = stack.record();
+        // SAFETY: both were taken just now, on this machine.
+        unsafe {
+            task.set_home(self.processor());
+            record.bind(task, self.processor().index);
+        }
+        Some(record)
     }
 
     #[inline]
@@ -162,7 +153,7 @@ impl Local {
     fn settle(&self, record: &Record, how: Suspend) {
         if !thread::panicking() {
             self.unwinding.set(std::ptr::null());
-        } else if how == Suspend::Done && std::ptr::eq(self.unwinding.get(), record) {
+        } else if matches!(how, Suspend::Done | Suspend::Refused) && std::ptr::eq(self.unwinding.get(), record) {
             // Others unwind still: nobody knows who.
             self.unwinding.set(std::ptr::dangling());
         }
@@ -181,6 +172,7 @@ impl Local {
             drop(search);
             if self.live() > 0 {
                 // Tasks that would not end are bound to this thread: it stays, with their stacks.
+                self.cancel_refused();
                 loop {
                     self.processor().parker.park();
                 }

@@ -1,10 +1,13 @@
 //! Free stacks: a processor's cache in front of the runtime's pool in front of the slabs.
 //!
 //! **What goes back to the system, and when.** The pool's free stacks do, whole, when they were not needed from one of the monitor's
-//! passes to the next, a second later: however deep they were used. A processor's cache is not trimmed. Its stacks, [`CACHE`] of each
-//! size at most, are the next ones to be used; when the processor runs out of work, all but [`KEEP`] go to the pool.
+//! passes to the next, a second later: however deep they were used. Each costs a system call, and there may be hundreds of thousands after a
+//! burst of tasks, while the monitor has limits and late timers to see to: so a pass goes in pieces of [`PIECE`]. A processor's cache is
+//! not trimmed. Its stacks, [`CACHE`] of each size at most, are the next ones to be used; when the processor runs out of work, all
+//! but [`KEEP`] go to the pool.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 
 use crate::prim::untracked::{Mutex, RwLock};
@@ -20,6 +23,10 @@ const CACHE: usize = 256;
 /// What a sleeping machine keeps of them.
 const KEEP: usize = 16;
 
+/// The most stacks that are given back to the system at a time, between two ticks of the monitor: some 0.1 ms, more if they were used
+/// deeply.
+const PIECE: usize = 64;
+
 /// The free stacks of a runtime, and the slabs that all of its stacks are carved from.
 pub(crate) struct StackPool {
     slabs: Slabs,
@@ -34,16 +41,26 @@ pub(crate) struct StackPool {
 #[derive(Default)]
 struct Shelf {
     /// Stacks with a head, oldest first.
-    warm: Vec<StackPtr>,
+    warm: VecDeque<StackPtr>,
     /// Slots whose memory has been given back, head and all.
     cold: Vec<Slot>,
-    /// The fewest warm stacks here since the last trimming: so many were not needed in that time.
+    /// The fewest warm stacks here since the last pass began: so many were not needed in that time.
     idle: usize,
+    /// So many of the oldest this pass has still to give back.
+    due: usize,
 }
 
 impl StackPool {
     pub(crate) fn new(slabs: Slabs) -> Self {
         Self { slabs, free: Default::default(), heads: RwLock::new(()) }
+    }
+
+    /// A slot that is in no cache and never will be.
+    ///
+    /// # Errors
+    /// As [`Slabs::carve`].
+    pub(crate) fn set_aside(&self, class: Class) -> io::Result<Slot> {
+        self.slabs.carve(class)
     }
 
     fn shelf(&self, class: Class) -> impl std::ops::DerefMut<Target = Shelf> + '_ {
@@ -56,6 +73,7 @@ impl StackPool {
         let keep = shelf.warm.len().saturating_sub(BATCH);
         into.extend(shelf.warm.drain(keep..));
         shelf.idle = shelf.idle.min(keep);
+        shelf.due = shelf.due.min(keep);
         if into.is_empty() {
             let cold = shelf.cold.pop();
             drop(shelf);
@@ -70,30 +88,57 @@ impl StackPool {
         self.shelf(class).warm.extend(stacks);
     }
 
-    /// Gives the memory of stacks that have lain here since the last call back to the system: the monitor's background pass.
-    pub(crate) fn trim(&self) {
+    /// Whether there is anything that a pass, or the second from now, would give back.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.free.iter().any(|shelf| !shelf.lock().unwrap_or_else(|e| e.into_inner()).warm.is_empty())
+    }
+
+    /// Begins a pass of the monitor's: what has lain here since the last one began is to go back to the system.
+    pub(crate) fn begin_trim(&self) {
         for shelf in &self.free {
-            let shelf = || shelf.lock().unwrap_or_else(|e| e.into_inner());
-            let idle = shelf().idle;
-            for _ in (0..idle).step_by(BATCH) {
-                let stacks: Vec<StackPtr> = {
-                    let mut shelf = shelf();
-                    let some = shelf.idle.min(BATCH);
-                    shelf.idle -= some;
-                    shelf.warm.drain(..some).collect()
-                };
-                // Off the shelf and unlocked: a machine that needs a stack meanwhile does not wait for these system calls.
-                let slots: Vec<Slot> = stacks.iter().map(|stack| *stack.record().slot()).collect();
-                let _no_reader = self.heads.write().unwrap_or_else(|e| e.into_inner());
-                for &slot in &slots {
-                    // SAFETY: the stacks were free and are ours; their heads go with them, and nothing in those needs dropping.
-                    unsafe { self.slabs.discard(slot) };
-                }
-                shelf().cold.extend(slots);
-            }
-            let mut shelf = shelf();
+            let mut shelf = shelf.lock().unwrap_or_else(|e| e.into_inner());
+            shelf.due = shelf.idle;
             shelf.idle = shelf.warm.len();
         }
+    }
+
+    /// Gives a piece of it back; false if nothing is left of this pass.
+    pub(crate) fn trim_piece(&self) -> bool {
+        let mut left = PIECE;
+        for shelf in &self.free {
+            let shelf = || shelf.lock().unwrap_or_else(|e| e.into_inner());
+            let stacks: Vec<StackPtr> = {
+                let mut shelf = shelf();
+                let some = shelf.due.min(left);
+                shelf.due -= some;
+                shelf.idle -= some;
+                shelf.warm.drain(..some).collect()
+            };
+            left -= stacks.len();
+            // Off the shelf and unlocked: a machine that needs a stack meanwhile does not wait for these system calls.
+            let slots: Vec<Slot> = stacks.iter().map(|stack| *stack.record().slot()).collect();
+            let no_reader = self.heads.write().unwrap_or_else(|e| e.into_inner());
+            for &slot in &slots {
+                // SAFETY: the stacks were free and are ours; their heads go with them, and nothing in those needs dropping.
+                unsafe { self.slabs.discard(slot) };
+            }
+            drop(no_reader);
+            shelf().cold.extend(slots);
+        }
+        left == 0
+    }
+
+    /// Unmaps all stacks.
+    ///
+    /// # Safety
+    /// No stack has a task any more, nor is one looked at: nobody calls [`for_each_bound`](Self::for_each_bound) now or later.
+    #[cfg(not(greenloom_loom))]
+    pub(crate) unsafe fn unmap(&self) {
+        for shelf in &self.free {
+            *shelf.lock().unwrap_or_else(|e| e.into_inner()) = Shelf::default();
+        }
+        // SAFETY: the caller's promise; and nobody finds a free stack any more.
+        unsafe { self.slabs.unmap() };
     }
 
     /// For whoever reads in heads of stacks that others own: none is given back to the system while the result lives.
@@ -174,5 +219,56 @@ impl StackCache {
                 pool.give(class, cache.drain(..surplus));
             }
         }
+    }
+}
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use super::*;
+    use crate::stack::guard::StackGuard;
+
+    fn warm_and_cold(pool: &StackPool) -> (usize, usize) {
+        let shelf = pool.shelf(Class::DEFAULT);
+        (shelf.warm.len(), shelf.cold.len())
+    }
+
+    #[test]
+    fn what_was_not_needed_between_two_passes_goes_back_in_pieces_and_what_was_stays() {
+        let pool = StackPool::new(Slabs::new(StackGuard::Auto));
+        let mut in_use = Vec::new();
+        for _ in 0..1000 {
+            let mut one = Vec::new();
+            pool.take(Class::DEFAULT, &mut one).unwrap();
+            in_use.extend(one);
+        }
+        assert_eq!(in_use.len(), 1000);
+        pool.give(Class::DEFAULT, in_use.drain(..));
+        assert!(pool.is_warm());
+
+        pool.begin_trim();
+        assert!(!pool.trim_piece(), "they have just come");
+        // A batch is needed, and comes back.
+        pool.take(Class::DEFAULT, &mut in_use).unwrap();
+        assert_eq!(in_use.len(), BATCH);
+        pool.give(Class::DEFAULT, in_use.drain(..));
+
+        pool.begin_trim();
+        assert!(pool.trim_piece());
+        assert_eq!(warm_and_cold(&pool), (1000 - PIECE, PIECE));
+        // In the middle of a pass, more are needed than were to stay.
+        (0..4).for_each(|_| pool.take(Class::DEFAULT, &mut in_use).unwrap());
+        while pool.trim_piece() {}
+        assert_eq!(warm_and_cold(&pool), (0, 1000 - in_use.len()));
+        pool.give(Class::DEFAULT, in_use.drain(..));
+        pool.begin_trim();
+        assert!(!pool.trim_piece());
+        assert!(pool.is_warm());
+        pool.begin_trim();
+        while pool.trim_piece() {}
+        assert_eq!(warm_and_cold(&pool), (0, 1000));
+        assert!(!pool.is_warm());
+        // They are good for tasks again.
+        pool.take(Class::DEFAULT, &mut in_use).unwrap();
+        assert_eq!(warm_and_cold(&pool), (0, 999));
     }
 }

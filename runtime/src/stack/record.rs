@@ -38,6 +38,8 @@ use crate::wait::Reason;
 pub(crate) enum Suspend {
     /// It has ended; the stack is free.
     Done,
+    /// It has ended without a run, on the stack that is reserved for that.
+    Refused,
     /// It is ready to go on, after others.
     Yield,
     /// A partner will wake it; cancellation may.
@@ -228,13 +230,17 @@ impl Record {
             self.set_name(Some(name));
         }
         if !self.has_coroutine.get() {
-            self.start_coroutine();
+            self.start_coroutine(body);
         }
     }
 
     /// The task has ended, and its header may be gone: from here on it is in no report.
-    #[inline]
-    fn unbind(&self) {
+    #[inline(always)]
+    fn end(&self) {
+        if self.slot().canary {
+            // While its labels are still there.
+            self.check_canary();
+        }
         if self.named.get() {
             self.set_name(None);
         }
@@ -251,8 +257,13 @@ impl Record {
         *self.name.lock().unwrap_or_else(|e| e.into_inner()) = name;
     }
 
+    /// Makes a new stack one on which tasks end that cannot run; see [`Reserve`](crate::scheduler::reserve::Reserve).
+    pub(crate) fn reserve(&self) {
+        self.start_coroutine(body_of_reserve);
+    }
+
     #[cold]
-    fn start_coroutine(&self) {
+    fn start_coroutine(&self, body: fn(&Yielder<(), Suspend>, StackPtr)) {
         let base = NonZeroUsize::new(std::ptr::from_ref(self).addr()).expect("a reference is not null");
         let limit = NonZeroUsize::new(self.slot.bottom).expect("a slot is not at address zero");
         let record = self.stack();
@@ -443,11 +454,20 @@ fn body(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
         // SAFETY: the machine bound a fresh task to this stack and resumed it. A task stays on its thread, so the machine, and
         // its cache, outlive the call.
         unsafe { task.run(local::machine().map(|m| m.cells())) };
-        if record.slot().canary {
-            // While its labels are still there.
-            record.check_canary();
-        }
-        record.unbind();
+        record.end();
         yielder.suspend(Suspend::Done);
+    }
+}
+
+/// The same of a stack that is reserved: it ends one task after another without a run.
+fn body_of_reserve(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
+    let record = stack.record();
+    record.yielder.set(yielder);
+    loop {
+        let local = local::machine().expect("only its machine resumes it");
+        // SAFETY: the machine took the task from its queue, fresh, bound it to this stack and resumed it.
+        unsafe { local.end_refused(record.task()) };
+        record.end();
+        yielder.suspend(Suspend::Refused);
     }
 }

@@ -23,9 +23,9 @@
 //! - **The top is coloured.** Tops at the same offset in their page share the same few sets of the
 //!   first cache, and switching between many tasks then misses in it although it is nearly empty.
 //!   Each slot moves its top down by a multiple of a cache line that follows from its index alone.
-//! - **A slab never moves, shrinks or goes away** before its [`Slabs`] do: a carved slot stays
-//!   valid, and can be looked at, though nobody uses it at the moment. Reuse is the stack cache's
-//!   business, not ours.
+//! - **A slab never moves, shrinks or goes away** before its [`Slabs`] do, or are told that nobody
+//!   will use a slot again: a carved slot stays valid, and can be looked at, though nobody uses it at
+//!   the moment. Reuse is the stack cache's business, not ours.
 //!
 //! Stacks are left in core dumps: only touched pages are written, and backtraces are what a dump is
 //! for.
@@ -122,8 +122,18 @@ struct Slab {
 impl Slabs {
     /// Maps nothing yet.
     pub(crate) fn new(guard: StackGuard) -> Slabs {
-        let inner = Inner { slabs: Vec::new(), newest: [None; Class::COUNT], guards: Guards::new(guard) };
-        Slabs { inner: Mutex::new(inner) }
+        Slabs { inner: Mutex::new(Inner::new(guard)) }
+    }
+
+    /// Unmaps everything, as dropping it does.
+    ///
+    /// # Safety
+    ///
+    /// No task is alive, no slot is used afterwards, and nobody is inside
+    /// [`for_each_carved`](Self::for_each_carved).
+    pub(crate) unsafe fn unmap(&self) {
+        let mut inner = self.inner.lock().expect(NO_PANIC);
+        *inner = Inner::new(StackGuard::Auto);
     }
 
     /// A slot that was never used, with its guard armed. Its memory is zero.
@@ -178,6 +188,12 @@ impl Slabs {
 }
 
 const NO_PANIC: &str = "nothing panics while the slabs are locked";
+
+impl Inner {
+    fn new(guard: StackGuard) -> Inner {
+        Inner { slabs: Vec::new(), newest: [None; Class::COUNT], guards: Guards::new(guard) }
+    }
+}
 
 impl Drop for Inner {
     fn drop(&mut self) {

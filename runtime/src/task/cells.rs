@@ -8,12 +8,14 @@
 //! Threads that are no machine of a runtime share a cache of it, behind a lock, to cut from ([`SharedCells`]).
 //!
 //! A block that no cache has room for goes back to its chunk, whoever cut that; the chunk counts, and frees itself when all its
-//! blocks are back.
+//! blocks are back. So does one that is freed in another runtime than it was cut in: a cache there that kept it would keep its chunk,
+//! 64 KiB of a runtime that may have ended long ago.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::ptr::null_mut;
 
+use crate::prim::take_runtime_number;
 use crate::prim::untracked::{AtomicUsize, Mutex, Ordering};
 
 /// Block sizes: a header takes 72 bytes, so closures (and results) of up to 8, 24, 56 and 120.
@@ -31,7 +33,13 @@ const CHUNK: usize = 64 * 1024;
 struct Chunk {
     /// Blocks that are not back: cached, in use, or not cut yet.
     out: AtomicUsize,
+    /// Whose it is.
+    owner: Owner,
 }
+
+/// A runtime, as the caches of its processors tell it from others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Owner(u64);
 
 const HEAD: usize = 64;
 const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
@@ -39,9 +47,10 @@ const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
     Err(_) => unreachable!(),
 };
 
-/// The free blocks of one processor. Only its machine touches it.
+/// The free blocks of one processor, all from chunks of its runtime. Only its machine touches it.
 pub(crate) struct CellCache {
     lists: [FreeList; SIZES.len()],
+    owner: Owner,
 }
 
 // SAFETY: the blocks in the lists are nobody's, and bound to no thread; what is shared of their chunks is counted by an atomic.
@@ -50,16 +59,25 @@ unsafe impl Send for CellCache {}
 /// Where all threads that are no machine of a runtime get blocks for the tasks that they spawn there.
 ///
 /// They only take from it: the blocks come back through the machines that run the tasks, or to their chunks.
-pub(crate) struct SharedCells(Mutex<CellCache>);
+pub(crate) struct SharedCells {
+    cells: Mutex<CellCache>,
+    owner: Owner,
+}
 
 impl SharedCells {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(CellCache::new()))
+        let owner = Owner(take_runtime_number());
+        Self { cells: Mutex::new(CellCache::new(owner)), owner }
+    }
+
+    /// A cache for a processor of the same runtime.
+    pub(crate) fn cache(&self) -> CellCache {
+        CellCache::new(self.owner)
     }
 
     /// Room for `layout`; null if there is none. No code of the user's runs under the lock.
     pub(crate) fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).alloc(layout)
+        self.cells.lock().unwrap_or_else(|e| e.into_inner()).alloc(layout)
     }
 }
 
@@ -83,15 +101,15 @@ fn class_of(layout: Layout) -> Option<usize> {
 }
 
 impl CellCache {
-    pub(crate) fn new() -> Self {
-        Self { lists: Default::default() }
+    fn new(owner: Owner) -> Self {
+        Self { lists: Default::default(), owner }
     }
 
     /// Room for `layout`; null if there is none.
     #[inline(always)]
     pub(crate) fn alloc(&self, layout: Layout) -> *mut u8 {
         match class_of(layout) {
-            Some(class) => self.lists[class].take(SIZES[class]),
+            Some(class) => self.lists[class].take(SIZES[class], self.owner),
             // SAFETY: a task cell is never empty.
             None => unsafe { alloc(layout) },
         }
@@ -106,7 +124,9 @@ impl CellCache {
         // SAFETY: the caller's promise; blocks of a class come from chunks, all else from the allocator.
         unsafe {
             match (class_of(layout), cache) {
-                (Some(class), Some(cache)) if cache.lists[class].len.get() < KEEP => cache.lists[class].put(room),
+                (Some(class), Some(cache)) if cache.lists[class].len.get() < KEEP && owner_of(room) == cache.owner => {
+                    cache.lists[class].put(room);
+                }
                 (Some(_), _) => give_back(room, 1),
                 (None, _) => dealloc(room, layout),
             }
@@ -116,10 +136,10 @@ impl CellCache {
 
 impl FreeList {
     #[inline(always)]
-    fn take(&self, size: usize) -> *mut u8 {
+    fn take(&self, size: usize, owner: Owner) -> *mut u8 {
         let head = self.head.get();
         if head.is_null() {
-            return self.cut(size);
+            return self.cut(size, owner);
         }
         // SAFETY: a free block's first word is its link.
         self.head.set(unsafe { head.cast::<*mut u8>().read() });
@@ -138,7 +158,7 @@ impl FreeList {
     }
 
     /// A block that was never used; null if there is no memory.
-    fn cut(&self, size: usize) -> *mut u8 {
+    fn cut(&self, size: usize, owner: Owner) -> *mut u8 {
         if self.left.get() == 0 {
             // SAFETY: the layout is not empty.
             let chunk = unsafe { alloc(CHUNK_LAYOUT) };
@@ -147,7 +167,7 @@ impl FreeList {
             }
             let blocks = (CHUNK - HEAD) / size;
             // SAFETY: the chunk is new, and its head fits before the blocks.
-            unsafe { chunk.cast::<Chunk>().write(Chunk { out: AtomicUsize::new(blocks) }) };
+            unsafe { chunk.cast::<Chunk>().write(Chunk { out: AtomicUsize::new(blocks), owner }) };
             self.left.set(blocks);
             self.uncut.set(chunk.wrapping_add(HEAD));
         }
@@ -179,18 +199,32 @@ impl FreeList {
     }
 }
 
+/// The chunk that a block is in.
+#[inline(always)]
+fn chunk_of(room: *mut u8) -> *mut Chunk {
+    room.map_addr(|address| address & !(CHUNK - 1)).cast()
+}
+
+/// # Safety
+/// `room` is a block that is not back.
+#[inline(always)]
+unsafe fn owner_of(room: *mut u8) -> Owner {
+    // SAFETY: the chunk lives until all its blocks are back; its owner never changes.
+    unsafe { (*chunk_of(room)).owner }
+}
+
 /// Counts blocks of a chunk back, which frees it with the last one.
 ///
 /// # Safety
 /// `room` is in a chunk, of which `blocks` blocks, counted as out, are in no use and no list.
 #[cold]
 unsafe fn give_back(room: *mut u8, blocks: usize) {
-    let chunk = room.map_addr(|address| address & !(CHUNK - 1));
+    let chunk = chunk_of(room);
     // SAFETY: chunks are aligned to their size and live until all blocks are back. AcqRel: all uses of all blocks come before
     // the one who frees.
     unsafe {
-        if (*chunk.cast::<Chunk>()).out.fetch_sub(blocks, Ordering::AcqRel) == blocks {
-            dealloc(chunk, CHUNK_LAYOUT);
+        if (*chunk).out.fetch_sub(blocks, Ordering::AcqRel) == blocks {
+            dealloc(chunk.cast(), CHUNK_LAYOUT);
         }
     }
 }
@@ -226,5 +260,20 @@ mod tests {
                 CellCache::free(None, block, layout);
             }
         }
+    }
+
+    #[test]
+    fn a_block_is_kept_where_it_was_cut_and_nowhere_else() {
+        let (one, other) = (SharedCells::new(), SharedCells::new());
+        let (home, away) = (one.cache(), other.cache());
+        let layout = Layout::from_size_align(80, ALIGN).unwrap();
+        let kept = |cache: &CellCache| cache.lists[0].len.get();
+        let blocks: Vec<*mut u8> = (0..100).map(|i| if i % 2 == 0 { one.alloc(layout) } else { home.alloc(layout) }).collect();
+        for (i, &block) in blocks.iter().enumerate() {
+            let cache = if i % 4 < 2 { &home } else { &away };
+            // SAFETY: in no use; from `alloc` with this layout.
+            unsafe { CellCache::free(Some(cache), block, layout) };
+        }
+        assert_eq!((kept(&home), kept(&away)), (50, 0));
     }
 }

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::prim::{Lock, LockGuard, say};
-use crate::scheduler::{Phase, local};
+use crate::scheduler::local;
 use crate::task::header::{catch_and_forget, drop_whole};
 use crate::task::{JoinError, TaskPtr, cancel};
 use crate::wait::list::{List, Node};
@@ -89,11 +89,10 @@ impl Members {
 
     /// [`leave`](Self::leave) of a task that never ran, called by the destructor of its closure.
     pub(crate) fn leave_unborn(&self) {
-        // Why did it not? If this is its own task, or one that did not get it placed, it was cancelled, or its spawner is told. If it
-        // is a machine between two tasks, its runtime has ended; or else there was no stack, of which nobody hears but who joins.
-        if let Some(local) = local::machine()
-            && local::running().is_none()
-            && local.shared.phase() == Phase::Running
+        // Why did it not? It was cancelled, its spawner is told that it was not placed, or its runtime has ended; or else there was no
+        // stack, of which nobody hears but who joins.
+        if let Some((local, record)) = local::running()
+            && local.refuses(record)
         {
             let what = "greenloom: a task could not start, because there is no stack for it";
             self.keep_panic(JoinError::panicked(Box::new(what)));

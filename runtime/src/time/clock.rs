@@ -3,20 +3,27 @@
 //! One thread, started with the first of them, sleeps until the earliest, and for ever while there is none. It takes what is due out of
 //! the set under the lock, and ends it with no lock held. A deadline that is added wakes it only if it is earlier than what it sleeps
 //! for; one that is taken back does not, so it may wake once for nothing.
+//!
+//! Nothing keeps it from the next deadline for long: what is below a context is ended in pieces of [`PIECE`], between which it looks at the
+//! set; and code of a user's, the destructors of causes, is left to a thread of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::ops::DerefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::context::ContextError;
+use crate::context::end::Walk;
 use crate::context::node::{Node, NodeRef};
 use crate::prim::sync::Mutex;
 use crate::prim::{self, Parker, thread};
 
 /// The most that are ended between two looks at the set.
 const BATCH: usize = 64;
+
+/// The most that are ended below a node between two looks at the set: some 0.2 ms.
+const PIECE: usize = 512;
 
 static CLOCK: Clock =
     Clock { state: Mutex::new(State { due: BTreeSet::new(), firing: 0, thread: Thread::None }), parker: Parker::new() };
@@ -30,7 +37,7 @@ struct Clock {
 struct State {
     /// By deadline; the address tells those of one moment apart.
     due: BTreeSet<(Instant, Watched)>,
-    /// Those that the thread has taken out and not yet ended.
+    /// Those that the thread has taken out and not yet ended, with all below them.
     firing: usize,
     thread: Thread,
 }
@@ -104,7 +111,7 @@ pub(crate) fn threads() -> usize {
 }
 
 fn start() -> io::Result<()> {
-    thread::start("greenloom-clock".to_owned(), run)
+    thread::start("greenloom-clock".to_owned(), run).map(drop)
 }
 
 #[cold]
@@ -115,6 +122,7 @@ fn no_thread(error: &io::Error) -> ! {
 
 fn run() {
     let mut fired = Vec::with_capacity(BATCH);
+    let mut walks: VecDeque<Walk> = VecDeque::new();
     loop {
         let sleep = {
             let mut state = lock();
@@ -126,21 +134,51 @@ fn run() {
                 // SAFETY: what is in the set is alive, since it takes itself out, under the lock, before its memory goes.
                 fired.extend(unsafe { NodeRef::try_from_list(first.1.0) });
             }
-            state.firing = fired.len();
-            let sleep = fired.is_empty().then(|| state.due.first().map(|first| first.0));
+            state.firing = fired.len() + walks.len();
+            let sleep = (state.firing == 0).then(|| state.due.first().map(|first| first.0));
             state.thread = sleep.map_or(Thread::Awake, Thread::Sleeps);
             sleep
         };
+        let mut done = Vec::new();
         for node in fired.drain(..) {
-            // The last reference to another context may go with it, and a cause with that, whose destructor panics: its own affair.
-            let ended = catch_unwind(AssertUnwindSafe(move || node.end(ContextError::DeadlineExceeded, &None)));
-            // Its payload may have such a destructor too.
-            ended.unwrap_or_else(std::mem::forget);
+            walks.extend(caught(|| node.begin_end(ContextError::DeadlineExceeded, &None)).flatten());
+            done.push(node);
+        }
+        if let Some(mut walk) = walks.pop_front() {
+            if caught(|| walk.go(PIECE)) == Some(true) {
+                done.extend(walk.into_rest());
+            } else {
+                walks.push_back(walk);
+            }
+        }
+        let last: Vec<_> = done.into_iter().filter_map(NodeRef::drop_unless_last).collect();
+        if !last.is_empty() {
+            drop_elsewhere(last);
         }
         match sleep {
             None => {}
             Some(None) => CLOCK.parker.park(),
             Some(Some(until)) => _ = CLOCK.parker.park_until(until),
+        }
+    }
+}
+
+/// Drops the last references to nodes, and with them to other contexts and to causes, whose destructors are the user's: they may wait, and
+/// panic.
+fn drop_elsewhere(nodes: Vec<NodeRef>) {
+    let drop_all = || nodes.into_iter().for_each(|node| _ = caught(|| drop(node)));
+    // Without a thread to be had, they are dropped here after all, with the closure.
+    caught(|| thread::start_plain("greenloom-contexts".to_owned(), drop_all).is_ok());
+}
+
+/// Runs what may run a user's destructor, whose panic is its own affair.
+fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            // It may have such a destructor too.
+            std::mem::forget(payload);
+            None
         }
     }
 }
