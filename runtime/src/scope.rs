@@ -17,7 +17,7 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 
 use crate::scheduler::placement::Placement;
-use crate::scheduler::{Shared, local};
+use crate::scheduler::{Shared, fork, local};
 use crate::task::header::Cancelled;
 use crate::task::members::Members;
 use crate::task::spawn::{no_memory, spawn_unbounded};
@@ -107,6 +107,7 @@ where
     let mut value = None;
     let body = catch_unwind(AssertUnwindSafe(|| {
         value = Some(f(&scope));
+        scope.assert_here();
         scope.members.wait();
     }));
     let members = &scope.members;
@@ -120,6 +121,7 @@ where
                 None
             };
             members.cancel();
+            scope.assert_here();
             members.wait_to_the_end();
             cancellation
         }
@@ -145,6 +147,13 @@ pub struct Scope<'scope, 'env: 'scope> {
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Before a wait: in a process that was forked meanwhile nobody would end it.
+    fn assert_here(&self) {
+        if self.shared.is_elsewhere() && self.members.count() > 0 {
+            fork::refuse_to_wait();
+        }
+    }
+
     /// Starts a task that may borrow whatever outlives the scope. It may itself spawn through the scope.
     ///
     /// Never waits; see [`spawn`](crate::spawn). Once the scope's tasks have been cancelled, a new one does not run.

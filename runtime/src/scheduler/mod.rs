@@ -28,6 +28,7 @@
 //! See ARCHITECTURE.md for the designs that were tried, with their figures.
 
 pub(crate) mod deadlock;
+pub(crate) mod fork;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod local;
@@ -57,6 +58,7 @@ use crate::scheduler::processor::Processor;
 use crate::scheduler::shutdown::{End, Remains};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
+use crate::switch::Hooks;
 use crate::task::TaskPtr;
 use crate::task::cells::SharedCells;
 use crate::task::error::JoinError;
@@ -84,6 +86,7 @@ pub(crate) struct Config {
     pub(crate) thread_name: String,
     pub(crate) grace: Duration,
     pub(crate) on_panic: Option<PanicHook>,
+    pub(crate) on_switch: Hooks,
     pub(crate) on_leak: OnLeak,
     pub(crate) on_deadlock: OnDeadlock,
     /// Made by `testing`.
@@ -92,6 +95,8 @@ pub(crate) struct Config {
 
 /// All that the machines of a runtime share.
 pub(crate) struct Shared {
+    /// One of those that tasks and processes have; see [`fork`].
+    number: u64,
     /// The processors the user asked for, then the spares.
     pub(crate) processors: Box<[Processor]>,
     pub(crate) regular: usize,
@@ -125,9 +130,11 @@ pub(crate) struct Shared {
 impl Shared {
     /// Makes the processors and starts their machines.
     pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
+        fork::watch();
         let regular = config.processors;
         let spares = shutdown::spares(regular);
         let shared = Arc::new(Shared {
+            number: prim::take_ids(1),
             processors: (0..regular + spares).map(|i| Processor::new(i as u32, i >= regular)).collect(),
             regular,
             idle: CachePadded::new(Idle::new(regular as u64)),

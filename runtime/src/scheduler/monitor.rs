@@ -15,6 +15,9 @@
 //! - memory of idle stacks goes back to the system every [`TRIM`].
 //!
 //! It sleeps when all machines do, having looked for a [deadlock](super::deadlock), and ends a runtime whose grace period is over.
+//!
+//! Where it was itself kept from running for long, the tasks will have been, too: that time does not count, neither against one that
+//! holds its machine, nor as a part of the grace period, nor for a deadlock.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -38,6 +41,8 @@ const STUCK: Duration = Duration::from_millis(10);
 /// When a stuck task that keeps others waiting is named on stderr.
 const NAMED: Duration = Duration::from_secs(1);
 const TRIM: Duration = Duration::from_secs(1);
+/// When the monitor wakes so late, it did not run itself: the process was stopped, or the machine slept.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long all machines sleep before the monitor does: waking it costs a system call.
 const LINGER: Duration = Duration::from_millis(20);
 /// Fresh tasks that leave a stuck machine's deque each tick, where nobody is free to steal them. Not all at once: fork and join
@@ -82,8 +87,8 @@ impl Monitor {
 
     fn run(mut self) {
         loop {
-            self.pause();
-            self.now = prim::now();
+            let until = self.pause();
+            self.wake(until, prim::now());
             if self.shared.has_ended() {
                 return;
             }
@@ -106,8 +111,19 @@ impl Monitor {
         }
     }
 
-    /// Waits for the next tick, or, when all machines sleep, for one of them.
-    fn pause(&mut self) {
+    /// Goes on at this moment; it was to wake at `until` at the latest.
+    fn wake(&mut self, until: Option<Instant>, now: Instant) {
+        self.now = now;
+        let late = until.map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
+        if late >= PAUSE {
+            self.watched.iter_mut().for_each(|watched| watched.since = now);
+            self.deadline = self.deadline.map(|end| end.checked_add(late).unwrap_or(end));
+            self.deadlock.begin_anew();
+        }
+    }
+
+    /// Waits for the next tick, or, when all machines sleep, for one of them. Until when at the latest, unless for ever.
+    fn pause(&mut self) -> Option<Instant> {
         let shared = &self.shared;
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
@@ -115,20 +131,26 @@ impl Monitor {
             let lazy =
                 shared.regular == 1 && shared.seated.load(Ordering::Relaxed) == 1 && shared.processors[0].timers.is_empty();
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
-            shared.monitor.park_until(self.deadline.map_or(next, |end| end.min(next)));
-            return;
+            let next = self.deadline.map_or(next, |end| end.min(next));
+            shared.monitor.park_until(next);
+            return Some(next);
         }
         let quiet = self.now - *self.quiet_since.get_or_insert(self.now);
-        if quiet < LINGER {
-            shared.monitor.park_until(self.now + LAZY_TICK);
+        let next = if quiet < LINGER {
+            Some(self.now + LAZY_TICK)
         } else if idle.monitor_sleeps() || shared.idle.monitor_sleeps() {
             // Long enough for two passes: the first marks what is idle, the second gives it back.
             let trim = (quiet < 3 * TRIM).then(|| self.now + TRIM);
-            match trim.into_iter().chain(self.deadlock.look(shared, self.now)).min() {
-                Some(next) => _ = shared.monitor.park_until(next),
-                None => shared.monitor.park(),
-            }
+            trim.into_iter().chain(self.deadlock.look(shared, self.now)).min()
+        } else {
+            // A machine is awake again.
+            Some(self.now)
+        };
+        match next {
+            Some(next) => _ = shared.monitor.park_until(next),
+            None => shared.monitor.park(),
         }
+        next
     }
 
     fn tick(&mut self) {
@@ -331,5 +353,47 @@ fn post_back(shared: &Shared, processor: &Processor, task: TaskPtr) {
         Posted::WonSleeper => shared.wake_won(processor, false),
         // SAFETY: still ours; and fresh, since a machine with a started task does not end.
         Posted::Refused => unsafe { task.fail(JoinError::cancelled(), shared) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prim::untracked::AtomicBool;
+    use crate::{Runtime, yield_now};
+
+    #[test]
+    fn time_in_which_the_monitor_did_not_run_does_not_count() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let runtime = Runtime::builder().processors(1).build().unwrap();
+        let hog = runtime.spawn(|| {
+            while !STOP.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let shared = runtime.shared().clone();
+        let processor = &shared.processors[0];
+        while processor.running.load(Ordering::Relaxed).is_null() {
+            yield_now();
+        }
+        // Another one, whose clock is this test's.
+        let mut monitor = Monitor::new(shared.clone());
+        assert_eq!(monitor.held_for(processor), Duration::ZERO);
+        let mut at = monitor.now;
+        let mut wake = |late: Duration| {
+            let until = at + TICK;
+            at = until + late;
+            monitor.deadline = Some(at);
+            monitor.wake(Some(until), at);
+            (monitor.held_for(processor), monitor.deadline.unwrap() - at)
+        };
+        assert_eq!(wake(Duration::ZERO), (TICK, Duration::ZERO));
+        // Others have had the CPU for a while.
+        assert_eq!(wake(PAUSE / 2), (2 * TICK + PAUSE / 2, Duration::ZERO));
+        let stopped = Duration::from_secs(3);
+        assert_eq!(wake(stopped), (Duration::ZERO, stopped));
+        assert_eq!(wake(Duration::ZERO), (TICK, Duration::ZERO));
+        STOP.store(true, Ordering::Relaxed);
+        hog.join().unwrap();
     }
 }

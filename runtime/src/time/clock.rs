@@ -3,6 +3,9 @@
 //! One thread, started with the first of them, sleeps until the earliest, and for ever while there is none. It takes what is due out of
 //! the set under the lock, and ends it with no lock held. A deadline that is added wakes it only if it is earlier than what it sleeps
 //! for; one that is taken back does not, so it may wake once for nothing.
+//!
+//! A process that is forked has a clock of its own. It does not know of the deadlines that were set before, as the child of a `fork` does not
+//! inherit its parent's timers: what they end is the parent's, and functions that wait for it would be called twice.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,14 +15,15 @@ use std::time::Instant;
 
 use crate::context::ContextError;
 use crate::context::node::{Node, NodeRef};
+use crate::prim::process::PerProcess;
 use crate::prim::sync::Mutex;
 use crate::prim::{self, Parker, thread};
+use crate::scheduler::fork;
 
 /// The most that are ended between two looks at the set.
 const BATCH: usize = 64;
 
-static CLOCK: Clock =
-    Clock { state: Mutex::new(State { due: BTreeSet::new(), firing: 0, thread: Thread::None }), parker: Parker::new() };
+static CLOCK: PerProcess<Clock> = PerProcess::new();
 
 struct Clock {
     state: Mutex<State>,
@@ -51,9 +55,16 @@ enum Thread {
     Sleeps(Option<Instant>),
 }
 
+fn clock() -> &'static Clock {
+    CLOCK.get(|| Clock {
+        state: Mutex::new(State { due: BTreeSet::new(), firing: 0, thread: Thread::None }),
+        parker: Parker::new(),
+    })
+}
+
 fn lock() -> impl DerefMut<Target = State> {
     // Nothing that could panic leaves the state half changed.
-    CLOCK.state.lock().unwrap_or_else(|e| e.into_inner())
+    clock().state.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 fn key(node: &Node, pointer: *const Node) -> (Instant, Watched) {
@@ -83,7 +94,7 @@ pub(crate) fn watch(node: &NodeRef) {
     if earlier {
         state.thread = Thread::Awake;
         drop(state);
-        CLOCK.parker.unpark();
+        clock().parker.unpark();
     }
 }
 
@@ -104,6 +115,7 @@ pub(crate) fn threads() -> usize {
 }
 
 fn start() -> io::Result<()> {
+    fork::watch();
     thread::start("greenloom-clock".to_owned(), run)
 }
 
@@ -139,8 +151,8 @@ fn run() {
         }
         match sleep {
             None => {}
-            Some(None) => CLOCK.parker.park(),
-            Some(Some(until)) => _ = CLOCK.parker.park_until(until),
+            Some(None) => clock().parker.park(),
+            Some(Some(until)) => _ = clock().parker.park_until(until),
         }
     }
 }
