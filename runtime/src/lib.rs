@@ -122,7 +122,9 @@
 //! code is not prepared for that. Most of it sees wrong values, or panics, or waits for ever:
 //!
 //! - a `RefCell` in a thread-local that stays borrowed across a suspension (another task's borrow panics);
-//! - `enter()` guards that are dropped in another order, and reentrant locks such as `stdout().lock()` (another task is let in);
+//! - `enter()` guards that are dropped in another order: spans of `tracing` leak, unless the feature of that name is on ([chapter
+//!   `beside`](beside#tracing)); [`RuntimeBuilder::on_switch`] is for others of that kind;
+//! - reentrant locks such as `stdout().lock()` (another task is let in);
 //! - a std lock held across a suspension: another task that wants it blocks the thread, and with it the holder. The locks of
 //!   [`sync`] may be held;
 //! - `std::thread::panicking()`, which counts per thread: it is true in every task of a thread on which one is suspended in a
@@ -156,6 +158,11 @@
 //! what it touches: a page of 4 KiB at least. An overflow runs into a guard (a canary at worst, see above), is reported with the
 //! task's name, number and spawn site, and aborts the process.
 //!
+//! # Beside other things
+//!
+//! **[The chapter of that name](beside)** is about tracers and loggers, which profilers work, signal handlers, and what a process may do
+//! after a `fork`.
+//!
 //! # When not to use it
 //!
 //! A task that computes for long, or blocks its thread in the kernel, stalls the tasks that have started on the same thread: they
@@ -168,6 +175,9 @@
 
 #![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]
 
+pub mod beside {
+    #![doc = include_str!("beside.md")]
+}
 pub mod channel;
 pub mod context;
 pub mod group;
@@ -183,7 +193,10 @@ mod report;
 mod runtime;
 mod scheduler;
 mod scope;
+#[cfg(feature = "tracing")]
+mod spans;
 mod stack;
+mod switch;
 pub mod sync;
 pub mod task;
 pub mod testing;
@@ -195,6 +208,7 @@ pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
+pub use switch::SwitchHook;
 // From its private module: `task::spawn` would be that module, too.
 pub use task::spawn::spawn;
 #[doc(inline)]

@@ -15,6 +15,7 @@ use crate::scope::{Scope, scope_in};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::stack::slab::Slabs;
+use crate::switch::{Hooks, SwitchHook};
 use crate::task::header::Extra;
 use crate::task::{JoinHandle, spawn_on};
 use crate::wait::Reason;
@@ -226,6 +227,7 @@ impl Runtime {
     #[track_caller]
     pub fn shutdown(self, grace: Duration) -> ShutdownReport {
         let shared = self.handle.shared.clone();
+        shared.assert_here();
         if local::machine().is_some_and(|local| Arc::ptr_eq(&local.shared, &shared)) {
             panic!(
                 "Runtime::shutdown was called in a task of the runtime itself, which would wait for its own end; drop it there"
@@ -250,6 +252,9 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         let shared = &self.handle.shared;
+        if shared.is_elsewhere() {
+            return;
+        }
         shared.begin_shutdown();
         match local::machine().filter(|local| Arc::ptr_eq(&local.shared, shared)) {
             Some(local) => _ = local.notice_phase(),
@@ -351,6 +356,7 @@ pub struct RuntimeBuilder {
     thread_name: String,
     shutdown_grace: Duration,
     on_panic: Option<PanicHook>,
+    on_switch: Hooks,
     on_leak: OnLeak,
     on_deadlock: OnDeadlock,
     testing: bool,
@@ -368,6 +374,7 @@ impl Default for RuntimeBuilder {
             thread_name: "greenloom".to_owned(),
             shutdown_grace: Duration::from_secs(1),
             on_panic: None,
+            on_switch: Hooks::default(),
             on_leak: OnLeak::default(),
             on_deadlock: OnDeadlock::default(),
             testing: false,
@@ -477,6 +484,17 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Calls `hook` whenever a task is switched in or out, to keep what belongs to the thread in step with the task that runs there.
+    ///
+    /// A runtime may have several: they enter in the order in which they were added, and leave in the reverse one. A runtime that
+    /// has none pays nothing.
+    ///
+    /// See [`SwitchHook`] for what it may do, and for an example.
+    pub fn on_switch(mut self, hook: impl SwitchHook) -> Self {
+        self.on_switch.add(hook);
+        self
+    }
+
     /// What to do about tasks that are alive when the runtime ends: by default nothing but to cancel them.
     ///
     /// With [`OnLeak::Report`] each is named on stderr, started or not, with what it waited for when the end began. Tasks that end at
@@ -503,11 +521,12 @@ impl RuntimeBuilder {
     /// (the root waits in a destructor, say, for another of these tasks; or the build has `panic = "abort"`), stderr says so, and the
     /// process aborts: nothing could ever happen in it again.
     ///
-    /// That is the case when nothing runs, no timer is set, and the process has no threads but this runtime's and callers of its `run`. Where
-    /// it has others, one of them might wake a task, and nobody can know: so after a second without any move stderr says so, once in
-    /// the runtime's life. Those are also the threads of other runtimes; tasks that wait for another runtime are not reported at all. A
-    /// runtime for which nobody waits in `run` may be asleep for as long as it likes. Where the number of the process's threads
-    /// is not known (elsewhere than on Linux) there may always be others.
+    /// That is the case when nothing runs, no timer is set, the process has no threads but this runtime's and callers of its `run`, and
+    /// it handles no signals. Where it has other threads, one of them might wake a task, and so might the handler of a signal that you
+    /// have installed (those of faults such as `SIGSEGV` are not meant); nobody can know. So after a second without any move stderr
+    /// says so, once in the runtime's life. Those are also the threads of other runtimes; tasks that wait for another runtime are not
+    /// reported at all. A runtime for which nobody waits in `run` may be asleep for as long as it likes. Where the number of the
+    /// process's threads is not known (elsewhere than on Linux) there may always be others.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -571,6 +590,7 @@ impl RuntimeBuilder {
             thread_name: self.thread_name,
             grace: self.shutdown_grace,
             on_panic: self.on_panic,
+            on_switch: self.on_switch,
             on_leak: self.on_leak,
             on_deadlock: self.on_deadlock,
             testing: self.testing,

@@ -17,7 +17,7 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 
 use crate::scheduler::placement::Placement;
-use crate::scheduler::{Shared, local};
+use crate::scheduler::{Shared, fork, local};
 use crate::task::cancel::uncancellable;
 use crate::task::header::{Cancelled, drop_whole};
 use crate::task::members::Members;
@@ -108,6 +108,7 @@ where
     let mut value = None;
     let body = catch_unwind(AssertUnwindSafe(|| {
         value = Some(f(&scope));
+        scope.assert_here();
         scope.members.wait();
     }));
     let members = &scope.members;
@@ -121,6 +122,7 @@ where
                 None
             };
             members.cancel();
+            scope.assert_here();
             members.wait_to_the_end();
             cancellation
         }
@@ -146,6 +148,13 @@ pub struct Scope<'scope, 'env: 'scope> {
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Before a wait: in a process that was forked meanwhile nobody would end it.
+    fn assert_here(&self) {
+        if self.shared.is_elsewhere() && self.members.count() > 0 {
+            fork::refuse_to_wait();
+        }
+    }
+
     /// Starts a task that may borrow whatever outlives the scope. It may itself spawn through the scope.
     ///
     /// Never waits; see [`spawn`](crate::spawn). Once the scope's tasks have been cancelled, a new one does not run.

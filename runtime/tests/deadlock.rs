@@ -7,9 +7,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -73,9 +73,12 @@ const CASES: &[Case] = cases![
     },
     after_the_deadline_of_a_context => |process| _ = process.panics(),
     after_a_foreign_thread_has_ended => |process| assert!(process.panics().stderr.contains(DEADLOCK)),
+    after_a_runtime_that_left_a_machine_behind => |process| {
+        assert!(process.panics().stderr.contains(&format!("panicked at {}", file!())));
+    },
     // These fail if nothing is said, or more than once.
     beside_a_foreign_thread => |mut process| {
-        process.wait_for("(unless a thread outside the runtime is at work: ");
+        process.wait_for("(unless a thread outside the runtime is at work, or a signal will come: ");
         process.send();
         let end = process.succeeds();
         assert_eq!(end.stderr.matches(DEADLOCK).count(), 1, "{}", end.stderr);
@@ -88,6 +91,12 @@ const CASES: &[Case] = cases![
         assert_eq!(end.stderr.matches(DEADLOCK).count(), 1, "{}", end.stderr);
         // Of the inner one: the outer one's only task waits for that.
         assert!(end.stderr.contains("parked"), "{}", end.stderr);
+    },
+    beside_a_signal_handler => |mut process| {
+        process.wait_for("or a signal will come: ");
+        process.signal(libc::SIGUSR1);
+        let end = process.succeeds();
+        assert_eq!(end.stderr.matches(DEADLOCK).count(), 1, "{}", end.stderr);
     },
     told_to_report_only => |mut process| {
         process.wait_for(&format!("greenloom: {DEADLOCK}\n"));
@@ -238,6 +247,50 @@ fn inside_a_task_of_another_runtime() {
     });
 }
 
+/// The main thread alone gets the signal: those of the runtime are started with it blocked.
+fn beside_a_signal_handler() {
+    static ROOT: OnceLock<greenloom::Task> = OnceLock::new();
+    extern "C" fn wake(_: i32) {
+        ROOT.get().expect("the signal comes when all are asleep").unpark();
+    }
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: the set is initialised by the first call; the handler only changes words of the runtime and wakes a thread.
+    let runtime = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGUSR1);
+        libc::signal(libc::SIGUSR1, wake as extern "C" fn(i32) as libc::sighandler_t);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        let runtime = one().build().unwrap();
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+        runtime
+    };
+    runtime.run(|| {
+        let _ = ROOT.set(greenloom::current());
+        park();
+    });
+}
+
+/// Its thread sleeps for ever with a task that would not end, and wakes nobody.
+fn after_a_runtime_that_left_a_machine_behind() {
+    struct Stubborn;
+    impl Drop for Stubborn {
+        fn drop(&mut self) {
+            park();
+        }
+    }
+    let behind = one().build().unwrap();
+    behind.run(|| {
+        let task = spawn(|| {
+            let _stubborn = Stubborn;
+            park();
+        });
+        yield_now();
+        drop(task);
+    });
+    assert!(!behind.shutdown(Duration::ZERO).is_clean());
+    one().build().unwrap().run(park);
+}
+
 fn told_to_report_only() {
     one().on_deadlock(OnDeadlock::Report).build().unwrap().run(park);
 }
@@ -282,7 +335,7 @@ fn waits_with_a_deadline() {
 /// The limit is the calling thread's, which no machine knows of.
 fn under_a_limit_of_the_callers_own() {
     let runtime = one().build().unwrap();
-    assert!(timeout(10 * A_LOOK, || runtime.run(park)).is_err());
+    assert!(timeout(A_REPORT, || runtime.run(park)).is_err());
 }
 
 fn waits_for_the_deadline_of_a_context() {
@@ -470,6 +523,11 @@ impl Process {
     /// Sends a line to its stdin.
     fn send(&mut self) {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: asks the system to do so; the child has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, signal) }, 0);
     }
 
     fn kill(mut self) {

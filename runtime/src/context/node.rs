@@ -31,7 +31,7 @@ use crate::context::ContextError;
 use crate::context::end::{Done, ENDING, OnEnd, decode};
 use crate::prim::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
-use crate::prim::{self, Lock};
+use crate::prim::{self, Lock, process};
 use crate::time::clock;
 
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;
@@ -89,6 +89,8 @@ impl NodeRef {
     pub(super) fn context(parent: Option<NodeRef>, deadline: Option<Instant>) -> NodeRef {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline);
         let own = deadline.filter(|own| inherited.is_none_or(|inherited| *own < inherited));
+        // The clock may not know of the parent's, which another process may have set: see `clock`.
+        let own = if process::is_forked() { own.or(inherited) } else { own };
         let over = own.is_some_and(|own| own <= prim::now());
         let node = Self::new(parent, own.or(inherited), own.is_some() && !over, OnEnd::Nothing);
         if node.timed {

@@ -79,9 +79,10 @@ pub(crate) mod thread {
         start(name, f)
     }
 
-    /// Nobody knows in a model.
-    pub(crate) fn count_in_process() -> Option<usize> {
-        None
+    pub(crate) fn stay_for_ever() -> ! {
+        loop {
+            park();
+        }
     }
 
     pub(crate) fn prepare_machine(_core: Option<usize>) -> impl Sized {}
@@ -132,6 +133,27 @@ pub(crate) mod hook {
     pub(crate) fn hide() {}
 
     pub(crate) fn show() {}
+}
+
+/// Nobody knows in a model, and nobody forks.
+pub(crate) mod process {
+    pub(crate) fn made_here(_number: u64) -> bool {
+        true
+    }
+
+    pub(crate) fn is_forked() -> bool {
+        false
+    }
+
+    pub(crate) fn watch_forks(_begin_child: fn()) {}
+
+    pub(crate) fn count_threads() -> Option<usize> {
+        None
+    }
+
+    pub(crate) fn handles_signals() -> bool {
+        true
+    }
 }
 
 /// Which machine a thread of the model is.

@@ -122,16 +122,19 @@ pub(crate) mod thread {
         std::mem::forget(abort);
     }
 
-    /// How many threads the process has; `None` where the system does not tell.
-    ///
-    /// Linux does, exactly, by its own count. (Whoever lists `/proc/self/task` may miss some while another thread ends.)
-    pub(crate) fn count_in_process() -> Option<usize> {
-        if !cfg!(target_os = "linux") {
-            return None;
+    /// Calls `f` on a thread of its own, and waits for it; `None` if there is no thread to be had.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn elsewhere<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        std::thread::Builder::new().spawn(f).ok()?.join().ok()
+    }
+
+    /// Ends what this thread does, though not the thread: the stacks of tasks that cannot end stay with it. It is not counted any more
+    /// among the process's.
+    pub(crate) fn stay_for_ever() -> ! {
+        super::process::lose_thread();
+        loop {
+            park();
         }
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        // The name, in parentheses, is the second field and may hold anything; the threads are field 20 (proc_pid_stat(5)).
-        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(17)?.parse().ok()
     }
 
     /// Makes this thread one that tasks run on: overflows of their stacks are reported, as long as the result lives; with `core`,
@@ -166,6 +169,8 @@ pub(crate) mod thread {
         std::panic::resume_unwind(payload)
     }
 }
+
+pub(crate) mod process;
 
 /// The one thread-local of the runtime: which machine this thread is.
 pub(crate) mod local {

@@ -9,21 +9,24 @@
 //! with a limit around it is not counted), then nobody could have been about to wake a machine, or to start a thread, at that moment: a
 //! machine that is awake is counted so until it sleeps, and whoever wakes one counts it awake before it sleeps or ends itself.
 //!
-//! Where there are other threads, one may be about to wake a task, and nobody can know. That is said on stderr, once, after
-//! [`PATIENCE`]; from then on the monitor looks ever more seldom whether they have gone. A test, whose harness always has others, is
-//! ended after [`PATIENCE_OF_TESTS`] all the same. Tasks that wait for another runtime are left in peace.
+//! Where there are other threads, one may be about to wake a task, and nobody can know; nor where a signal may come for which the
+//! user has installed a handler. That is said on stderr, once, after [`PATIENCE`]; from then on the monitor looks ever more seldom
+//! whether they have gone. A test, whose harness always has other threads, is ended after [`PATIENCE_OF_TESTS`] all the same. Tasks
+//! that wait for another runtime are left in peace. Machines that an ended runtime has left behind with tasks that would not end do
+//! nothing any more, and do not count.
 //!
 //! **How `run` panics.** Its root is cancelled, so that destructors run, and the verdict is left beside it for the caller to panic with.
 //! If no root can be woken so (it waits in a destructor, say, for another of these tasks), nothing can ever happen in this process: it is
 //! aborted, with a sentence.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::prim::untracked::{Arc, Mutex, Ordering};
-use crate::prim::{say, thread};
+use crate::prim::{process, say};
 use crate::report::{LISTED_IN_A_MESSAGE, OnDeadlock};
 use crate::scheduler::{Phase, Shared, local};
-use crate::task::{TaskPtr, interrupt, join};
+use crate::task::{TaskPtr, cancel, interrupt, join};
 use crate::time::clock;
 use crate::wait::Reason;
 
@@ -33,19 +36,48 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long in a test: its harness always has another thread, and a test that hangs for ever tells nothing.
 const PATIENCE_OF_TESTS: Duration = Duration::from_secs(4);
 
-/// The root tasks of a runtime, and what their callers are to panic with.
+/// The root tasks of a runtime that somebody waits for, and what their callers are to panic with.
 #[derive(Default)]
-pub(crate) struct Roots(Mutex<Vec<Root>>);
+pub(crate) struct Roots(Mutex<HashMap<TaskPtr, Root>>);
 
 struct Root {
-    task: TaskPtr,
-    /// Its caller is a plain thread, which waits until the root has ended: no limit of time or context around it ends that.
-    thread: bool,
+    caller: Caller,
     verdict: Option<Arc<str>>,
 }
 
+/// Who waits for a root.
+#[derive(Clone, Copy, PartialEq)]
+enum Caller {
+    /// A plain thread, which waits until the root has ended.
+    Thread,
+    /// A plain thread that an end of a context around it, or this moment, may end earlier.
+    Bounded(Option<Instant>),
+    Task,
+}
+
+impl Caller {
+    fn this() -> Self {
+        if local::machine().is_some() {
+            Self::Task
+        } else if interrupt::is_bounded() {
+            Self::Bounded(cancel::deadline_on_thread())
+        } else {
+            Self::Thread
+        }
+    }
+}
+
+/// The roots that have not ended.
+struct Alive {
+    roots: usize,
+    /// Those that block a plain thread, which does nothing but wait for that.
+    threads: usize,
+    /// When the first caller will have waited long enough.
+    limit: Option<Instant>,
+}
+
 impl Roots {
-    fn lock(&self) -> impl std::ops::DerefMut<Target = Vec<Root>> {
+    fn lock(&self) -> impl std::ops::DerefMut<Target = HashMap<TaskPtr, Root>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
@@ -56,29 +88,33 @@ impl Roots {
         struct Leave<'a>(&'a Roots, TaskPtr);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                self.0.lock().retain(|root| root.task != self.1);
+                self.0.lock().remove(&self.1);
             }
         }
-        self.lock().push(Root { task, thread: local::machine().is_none() && !interrupt::is_bounded(), verdict: None });
+        self.lock().insert(task, Root { caller: Caller::this(), verdict: None });
         let _leave = Leave(self, task);
         join::wait_until_complete(task, reason);
-        self.lock().iter().find(|root| root.task == task).and_then(|root| root.verdict.clone())
+        self.lock().get(&task).and_then(|root| root.verdict.clone())
     }
 
-    /// How many have not ended, and how many of those block a plain thread.
-    fn count(&self) -> (usize, usize) {
+    fn alive(&self) -> Alive {
         let roots = self.lock();
-        let alive = || roots.iter().filter(|root| !root.task.state().is_complete());
-        (alive().count(), alive().filter(|root| root.thread).count())
+        let callers = || roots.iter().filter(|(task, _)| !task.state().is_complete()).map(|(_, root)| root.caller);
+        let limit = |caller| if let Caller::Bounded(limit) = caller { limit } else { None };
+        Alive {
+            roots: callers().count(),
+            threads: callers().filter(|caller| *caller == Caller::Thread).count(),
+            limit: callers().filter_map(limit).min(),
+        }
     }
 
     /// Cancels them; how many that has woken.
     fn condemn(&self, verdict: &Arc<str>) -> usize {
         let mut woken = 0;
-        for root in self.lock().iter_mut().filter(|root| !root.task.state().is_complete()) {
+        for (task, root) in self.lock().iter_mut().filter(|(task, _)| !task.state().is_complete()) {
             root.verdict = Some(verdict.clone());
-            if root.task.state().cancel() {
-                local::make_runnable(root.task);
+            if task.state().cancel() {
+                local::make_runnable(*task);
                 woken += 1;
             }
         }
@@ -95,6 +131,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Nobody could run meanwhile: all machines may have been asleep for that alone.
+    pub(crate) fn begin_anew(&mut self) {
+        self.still = None;
+    }
+
     /// Looks for a deadlock; to be called while all machines sleep. When to look again, should they still do so.
     pub(crate) fn look(&mut self, shared: &Shared, now: Instant) -> Option<Instant> {
         let runs = shared.runs();
@@ -106,15 +147,20 @@ impl Watch {
             _ => now,
         };
         self.still = Some((runs, since));
-        let (roots, callers) = shared.roots.count();
-        if roots == 0 {
+        let alive = shared.roots.alive();
+        if alive.roots == 0 {
             return None;
         }
+        if let Some(limit) = alive.limit.filter(|limit| *limit > now) {
+            // As good as a timer: that caller goes on by then, and may wake somebody.
+            self.still = None;
+            return Some(limit);
+        }
         // The monitor is one of ours.
-        let ours = shared.machines() + 1 + clock::threads() + callers;
+        let ours = shared.machines() + 1 + clock::threads() + alive.threads;
         let asleep = now - since;
-        let alone =
-            thread::count_in_process().is_some_and(|all| all <= ours) || (shared.config.testing && asleep >= PATIENCE_OF_TESTS);
+        let nobody_else = || process::count_threads().is_some_and(|all| all <= ours) && !process::handles_signals();
+        let alone = nobody_else() || (shared.config.testing && asleep >= PATIENCE_OF_TESTS);
         // The longer, the more seldom.
         let again = Some(if asleep < PATIENCE { since + PATIENCE } else { now + asleep });
         if !alone && (self.said || asleep < PATIENCE) {
@@ -128,8 +174,9 @@ impl Watch {
         if !alone {
             self.said = true;
             say(format_args!(
-                "greenloom: all tasks are asleep - deadlock! (unless a thread outside the runtime is at work: all have waited \
-                 for a second, and only such a thread can wake one; RuntimeBuilder::on_deadlock can silence this){tasks}"
+                "greenloom: all tasks are asleep - deadlock! (unless a thread outside the runtime is at work, or a signal will come: \
+                 all have waited for a second, and only such a thread or a signal's handler can wake one; \
+                 RuntimeBuilder::on_deadlock can silence this){tasks}"
             ));
             return again;
         }

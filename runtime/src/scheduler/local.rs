@@ -25,6 +25,7 @@ use crate::task::cells::CellCache;
 use crate::task::header::Extra;
 use crate::task::interrupt::Who;
 use crate::task::{TaskPtr, cancel};
+use crate::wait::Reason;
 
 /// Fresh tasks in the deque from which on it is worth waking a sleeping processor at once. Fewer wait for the monitor's next
 /// tick: a pair that talks starts within a microsecond on one processor, and would be torn apart for good by an eager thief.
@@ -66,6 +67,8 @@ pub(crate) struct Local {
     /// The stack of the task that was suspended in the middle of an unwinding: the first, if there are more. If that has ended before the
     /// others, an address that is no stack's.
     pub(crate) unwinding: Cell<*const Record>,
+    /// A hook at switches runs, between two tasks.
+    pub(crate) in_hook: Cell<bool>,
     /// Its tasks have been told that the runtime shuts down.
     pub(crate) draining: Cell<bool>,
     /// Rounds that a search may spin: halved by each that finds nothing.
@@ -159,6 +162,14 @@ pub(crate) fn may_suspend() -> bool {
     running().is_none_or(|(_, record)| record.may_suspend())
 }
 
+/// Panics in a hook at switches, where no task runs, and a wait would block the machine.
+#[track_caller]
+pub(crate) fn assert_may_block(reason: Reason) {
+    if machine().is_some_and(|local| local.in_hook.get()) {
+        panic!("a hook at switches tried to wait: its thread would be {}", reason.describe());
+    }
+}
+
 /// Queues a started task that the caller has just won by a transition of its state word.
 pub(crate) fn make_runnable(task: TaskPtr) {
     // SAFETY: the caller cleared PARKED (rule 2 of the header).
@@ -199,6 +210,7 @@ impl Local {
             next_id: Cell::new(0),
             end_id: Cell::new(0),
             unwinding: Cell::new(std::ptr::null()),
+            in_hook: Cell::new(false),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),
             random: Cell::new(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(index as u64 + 1)),

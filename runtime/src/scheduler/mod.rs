@@ -28,6 +28,7 @@
 //! See ARCHITECTURE.md for the designs that were tried, with their figures.
 
 pub(crate) mod deadlock;
+pub(crate) mod fork;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod local;
@@ -61,6 +62,7 @@ use crate::scheduler::shutdown::{End, Remains, Threads};
 use crate::scheduler::table::Processors;
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
+use crate::switch::Hooks;
 use crate::task::TaskPtr;
 use crate::task::cells::SharedCells;
 use crate::task::error::JoinError;
@@ -90,6 +92,7 @@ pub(crate) struct Config {
     pub(crate) thread_name: String,
     pub(crate) grace: Duration,
     pub(crate) on_panic: Option<PanicHook>,
+    pub(crate) on_switch: Hooks,
     pub(crate) on_leak: OnLeak,
     pub(crate) on_deadlock: OnDeadlock,
     /// Made by `testing`.
@@ -98,6 +101,8 @@ pub(crate) struct Config {
 
 /// All that the machines of a runtime share.
 pub(crate) struct Shared {
+    /// One of those that tasks and processes have; see [`fork`].
+    number: u64,
     pub(crate) processors: Processors,
     /// How many processors the user asked for.
     pub(crate) regular: usize,
@@ -130,10 +135,12 @@ pub(crate) struct Shared {
 impl Shared {
     /// Makes the processors and starts their machines.
     pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
+        fork::watch();
         let regular = config.processors;
         // In models there is no monitor, and nobody else makes spares.
         let spares = if cfg!(greenloom_loom) { 0 } else { config.max_machines - regular };
         let shared = Arc::new(Shared {
+            number: prim::take_ids(1),
             processors: Processors::new(regular, spares),
             regular,
             idle: CachePadded::new(Idle::new(regular as u64)),

@@ -18,6 +18,9 @@
 //!
 //! It sleeps when all machines do, having looked for a [deadlock](super::deadlock), ends a runtime whose grace period is over, and tells
 //! of the end; see [`shutdown`](super::shutdown).
+//!
+//! Where it was itself kept from running for long, the tasks will have been, too: that time does not count, neither against one that
+//! holds its machine, nor as a part of the grace period, nor for a deadlock.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -44,6 +47,8 @@ const NAMED: Duration = Duration::from_secs(1);
 /// The most tasks that are named for holding all machines.
 const NAMED_HOLDERS: usize = 8;
 const TRIM: Duration = Duration::from_secs(1);
+/// When the monitor wakes so late, it did not run itself: the process was stopped, or the machine slept.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long all machines sleep before the monitor does. Until then it ticks, since waking it costs whoever does so a system call.
 const LINGER: Duration = Duration::from_millis(20);
 /// How often a grace period is extended by its own length, as long as tasks end in it.
@@ -140,8 +145,8 @@ impl Monitor {
 
     fn run(mut self) {
         loop {
-            self.pause();
-            self.now = prim::now();
+            let until = self.pause();
+            self.wake(until, prim::now());
             if self.shared.machines() == 0 {
                 return self.finish();
             }
@@ -157,28 +162,47 @@ impl Monitor {
         }
     }
 
-    /// Waits for the next tick, or, when all machines sleep, for one of them.
-    fn pause(&mut self) {
+    /// Goes on at this moment; it was to wake at `until` at the latest.
+    fn wake(&mut self, until: Option<Instant>, now: Instant) {
+        self.now = now;
+        let late = until.map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
+        if late >= PAUSE {
+            self.watched.iter_mut().for_each(|watched| watched.since = now);
+            if let Some(grace) = &mut self.grace {
+                grace.end = after(grace.end, late);
+            }
+            self.deadlock.begin_anew();
+        }
+    }
+
+    /// Waits for the next tick, or, when all machines sleep, for one of them. Until when at the latest, unless for ever.
+    fn pause(&mut self) -> Option<Instant> {
         let shared = &self.shared;
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
             let lazy = shared.processors.seated_count() == 1 && shared.processors.get(0).timers.is_empty() && !self.trimming;
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
-            shared.monitor.park_until(self.grace.as_ref().map_or(next, |grace| grace.end.min(next)));
-            return;
+            let next = self.grace.as_ref().map_or(next, |grace| grace.end.min(next));
+            shared.monitor.park_until(next);
+            return Some(next);
         }
         let quiet = self.now - *self.quiet_since.get_or_insert(self.now);
-        if self.trimming || quiet < LINGER {
+        let next = if self.trimming || quiet < LINGER {
             // Not longer: a machine that wakes meanwhile does not wake the monitor, and may leave a fresh task beside one that sleeps.
-            shared.monitor.park_until(self.now + TICK);
+            Some(self.now + TICK)
         } else if idle.monitor_sleeps() || shared.idle.monitor_sleeps() {
             let trim = shared.stacks.is_warm().then(|| self.trimmed + TRIM);
-            match trim.into_iter().chain(self.deadlock.look(shared, self.now)).min() {
-                Some(next) => _ = shared.monitor.park_until(next),
-                None => shared.monitor.park(),
-            }
+            trim.into_iter().chain(self.deadlock.look(shared, self.now)).min()
+        } else {
+            // A machine is awake again.
+            Some(self.now)
+        };
+        match next {
+            Some(next) => _ = shared.monitor.park_until(next),
+            None => shared.monitor.park(),
         }
+        next
     }
 
     /// Whether the tasks that are told to unwind have had their time.
@@ -204,7 +228,7 @@ impl Monitor {
     fn tick(&mut self) {
         let shared = self.shared.clone();
         let seated = shared.processors.seated_count();
-        self.watched.resize_with(seated.max(self.watched.len()), || Watched { runs: 0, since: self.now, given_way: 0, named: 0 });
+        self.watch(seated);
         let sleepers = shared.idle.peek().sleepers() > 0;
         let (mut stuck, mut overtime) = (0, false);
         let mut waiting = !shared.injector.is_empty();
@@ -248,6 +272,11 @@ impl Monitor {
                 }
             }
         }
+    }
+
+    /// Remembers so many processors from now on.
+    fn watch(&mut self, seated: usize) {
+        self.watched.resize_with(seated.max(self.watched.len()), || Watched { runs: 0, since: self.now, given_way: 0, named: 0 });
     }
 
     /// How long the processor has been running one task, as far as the ticks tell.
@@ -377,7 +406,7 @@ impl Monitor {
                     let _ = thread.join();
                     break;
                 }
-                if self.shared.processors[index].live.load(Ordering::Relaxed) > 0 {
+                if self.shared.processors.get(index).live.load(Ordering::Relaxed) > 0 {
                     break;
                 }
                 // It is on its way to its end.
@@ -508,5 +537,48 @@ mod tests {
         assert!(none.is_over(began, || 3));
         let mut exact = Grace::new(period, 0, began, 3);
         assert!(exact.is_over(began + period, || 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prim::untracked::AtomicBool;
+    use crate::{Runtime, yield_now};
+
+    #[test]
+    fn time_in_which_the_monitor_did_not_run_does_not_count() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let runtime = Runtime::builder().processors(1).build().unwrap();
+        let hog = runtime.spawn(|| {
+            while !STOP.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let shared = runtime.shared().clone();
+        let processor = shared.processors.get(0);
+        while processor.running.load(Ordering::Relaxed).is_null() {
+            yield_now();
+        }
+        // Another one, whose clock is this test's.
+        let mut monitor = Monitor::new(shared.clone());
+        monitor.watch(1);
+        assert_eq!(monitor.held_for(processor), Duration::ZERO);
+        let mut at = monitor.now;
+        let mut wake = |late: Duration| {
+            let until = at + TICK;
+            at = until + late;
+            monitor.grace = Some(Grace::new(Duration::ZERO, 0, at, 0));
+            monitor.wake(Some(until), at);
+            (monitor.held_for(processor), monitor.grace.as_ref().unwrap().end - at)
+        };
+        assert_eq!(wake(Duration::ZERO), (TICK, Duration::ZERO));
+        // Others have had the CPU for a while.
+        assert_eq!(wake(PAUSE / 2), (2 * TICK + PAUSE / 2, Duration::ZERO));
+        let stopped = Duration::from_secs(3);
+        assert_eq!(wake(stopped), (Duration::ZERO, stopped));
+        assert_eq!(wake(Duration::ZERO), (TICK, Duration::ZERO));
+        STOP.store(true, Ordering::Relaxed);
+        hog.join().unwrap();
     }
 }

@@ -7,7 +7,7 @@ use crate::prim::untracked::Ordering;
 use crate::prim::{self, LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
 use crate::scheduler::local::{CROWD, Local};
 use crate::scheduler::processor::Processor;
-use crate::scheduler::{Phase, Shared};
+use crate::scheduler::{Phase, Shared, fork};
 use crate::stack::record::{Record, Suspend};
 use crate::stack::slab::Slot;
 use crate::task::TaskPtr;
@@ -25,7 +25,11 @@ pub(crate) fn machine(shared: Arc<Shared>, index: usize, reserved: Slot) {
     let Some(fresh) = shared.processors.get(index).take_seat() else { return };
     let local = Local::new(shared.clone(), index, fresh, reserved);
     thread_local::set((&raw const local).cast());
-    local.work();
+    if local.shared.config.on_switch.is_empty() {
+        local.work::<false>();
+    } else {
+        local.work::<true>();
+    }
     thread_local::set(std::ptr::null());
     drop(local);
     shared.machine_ended();
@@ -41,10 +45,10 @@ enum Rest {
 }
 
 impl Local {
-    fn work(&self) {
+    fn work<const HOOKED: bool>(&self) {
         loop {
             if let Some(task) = self.pick() {
-                self.run(task);
+                self.run::<HOOKED>(task);
                 continue;
             }
             let resting = &self.processor().resting;
@@ -55,16 +59,16 @@ impl Local {
             }
             resting.store(0, Ordering::Relaxed);
             match rest {
-                Rest::Run(task) => self.run(task),
+                Rest::Run(task) => self.run::<HOOKED>(task),
                 Rest::Again | Rest::Search => {}
                 Rest::End => return,
             }
         }
     }
 
-    /// Runs a task until it switches away.
+    /// Runs a task until it switches away; `HOOKED` if the runtime has hooks for that.
     #[inline]
-    fn run(&self, task: TaskPtr) {
+    fn run<const HOOKED: bool>(&self, task: TaskPtr) {
         // SAFETY: taken from a queue of this machine, so it is ours (rule 2 of the header).
         let record = match unsafe { task.record().as_ref() } {
             Some(record) => record,
@@ -73,6 +77,9 @@ impl Local {
                 None => return,
             },
         };
+        if HOOKED {
+            self.shared.config.on_switch.enter(self, record);
+        }
         let processor = self.processor();
         processor.running.store(std::ptr::from_ref(record).cast_mut(), Ordering::Relaxed);
         processor.runs.store(processor.runs.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -81,6 +88,9 @@ impl Local {
         processor.running.store(std::ptr::null_mut(), Ordering::Relaxed);
         if record.slot().canary {
             record.check_canary();
+        }
+        if HOOKED {
+            self.shared.config.on_switch.leave(self, record, how == Suspend::Done);
         }
         // The two usual wishes ahead of the others: compares are predicted better than a jump through a table.
         if how == Suspend::Yield {
@@ -151,6 +161,9 @@ impl Local {
     /// After a switch away from a task, while one is noted that unwinds: looks whether any still does.
     #[cold]
     fn settle(&self, record: &Record, how: Suspend) {
+        if self.shared.is_elsewhere() {
+            fork::refuse_to_go_on();
+        }
         if !thread::panicking() {
             self.unwinding.set(std::ptr::null());
         } else if matches!(how, Suspend::Done | Suspend::Refused) && std::ptr::eq(self.unwinding.get(), record) {
@@ -173,9 +186,7 @@ impl Local {
             if self.live() > 0 {
                 // Tasks that would not end are bound to this thread: it stays, with their stacks.
                 self.cancel_refused();
-                loop {
-                    self.processor().parker.park();
-                }
+                thread::stay_for_ever();
             }
             return self.end();
         }

@@ -16,7 +16,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::num::NonZeroUsize;
 use std::panic::Location;
-use std::ptr::{NonNull, null};
+use std::ptr::{NonNull, null, null_mut};
 use std::time::Duration;
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
@@ -24,9 +24,11 @@ use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::prim::{hook, prefetch_to_write, say, stack_pointer, thread};
 use crate::report::TaskReport;
+use crate::scheduler::fork;
 use crate::scheduler::local::{self, Panicking};
 use crate::stack::CURE;
 use crate::stack::slab::Slot;
+use crate::switch::Slots;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
 use crate::task::interrupt::Interrupts;
@@ -74,7 +76,7 @@ unsafe impl Stack for Frames {
 
 /// The head of a stack; see the module.
 ///
-/// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `base` and `locals` are for the thread that runs the stack, or, while it is
+/// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `base`, `locals` and `slots` are for the thread that runs the stack, or, while it is
 /// free, for whoever owns it. The rest are labels, which any thread of the runtime may read that keeps heads from being given
 /// back ([`StackPool::keep_heads`](super::pool::StackPool::keep_heads)), and any time the owner's thread.
 #[repr(C, align(16))]
@@ -99,6 +101,8 @@ pub(crate) struct Record {
     home: AtomicU32,
     /// What `task_local!` keeps for the task, if it does.
     locals: Cell<*const Locals>,
+    /// What hooks at switches keep for the task, between two of their calls; from a Box.
+    slots: Cell<*mut Slots>,
     /// What may end the task's code early, and what puts that off.
     interrupts: Interrupts,
     /// Where the frames of tasks begin.
@@ -146,13 +150,14 @@ impl StackPtr {
             (&raw mut (*record).has_coroutine).write(Cell::new(false));
             (&raw mut (*record).named).write(Cell::new(false));
             (&raw mut (*record).yielder).write(Cell::new(null()));
-            (&raw mut (*record).task).write(Cell::new(std::ptr::null_mut()));
+            (&raw mut (*record).task).write(Cell::new(null_mut()));
             (&raw mut (*record).frame).write(Cell::new(null()));
             (&raw mut (*record).slot).write(slot);
             (&raw mut (*record).no_suspend).write(Cell::new(0));
             (&raw mut (*record).base).write(Cell::new(null()));
             (&raw mut (*record).interrupts).write(Interrupts::new());
             (&raw mut (*record).locals).write(Cell::new(null()));
+            (&raw mut (*record).slots).write(Cell::new(null_mut()));
             (&raw mut (*record).name).write(Mutex::new(None));
             StackPtr(NonNull::new_unchecked(record))
         }
@@ -248,7 +253,7 @@ impl Record {
         self.interrupts.reset();
         debug_assert!(self.locals.get().is_null());
         self.id.store(0, Ordering::Release);
-        self.task.set(std::ptr::null_mut());
+        self.task.set(null_mut());
     }
 
     #[cold]
@@ -396,6 +401,17 @@ impl Record {
         self.locals.set(locals);
     }
 
+    /// What hooks keep for the task, if it has been entered.
+    pub(crate) fn take_slots(&self) -> Option<Box<Slots>> {
+        let slots = self.slots.replace(null_mut());
+        // SAFETY: null, or left by `put_slots`, and taken once.
+        (!slots.is_null()).then(|| unsafe { Box::from_raw(slots) })
+    }
+
+    pub(crate) fn put_slots(&self, slots: Box<Slots>) {
+        self.slots.set(Box::into_raw(slots));
+    }
+
     /// What reports say about the stack's task, if it has one, but for how long it waits. From any thread; the parts may be of
     /// different moments.
     pub(crate) fn report(&self) -> Option<TaskReport> {
@@ -441,6 +457,9 @@ impl Record {
 #[cold]
 #[track_caller]
 fn refuse_to_suspend(reason: Reason) -> ! {
+    if local::machine().is_some_and(|local| local.shared.is_elsewhere()) {
+        fork::refuse_to_suspend(reason);
+    }
     panic!("a task tried to suspend inside no_suspend: it would be {}", reason.describe())
 }
 

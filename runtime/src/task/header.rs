@@ -180,7 +180,7 @@ where
 }
 
 /// A pointer to a task, by itself not a reference: the queues and stacks that hold it share the scheduler's one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct TaskPtr(NonNull<Header>);
 
 // SAFETY: the header's rules say who may touch what from where.

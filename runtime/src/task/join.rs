@@ -4,9 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::scheduler::local;
+use crate::prim::process;
+use crate::scheduler::{fork, local};
 use crate::task::{JoinError, Task, TaskPtr};
-use crate::wait::{self, Reason};
+use crate::wait::{self, Reason, Waiter};
 
 /// A spawned task's result to come. Dropping it detaches the task: it goes on, and its result is dropped when it ends.
 ///
@@ -179,7 +180,10 @@ pub(crate) fn wait_until_complete(task: TaskPtr, reason: Reason) {
     if task.state().is_complete() {
         return wait::look_at_slice();
     }
-    let publish = |waiter| {
+    let publish = |waiter: Waiter| {
+        if waiter.is_thread() {
+            assert!(process::made_here(task.id()), "greenloom: a thread waits for a task, but {}", fork::ELSEWHERE);
+        }
         // SAFETY: rule 4 of the header: the caller owns the join handle, and JOINER is not set.
         unsafe { task.set_joiner(waiter) };
         task.state().register_joiner()

@@ -281,8 +281,10 @@ pub fn park_timeout(limit: Duration) {
 
 /// Parks a plain thread, until a token or a limit comes, or a bound is tripped (which leaves a token).
 #[cold]
+#[track_caller]
 fn park_thread(limit: Option<Duration>) {
     cancel::raise_on_thread();
+    local::assert_may_block(Reason::Park);
     let deadline = limit.and_then(|limit| prim::now().checked_add(limit));
     match deadline.into_iter().chain(cancel::deadline_on_thread()).min() {
         Some(first) => thread::park_timeout(first.saturating_duration_since(prim::now())),
@@ -320,6 +322,7 @@ fn park_thread(limit: Option<Duration>) {
 pub fn yield_now() {
     let Some((_, record)) = local::running() else {
         cancel::raise_on_thread();
+        local::assert_may_block(Reason::Yield);
         return thread::yield_now();
     };
     cancel::raise_or_defer(record.task());

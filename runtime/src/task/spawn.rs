@@ -5,6 +5,7 @@ use std::panic::Location;
 
 use crate::prim::take_ids;
 use crate::prim::untracked::Arc;
+use crate::scheduler::fork::ELSEWHERE;
 use crate::scheduler::local::{self, Local};
 use crate::scheduler::processor::Ready;
 use crate::scheduler::{Shared, placement::Placement};
@@ -140,6 +141,7 @@ where
     let task = match here {
         // SAFETY: the caller's promise.
         Some(local) => unsafe { local.make_task(f, site, extra) }?,
+        None if shared.is_elsewhere() => return Err(io::Error::other(ELSEWHERE)),
         // SAFETY: as above.
         None => unsafe { TaskPtr::new(f, site, take_ids(1), extra, |layout| shared.cells.alloc(layout)) }
             .ok_or(io::ErrorKind::OutOfMemory)?,

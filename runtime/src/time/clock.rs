@@ -6,6 +6,9 @@
 //!
 //! Nothing keeps it from the next deadline for long: what is below a context is ended in pieces of [`PIECE`], between which it looks at the
 //! set; and code of a user's, the destructors of causes, is left to a thread of its own.
+//!
+//! A process that is forked has a clock of its own. It does not know of the deadlines that were set before, as the child of a `fork` does not
+//! inherit its parent's timers: what they end is the parent's, and functions that wait for it would be called twice.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -16,8 +19,10 @@ use std::time::Instant;
 use crate::context::ContextError;
 use crate::context::end::Walk;
 use crate::context::node::{Node, NodeRef};
+use crate::prim::process::PerProcess;
 use crate::prim::sync::Mutex;
 use crate::prim::{self, Parker, thread};
+use crate::scheduler::fork;
 
 /// The most that are ended between two looks at the set.
 const BATCH: usize = 64;
@@ -25,8 +30,7 @@ const BATCH: usize = 64;
 /// The most that are ended below a node between two looks at the set: some 0.2 ms.
 const PIECE: usize = 512;
 
-static CLOCK: Clock =
-    Clock { state: Mutex::new(State { due: BTreeSet::new(), firing: 0, thread: Thread::None }), parker: Parker::new() };
+static CLOCK: PerProcess<Clock> = PerProcess::new();
 
 struct Clock {
     state: Mutex<State>,
@@ -58,9 +62,16 @@ enum Thread {
     Sleeps(Option<Instant>),
 }
 
+fn clock() -> &'static Clock {
+    CLOCK.get(|| Clock {
+        state: Mutex::new(State { due: BTreeSet::new(), firing: 0, thread: Thread::None }),
+        parker: Parker::new(),
+    })
+}
+
 fn lock() -> impl DerefMut<Target = State> {
     // Nothing that could panic leaves the state half changed.
-    CLOCK.state.lock().unwrap_or_else(|e| e.into_inner())
+    clock().state.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 fn key(node: &Node, pointer: *const Node) -> (Instant, Watched) {
@@ -90,7 +101,7 @@ pub(crate) fn watch(node: &NodeRef) {
     if earlier {
         state.thread = Thread::Awake;
         drop(state);
-        CLOCK.parker.unpark();
+        clock().parker.unpark();
     }
 }
 
@@ -111,6 +122,7 @@ pub(crate) fn threads() -> usize {
 }
 
 fn start() -> io::Result<()> {
+    fork::watch();
     thread::start("greenloom-clock".to_owned(), run).map(drop)
 }
 
@@ -157,8 +169,8 @@ fn run() {
         }
         match sleep {
             None => {}
-            Some(None) => CLOCK.parker.park(),
-            Some(Some(until)) => _ = CLOCK.parker.park_until(until),
+            Some(None) => clock().parker.park(),
+            Some(Some(until)) => _ = clock().parker.park_until(until),
         }
     }
 }

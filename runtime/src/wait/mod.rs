@@ -119,6 +119,12 @@ impl Waiter {
         Self(task.as_ptr().cast_const().cast())
     }
 
+    /// Whether it is a plain thread.
+    #[inline(always)]
+    pub(crate) fn is_thread(self) -> bool {
+        self.0.addr() & THREAD != 0
+    }
+
     fn thread(parker: &Parker) -> Self {
         Self(std::ptr::from_ref(parker).cast::<()>().map_addr(|a| a | THREAD))
     }
@@ -128,7 +134,7 @@ impl Waiter {
     /// # Safety
     /// The caller took this waiter out of the primitive it waits in, and calls this once.
     pub(crate) unsafe fn wake(self) {
-        if self.0.addr() & THREAD != 0 {
+        if self.is_thread() {
             let parker: *const Parker = self.0.map_addr(|a| a & !THREAD).cast();
             // SAFETY: the thread cannot leave `wait_for` before it has consumed the token that this call leaves.
             unsafe { (*parker).unpark() };
@@ -177,7 +183,7 @@ pub(crate) fn wait_for(
     mut publish: impl FnMut(Waiter) -> bool,
     mut withdraw: impl FnMut() -> bool,
 ) -> Waited {
-    let Some((local, record)) = local::running() else { return block_thread(deadline, publish, withdraw) };
+    let Some((local, record)) = local::running() else { return block_thread(reason, deadline, publish, withdraw) };
     let task = record.task();
     loop {
         let shielded = cancel::raise_or_defer(task);
@@ -349,13 +355,16 @@ pub(crate) fn suspend_until(local: &Local, record: &Record, how: Suspend, reason
 }
 
 #[cold]
+#[track_caller]
 fn block_thread(
+    reason: Reason,
     deadline: Option<Instant>,
     mut publish: impl FnMut(Waiter) -> bool,
     mut withdraw: impl FnMut() -> bool,
 ) -> Waited {
     loop {
         cancel::raise_on_thread();
+        local::assert_may_block(reason);
         let parker = Parker::new();
         if !publish(Waiter::thread(&parker)) {
             return Waited::Done;

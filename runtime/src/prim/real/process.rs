@@ -1,0 +1,146 @@
+//! What the process is: whether it was forked, and what the system says of it, where that is Linux.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use crate::prim::take_ids;
+
+/// The process's number: what was made in it has a greater one, from [`take_ids`]. Zero in one that was not forked.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// What the runtime does in a child.
+static BEGIN_CHILD: OnceLock<fn()> = OnceLock::new();
+
+/// Whether what has this number was made in this process, and not in one that it was forked from.
+#[inline]
+pub(crate) fn made_here(number: u64) -> bool {
+    // Relaxed: it changes while a process has one thread.
+    number >= NUMBER.load(Ordering::Relaxed)
+}
+
+/// Whether the process was forked from one that had used this crate.
+pub(crate) fn is_forked() -> bool {
+    NUMBER.load(Ordering::Relaxed) != 0
+}
+
+/// Calls `begin_child` in each process that is forked from this one from now on, on its only thread. Only the first call does anything.
+///
+/// In those forked by libc's `fork`, that is: a child by `vfork` or by a bare system call is expected to `exec`.
+pub(crate) fn watch_forks(begin_child: fn()) {
+    unsafe extern "C" {
+        fn pthread_atfork(
+            prepare: Option<unsafe extern "C" fn()>,
+            parent: Option<unsafe extern "C" fn()>,
+            child: Option<unsafe extern "C" fn()>,
+        ) -> libc::c_int;
+    }
+    unsafe extern "C" fn in_child() {
+        NUMBER.store(take_ids(1), Ordering::Relaxed);
+        LOST.store(0, Ordering::Relaxed);
+        if let Some(begin_child) = BEGIN_CHILD.get() {
+            begin_child();
+        }
+    }
+    if BEGIN_CHILD.set(begin_child).is_ok() {
+        // Without memory for it, nobody is told of forks.
+        // SAFETY: the signature is POSIX's; the function stays.
+        unsafe { pthread_atfork(None, None, Some(in_child)) };
+    }
+}
+
+/// A value that each process makes for itself. That of the parent's is left as it was: threads that are not here may have its locks.
+pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
+
+struct Made<T> {
+    number: u64,
+    value: T,
+}
+
+impl<T: Sync> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// The value, made by the first who asks in this process.
+    #[inline]
+    pub(crate) fn get(&self, new: fn() -> T) -> &'static T {
+        // Acquire: pairs with the Release in `make`.
+        let made = self.0.load(Ordering::Acquire);
+        // SAFETY: null, or from `make`, which leaks it.
+        match unsafe { made.as_ref() } {
+            Some(made) if made_here(made.number) => &made.value,
+            _ => self.make(made, new),
+        }
+    }
+
+    #[cold]
+    fn make(&self, old: *mut Made<T>, new: fn() -> T) -> &'static T {
+        let made = Box::into_raw(Box::new(Made { number: take_ids(1), value: new() }));
+        // Release: pairs with the Acquire in `get`, and with this one's own.
+        match self.0.compare_exchange(old, made, Ordering::Release, Ordering::Acquire) {
+            // SAFETY: leaked, since it is reached from a static.
+            Ok(_) => unsafe { &(*made).value },
+            Err(other) => {
+                // SAFETY: made above, and nobody else knows it; the other one is as here.
+                unsafe {
+                    drop(Box::from_raw(made));
+                    &(*other).value
+                }
+            }
+        }
+    }
+}
+
+/// Threads of ours that will never do anything again.
+static LOST: AtomicUsize = AtomicUsize::new(0);
+
+/// The calling thread is about to sleep for ever.
+pub(super) fn lose_thread() {
+    // Relaxed: it wakes nobody afterwards, so it may be taken for one that is still at work.
+    LOST.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many threads the process has that may still do something; `None` where the system does not tell.
+///
+/// Linux does, exactly, by its own count. (Whoever lists `/proc/self/task` may miss some while another thread ends.)
+pub(crate) fn count_threads() -> Option<usize> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in parentheses, is the second field and may hold anything; the threads are field 20 (proc_pid_stat(5)).
+    let all: usize = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(17)?.parse().ok()?;
+    // Those that are lost by now were there when the system counted, since none of them ends.
+    Some(all - LOST.load(Ordering::Relaxed))
+}
+
+/// Whether a signal from elsewhere may make a thread of this process do something: the user has installed a handler.
+///
+/// Handlers of faults are not meant, ours among them: those signals come of what the thread does itself. Nor are those of the C
+/// library's own two signals.
+pub(crate) fn handles_signals() -> bool {
+    const FAULTS: &[i32] = &[libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+    const OF_LIBC: &[i32] = &[32, 33];
+    let bit = |signal: &i32| 1u64 << (signal - 1);
+    let harmless: u64 = FAULTS.iter().chain(OF_LIBC).map(bit).sum();
+    caught_signals().is_none_or(|caught| caught & !harmless != 0)
+}
+
+/// The set of signals that have a handler, from the lowest bit on.
+fn caught_signals() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let set = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_tells_of_threads_and_of_handlers() {
+        assert!(count_threads().is_some_and(|threads| threads >= 1));
+        // std's own, for overflows of threads' stacks.
+        assert!(caught_signals().is_some_and(|caught| caught & (1 << (libc::SIGSEGV - 1)) != 0));
+    }
+}
