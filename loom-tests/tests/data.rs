@@ -20,7 +20,9 @@ models! {
     a_token_that_was_there_carries_what_was_done_before_it at 3;
     the_last_reference_goes_behind_all_uses at 3;
     a_task_that_frees_itself_does_so_behind_all_uses at 3;
-    a_completion_carries_the_result at 2;
+    a_completion_carries_the_result_to_who_looks at 3;
+    a_completion_carries_the_result_to_a_joiner at 3;
+    a_completion_carries_the_result_to_who_detaches at 3;
     the_next_slot_carries_what_was_done_before at 3;
     the_next_slot_keeps_what_is_bound at 3;
     mail_and_sleep_carry_what_was_done_before at 3;

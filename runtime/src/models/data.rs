@@ -90,20 +90,44 @@ pub fn a_trip_carries_what_was_done_before_it() {
     suspension_meets(Park::Wait, State::trip);
 }
 
-/// A token that is taken without a wait.
-pub fn a_token_that_was_there_carries_what_was_done_before_it() {
+/// One of two threads looks whether the other has done something, which then carries what that did before.
+fn look_meets(done: fn(&State), sees: fn(&State) -> bool) {
     let shared = Arc::new((State::new(), Data::new()));
-    let other = {
+    let looks = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            if sees(&shared.0) {
+                assert_eq!(shared.1.get(), 1);
+            }
+        })
+    };
+    let does = {
         let shared = shared.clone();
         thread::spawn(move || {
             shared.1.add();
-            shared.0.leave_token();
+            done(&shared.0);
         })
     };
-    if shared.0.take_token() {
-        assert_eq!(shared.1.get(), 1);
-    }
-    other.join().unwrap();
+    looks.join().unwrap();
+    does.join().unwrap();
+}
+
+/// A token that is taken without a wait.
+pub fn a_token_that_was_there_carries_what_was_done_before_it() {
+    look_meets(|state| _ = state.leave_token(), State::take_token);
+}
+
+/// Whoever finds the task complete may read its result: by a look, as a joiner, as one that does not want it.
+pub fn a_completion_carries_the_result_to_who_looks() {
+    look_meets(|state| _ = state.complete(true), State::is_complete);
+}
+
+pub fn a_completion_carries_the_result_to_a_joiner() {
+    look_meets(|state| _ = state.complete(true), |state| !state.register_joiner());
+}
+
+pub fn a_completion_carries_the_result_to_who_detaches() {
+    look_meets(|state| _ = state.complete(true), |state| !state.detach());
 }
 
 /// Whoever frees the task does so behind all that others did with it.
@@ -150,24 +174,6 @@ pub fn a_task_that_frees_itself_does_so_behind_all_uses() {
     }
     other.join().unwrap();
     assert_eq!(shared.2.load(Ordering::Relaxed), 1);
-}
-
-/// Whoever finds the task complete, by whatever question, may read its result.
-pub fn a_completion_carries_the_result() {
-    for look in [State::is_complete, |state: &State| !state.register_joiner(), |state: &State| !state.detach()] {
-        let shared = Arc::new((State::new(), Data::new()));
-        let other = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                shared.1.add();
-                let _ = shared.0.complete(true);
-            })
-        };
-        if look(&shared.0) {
-            assert_eq!(shared.1.get(), 1);
-        }
-        other.join().unwrap();
-    }
 }
 
 /// A fresh task that is put into an empty slot, and again into one from which it was taken, may be taken out by the monitor at once.
