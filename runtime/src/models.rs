@@ -1,5 +1,7 @@
 //! Protocols of the crate by themselves, for `loom-tests` to run under every schedule. Each function is one execution.
 
+pub mod data;
+
 use std::panic::Location;
 use std::time::{Duration, Instant};
 

@@ -305,10 +305,7 @@ pub(crate) fn panicked(task: TaskPtr, payload: &(dyn Any + Send), shared: Option
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::TaskReport;
-    use crate::wait::Reason;
+    use super::*;
     use crate::{Runtime, channel, park};
 
     /// How long a task is said to have waited that has just been woken from a long sleep of the whole runtime and waits again; and how
@@ -347,5 +344,67 @@ mod tests {
         let told: Vec<_> = (0..5).map(|_| waited_after_a_quiet_time()).collect();
         let wrong = |(waited, at_most): &&(Duration, Duration)| *waited > *at_most + Duration::from_millis(20);
         assert!(told.iter().filter(wrong).count() < 3, "{told:?}");
+    }
+
+    fn told(name: Option<&str>, site: Option<&'static Location<'static>>, reason: Reason, waited: Duration) -> TaskReport {
+        TaskReport { id: 7, name: name.map(Arc::from), site, reason, waited }
+    }
+
+    #[test]
+    fn a_task_is_told_by_name_number_site_reason_and_time() {
+        let here = Location::caller();
+        let waited = Duration::from_millis(40);
+        for (task, text) in [
+            (told(None, None, Reason::Ready, Duration::ZERO), "task 7 (), running or ready to run".to_owned()),
+            (told(None, Some(here), Reason::Park, waited), format!("task 7 (spawned at {here}), parked, for 40ms so far")),
+            (told(Some("a"), None, Reason::Lock, waited), "task 'a' (id 7), waiting for a lock, for 40ms so far".to_owned()),
+            (
+                told(Some("a"), Some(here), Reason::Start, Duration::ZERO),
+                format!("task 'a' (id 7, spawned at {here}), not started"),
+            ),
+        ] {
+            assert_eq!(task.to_string(), text);
+            assert_eq!((task.id(), task.name(), task.spawned_at()), (7, task.name.as_deref(), task.site));
+            assert_eq!((task.waiting_for(), task.waited()), (task.reason.describe(), task.waited));
+        }
+    }
+
+    #[test]
+    fn a_list_names_so_many_and_counts_the_rest() {
+        let task = || told(None, None, Reason::Park, Duration::ZERO);
+        let text = |tasks, limit| {
+            let mut list = TaskList::default();
+            (0..tasks).for_each(|_| list.push(task(), limit));
+            assert_eq!(list.len(), tasks);
+            list.to_string()
+        };
+        let line = "\n  task 7 (), parked";
+        assert_eq!(text(0, 2), "");
+        assert_eq!(text(2, 2), line.repeat(2));
+        assert_eq!(text(3, 2), line.repeat(2) + "\n  … and 1 more");
+        assert_eq!(text(5, 2), line.repeat(2) + "\n  … and 3 more");
+        assert_eq!(text(1, 0), "\n  … and 1 more");
+        assert_eq!(text(5, usize::MAX), line.repeat(5));
+    }
+
+    #[test]
+    fn what_is_left_of_a_runtime_is_counted_and_listed() {
+        let clean = ShutdownReport::new(Vec::new());
+        assert!(clean.is_clean() && clean.leftover().is_empty());
+        assert_eq!(clean.to_string(), "all tasks that had started have ended");
+        let left = ShutdownReport::new(vec![told(None, None, Reason::Park, Duration::ZERO); 2]);
+        assert!(!left.is_clean() && left.leftover().len() == 2);
+        assert_eq!(left.to_string(), "tasks that have not ended: 2\n  task 7 (), parked\n  task 7 (), parked");
+    }
+
+    #[test]
+    fn every_reason_is_kept_and_reads_as_itself() {
+        let mut texts = std::collections::HashSet::new();
+        for raw in 0..=Reason::End as u8 {
+            let reason = Reason::from_u8(raw);
+            assert_eq!(reason as u8, raw);
+            assert!(texts.insert(reason.describe()), "{reason:?} reads as another one");
+        }
+        assert_eq!(Reason::from_u8(Reason::End as u8 + 1), Reason::Ready);
     }
 }

@@ -14,10 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use greenloom::context::Context;
-use greenloom::sync::{Barrier, Mutex};
+use greenloom::group::Group;
+use greenloom::sync::{Barrier, Condvar, Mutex, Notify, Once, RwLock, Semaphore, WaitGroup};
 use greenloom::task::Builder;
 use greenloom::time::timeout;
-use greenloom::{OnDeadlock, Runtime, RuntimeBuilder, channel, park, spawn, yield_now};
+use greenloom::{OnDeadlock, Runtime, RuntimeBuilder, channel, park, scope, spawn, yield_now};
 
 const CASE: &str = "GREENLOOM_DEADLOCK_CASE";
 const DEADLOCK: &str = "all tasks are asleep - deadlock!";
@@ -61,6 +62,7 @@ const CASES: &[Case] = cases![
         assert!(process.panics().stderr.contains("receiving from a channel"));
     },
     a_root_that_parks => |process| assert!(process.panics().stderr.contains("parked")),
+    every_kind_of_wait => |process| _ = process.succeeds(),
     two_threads_in_run => |process| {
         let end = process.succeeds();
         assert_eq!(end.stderr.matches(&format!("{DEADLOCK}\n")).count(), 2, "{}", end.stderr);
@@ -170,6 +172,95 @@ fn a_root_that_waits_for_a_message_of_nobody() {
 
 fn a_root_that_parks() {
     greenloom::run(park);
+}
+
+/// Each is told by what it is, alone, and with nothing left of the one before.
+fn every_kind_of_wait() {
+    let sending = "sending to a channel";
+    let receiving = "receiving from a channel";
+    let locking = "waiting for a lock";
+    let waiting = "waiting for a condition, a permit or a barrier";
+    let joining = "waiting for another task to end";
+    let waits: [(&str, fn()); 18] = [
+        ("parked", park),
+        (sending, || _ = channel::bounded(0).0.send(())),
+        (sending, || {
+            let (tx, _rx) = channel::bounded(1);
+            (0..2).for_each(|i| tx.send(i).unwrap());
+        }),
+        (receiving, || {
+            let (_tx, rx) = channel::bounded::<()>(0);
+            drop(rx.recv());
+        }),
+        (receiving, || drop(channel::never::<()>().recv())),
+        ("selecting among channels", || {
+            channel::select! {
+                recv(channel::never::<()>()) -> _ => {}
+                recv(channel::never::<u8>()) -> _ => {}
+            }
+        }),
+        (locking, || {
+            let mutex = Mutex::new(());
+            let _held = mutex.lock();
+            drop(mutex.lock());
+        }),
+        (locking, || {
+            let lock = RwLock::new(());
+            let _held = lock.write();
+            drop(lock.read());
+        }),
+        (locking, || {
+            let lock = RwLock::new(());
+            let _held = lock.read();
+            drop(lock.write());
+        }),
+        (waiting, || {
+            let mutex = Mutex::new(());
+            drop(Condvar::new().wait(mutex.lock().unwrap()));
+        }),
+        (waiting, || Notify::new().notified()),
+        (waiting, || drop(Semaphore::new(0).acquire())),
+        (waiting, || _ = Barrier::new(2).wait()),
+        (waiting, || {
+            let group = WaitGroup::new();
+            let _other = group.clone();
+            group.wait();
+        }),
+        (waiting, || {
+            let once = Once::new();
+            scope(|s| {
+                s.spawn(|| once.call_once(park));
+                yield_now();
+                once.call_once(|| ());
+            });
+        }),
+        (joining, || scope(|s| drop(s.spawn(park)))),
+        (joining, || {
+            let group = Group::<()>::new();
+            group.spawn(|| {
+                park();
+                Ok(())
+            });
+            group.wait().unwrap();
+        }),
+        // The last one: nobody cancels what was joined.
+        (joining, || drop(spawn(park).join())),
+    ];
+    let runtime = one().build().unwrap();
+    for (i, (reason, wait)) in waits.into_iter().enumerate() {
+        let failed = catch_unwind(AssertUnwindSafe(|| runtime.run(wait))).unwrap_err();
+        let text = failed.downcast_ref::<String>().unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], DEADLOCK);
+        let told = |line: &&&str| {
+            let (who, what) = line.split_once("), ").unwrap();
+            assert!(who.starts_with("  task ") && who.contains(&format!("spawned at {}:", file!())), "{text}");
+            what == reason || what.starts_with(&format!("{reason}, for "))
+        };
+        assert_eq!(lines[1..].iter().filter(told).count(), 1, "{i}: {text}");
+        // A second one is what the first waits for.
+        assert!(lines.len() == 2 || lines.len() == 3 && text.contains(", parked"), "{i}: {text}");
+    }
 }
 
 fn two_threads_in_run() {

@@ -245,4 +245,48 @@ mod tests {
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
         assert!(text.contains("the scheduler's own thread 'loom-7' panicked"), "{text}");
     }
+
+    #[test]
+    fn the_threads_of_a_process_are_counted_whatever_its_name() {
+        const TEST: &str = concat!(module_path!(), "::the_threads_of_a_process_are_counted_whatever_its_name");
+        let Some(output) = child::run(TEST) else {
+            for name in ["plain", "a) S 1 2 (b", "))"] {
+                std::fs::write(format!("/proc/self/task/{}/comm", std::process::id()), name).unwrap();
+                let before = super::thread::count_in_process().unwrap();
+                let (release, wait) = std::sync::mpsc::channel::<()>();
+                let thread = std::thread::spawn(move || wait.recv());
+                assert_eq!(super::thread::count_in_process(), Some(before + 1), "{name}");
+                drop(release);
+                let _ = thread.join();
+            }
+            return;
+        };
+        child::assert_passed(&output);
+    }
+
+    #[test]
+    fn the_lock_excludes_and_lets_go_also_under_contention_and_unwinding() {
+        let lock = std::sync::Arc::new(super::Lock::new(0_u64));
+        let threads = [(); 4].map(|()| {
+            let lock = lock.clone();
+            std::thread::spawn(move || {
+                for i in 0..2000 {
+                    let mut value = lock.lock();
+                    let seen = *value;
+                    if i % 100 == 0 {
+                        // Whoever waits gives its CPU away meanwhile.
+                        std::thread::yield_now();
+                    }
+                    *value = seen + 1;
+                }
+            })
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _held = lock.lock();
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(panics.is_err());
+        assert_eq!(*lock.lock(), 8000);
+    }
 }

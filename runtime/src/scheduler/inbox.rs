@@ -139,3 +139,60 @@ impl Iterator for Mail {
         }
     }
 }
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use super::*;
+    use crate::task::cells::SharedCells;
+
+    fn task(id: u64) -> TaskPtr {
+        let alloc = |layout| SharedCells::new().alloc(layout);
+        // SAFETY: never run, and leaked.
+        unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
+    }
+
+    fn post(inbox: &Inbox, task: TaskPtr) -> Posted {
+        // SAFETY: in no queue.
+        unsafe { inbox.post(task) }
+    }
+
+    #[test]
+    fn mail_comes_in_its_order_and_leaves_no_trace_on_the_tasks() {
+        let inbox = Inbox::new();
+        for count in 0..5 {
+            let tasks: Vec<TaskPtr> = (0..count).map(task).collect();
+            for &task in &tasks {
+                assert_eq!(post(&inbox, task), Posted::Queued);
+            }
+            assert_eq!(inbox.has_mail(), count > 0);
+            assert!(count == 0 || !inbox.fall_asleep() && !inbox.close() && !inbox.win_sleeper());
+            assert_eq!(inbox.take().collect::<Vec<_>>(), tasks);
+            assert!(!inbox.has_mail() && inbox.take().next().is_none());
+            // SAFETY: ours again.
+            assert!(tasks.iter().all(|task| unsafe { !task.was_sent() }));
+        }
+    }
+
+    #[test]
+    fn who_sleeps_is_won_by_the_first_who_wants_it() {
+        let inbox = Inbox::new();
+        assert!(!inbox.win_sleeper(), "it is awake");
+        assert!(inbox.fall_asleep());
+        assert!(!inbox.has_mail() && inbox.take().next().is_none());
+        assert!(!inbox.fall_asleep() && !inbox.close(), "whoever sleeps does nothing");
+        assert!(inbox.win_sleeper() && !inbox.win_sleeper());
+        assert!(inbox.fall_asleep());
+        let tasks = [task(1), task(2)];
+        assert_eq!(tasks.map(|task| post(&inbox, task)), [Posted::WonSleeper, Posted::Queued]);
+        assert_eq!(inbox.take().collect::<Vec<_>>(), tasks);
+    }
+
+    #[test]
+    fn who_has_ended_takes_nothing_and_never_sleeps_again() {
+        let inbox = Inbox::new();
+        assert!(inbox.close());
+        assert_eq!(post(&inbox, task(1)), Posted::Refused);
+        assert!(!inbox.has_mail() && !inbox.fall_asleep() && !inbox.win_sleeper() && !inbox.close());
+        assert!(inbox.take().next().is_none());
+    }
+}

@@ -145,21 +145,68 @@ mod tests {
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
     }
 
-    #[test]
-    fn first_in_first_out_across_growth() {
-        let queue = ReadyQueue::new();
-        let mut next = 0;
-        for id in 0..10 * FIRST as u64 {
-            queue.push(task(id));
-            if id % 3 == 0 {
-                assert_eq!(queue.pop().map(TaskPtr::id), Some(next));
-                next += 1;
+    /// Puts and takes: as many as `puts`, then as many as `takes`, over and over, until `ends` were taken; then the rest.
+    fn first_in_first_out(queue: &ReadyQueue, puts: u64, takes: u64, ends: u64) {
+        let (mut put, mut taken) = (0, 0);
+        let take = |taken: &mut u64, put: u64| {
+            assert_eq!(queue.len() as u64, put - *taken);
+            assert_eq!(queue.pop().map(TaskPtr::id), (*taken < put).then_some(*taken));
+            *taken = put.min(*taken + 1);
+        };
+        while taken < ends {
+            for _ in 0..puts {
+                queue.push(task(put));
+                put += 1;
             }
+            (0..takes).for_each(|_| take(&mut taken, put));
         }
-        while let Some(task) = queue.pop() {
-            assert_eq!(task.id(), next);
-            next += 1;
+        (0..=put - taken).for_each(|_| take(&mut taken, put));
+    }
+
+    #[test]
+    fn first_in_first_out_across_growth_and_around_the_ring() {
+        let first = FIRST as u64;
+        // Growth from every place where the head may be, and a ring that is exactly full, and one more.
+        for (puts, takes) in [(1, 1), (3, 1), (first, first), (first + 1, first), (7, 2), (first / 2, 1), (5, 8)] {
+            first_in_first_out(&ReadyQueue::new(), puts, takes, 10 * first);
         }
-        assert_eq!(next, 10 * FIRST as u64);
+    }
+
+    #[test]
+    fn counts_may_wrap_around() {
+        let queue = ReadyQueue::new();
+        for counts in [&queue.head, &queue.tail] {
+            counts.set(usize::MAX - FIRST);
+        }
+        first_in_first_out(&queue, FIRST as u64 + 3, 3, 10 * FIRST as u64);
+    }
+
+    /// Places behind the last task hold what was there a round ago.
+    #[test]
+    fn what_has_left_the_queue_is_not_touched_again() {
+        const PAGE: usize = 4096;
+        // Tasks in memory that can be taken away.
+        // SAFETY: a new mapping of our own.
+        let pages = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            libc::mmap(std::ptr::null_mut(), FIRST * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
+        assert_ne!(pages, libc::MAP_FAILED);
+        let queue = ReadyQueue::new();
+        for i in 0..FIRST {
+            let alloc = |layout: std::alloc::Layout| {
+                assert!(layout.size() <= PAGE);
+                pages.cast::<u8>().wrapping_add(i * PAGE)
+            };
+            // SAFETY: never run, and leaked.
+            queue.push(unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), i as u64, None, alloc) }.unwrap());
+        }
+        while queue.pop().is_some() {}
+        // SAFETY: ours, and nobody needs it any more.
+        assert_eq!(unsafe { libc::munmap(pages, FIRST * PAGE) }, 0);
+        // As many as leave each number of old places ahead.
+        for count in 1..FIRST as u64 {
+            first_in_first_out(&queue, count, count, 1);
+        }
     }
 }

@@ -327,3 +327,271 @@ impl Wheel {
         }
     }
 }
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::prim::next_random;
+    use crate::task::cells::SharedCells;
+
+    /// What a wheel must do, simply: entries by the tick from which on they are due, then in the order of their coming.
+    #[derive(Default)]
+    struct Reference {
+        now: u64,
+        entries: BTreeMap<(u64, usize), usize>,
+        inserted: usize,
+    }
+
+    /// A wheel beside the reference, and timers that move between the two and nowhere.
+    struct Pair {
+        timers: Vec<Timer>,
+        /// Where in the reference a timer is.
+        keys: Vec<Option<(u64, usize)>>,
+        wheel: Wheel,
+        reference: Reference,
+    }
+
+    impl Pair {
+        fn new(timers: usize) -> Self {
+            Self {
+                timers: (0..timers).map(|_| Timer::new()).collect(),
+                keys: vec![None; timers],
+                wheel: Wheel::new(),
+                reference: Reference::default(),
+            }
+        }
+
+        fn insert(&mut self, i: usize, tick: u64) {
+            let timer = &self.timers[i];
+            timer.tick.set(tick);
+            // SAFETY: in no wheel; the timers do not move.
+            let look = unsafe { self.wheel.insert(timer) };
+            let reference = &mut self.reference;
+            assert!(look <= tick, "{tick}: looked at in {look}");
+            let key = (tick.max(reference.now), reference.inserted);
+            reference.inserted += 1;
+            reference.entries.insert(key, i);
+            self.keys[i] = Some(key);
+            self.check();
+        }
+
+        fn remove(&mut self, i: usize) {
+            self.wheel.remove(&self.timers[i]);
+            let key = self.keys[i].take().unwrap();
+            self.reference.entries.remove(&key);
+            assert!(self.timers[i].place.get() == Place::Nowhere);
+            self.check();
+        }
+
+        /// Takes out what is due at `now`, `limit` of them at most.
+        fn pop_due(&mut self, now: u64, limit: usize) {
+            for _ in 0..limit {
+                let popped = self.wheel.pop_due(now).map(|timer| {
+                    let i = self.timers.iter().position(|t| std::ptr::eq(t, timer)).unwrap();
+                    assert!(self.timers[i].place.get() == Place::Fired);
+                    i
+                });
+                let first = self.reference.entries.first_key_value().filter(|((tick, _), _)| *tick <= now);
+                let (key, expected) = first.map(|(&key, &i)| (key, i)).unzip();
+                assert_eq!(popped, expected, "at {now}");
+                let Some(key) = key else {
+                    self.reference.now = self.reference.now.max(now);
+                    break;
+                };
+                self.reference.now = self.reference.now.max(key.0);
+                self.reference.entries.remove(&key);
+                self.keys[expected.unwrap()] = None;
+                self.check();
+            }
+            self.check();
+        }
+
+        /// The wheel looks again in time, and not too often: a look that finds nothing due is one at a slot of some level.
+        fn check(&self) {
+            let next = self.wheel.next();
+            assert_eq!((self.wheel.now, self.wheel.count), (self.reference.now, self.reference.entries.len()));
+            let Some((&(first, _), _)) = self.reference.entries.first_key_value() else {
+                return assert_eq!(next, NEVER);
+            };
+            assert!(next <= first, "looks again in {next}, though {first} is due");
+            assert_eq!(next == 0, first <= self.wheel.now, "looks in {next}, and {first} is the first");
+            if next > 0 {
+                assert!(next > self.wheel.now, "looks at {next} again and again");
+            }
+        }
+
+        /// Lets time pass to where something is to be done; how often until nothing is left.
+        fn run_out(&mut self) -> usize {
+            let mut looks = 0;
+            while self.wheel.next() != NEVER {
+                let next = self.wheel.next().max(self.wheel.now);
+                self.pop_due(next, usize::MAX);
+                looks += 1;
+            }
+            assert!(self.reference.entries.is_empty());
+            looks
+        }
+    }
+
+    /// The first and the last ticks of slots of every level, and those beside them.
+    fn boundaries() -> Vec<u64> {
+        let mut ticks: Vec<u64> = (0..=BITS * LEVELS as u32)
+            .step_by(BITS as usize)
+            .flat_map(|shift| [1, 2, 3, 63].map(move |slots: u64| slots.saturating_mul(1 << shift)))
+            .flat_map(|tick| [tick.saturating_sub(1), tick, tick + 1])
+            .filter(|&tick| tick <= LAST)
+            .collect();
+        ticks.push(LAST);
+        ticks.sort_unstable();
+        ticks.dedup();
+        ticks
+    }
+
+    #[test]
+    fn timers_at_the_boundaries_of_all_levels_fire_in_their_order_from_wherever_now_is() {
+        let ticks = boundaries();
+        for &now in &ticks {
+            let mut pair = Pair::new(2 * ticks.len());
+            pair.pop_due(now, usize::MAX);
+            // Backwards, and each moment twice.
+            for (i, &tick) in ticks.iter().rev().chain(&ticks).enumerate() {
+                pair.insert(i, tick);
+            }
+            let looks = pair.run_out();
+            assert!(looks <= ticks.len() * LEVELS, "{looks} looks");
+        }
+    }
+
+    #[test]
+    fn a_far_timer_is_looked_at_once_for_each_level() {
+        for tick in boundaries() {
+            let mut pair = Pair::new(1);
+            pair.insert(0, tick);
+            let looks = pair.run_out();
+            assert!(looks <= LEVELS, "{tick}: {looks} looks");
+        }
+    }
+
+    #[test]
+    fn whatever_is_set_and_taken_back_the_rest_fires_in_order() {
+        const TIMERS: usize = 60;
+        let random = Cell::new(0x1234_5678_9abc_def1);
+        let below = |limit: u64| next_random(&random) % limit;
+        for round in 0..300 {
+            let mut pair = Pair::new(TIMERS);
+            // So that many share a slot in some rounds, and the levels differ in others.
+            let spread = 6 * (1 + round % 7);
+            for _ in 0..200 {
+                let i = below(TIMERS as u64) as usize;
+                let away = below(1 << (1 + below(spread)));
+                match (below(8), pair.keys[i]) {
+                    (0..4, None) => pair.insert(i, (pair.reference.now + away).min(LAST)),
+                    (4, None) => pair.insert(i, pair.reference.now.saturating_sub(away)),
+                    (0..3, Some(_)) => pair.remove(i),
+                    (5, _) => pair.pop_due((pair.reference.now + away / 4).min(LAST), below(5) as usize),
+                    (6, _) => pair.pop_due((pair.reference.now + away / 4).min(LAST), usize::MAX),
+                    _ => {}
+                }
+            }
+            pair.run_out();
+        }
+    }
+
+    fn task() -> TaskPtr {
+        let alloc = |layout| SharedCells::new().alloc(layout);
+        // SAFETY: never run, and leaked.
+        unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
+    }
+
+    #[test]
+    fn a_deadline_is_rounded_up_to_a_tick_and_to_the_last_one() {
+        let timers = Timers::new();
+        let tick = |deadline: Instant| {
+            let timer = Timer::new();
+            // SAFETY: new, and taken back.
+            unsafe { timers.set(&timer, Aim::Nothing, deadline) };
+            let tick = timer.tick.get();
+            timers.take_back(&timer);
+            tick
+        };
+        let at = |nanos: u64| timers.start + Duration::from_nanos(nanos);
+        assert_eq!(tick(at(0)), 0);
+        assert_eq!(tick(at(1)), 1);
+        assert_eq!(tick(at(TICK)), 1);
+        assert_eq!(tick(at(TICK + 1)), 2);
+        assert_eq!(tick(timers.start - Duration::from_secs(1)), 0, "before the wheel's beginning");
+        assert_eq!(tick(at(LAST * TICK) - Duration::from_nanos(1)), LAST);
+        assert_eq!(tick(at(LAST * TICK) + Duration::from_secs(1)), LAST);
+        assert_eq!(tick(timers.start + Duration::from_secs(1 << 40)), LAST, "beyond what 64 bits of nanoseconds hold");
+    }
+
+    #[test]
+    fn the_next_look_follows_what_is_set_and_taken_back() {
+        let timers = Timers::new();
+        let [far, near, due] = [(); 3].map(|()| Timer::new());
+        let set = |timer: &Timer, ticks: u64| {
+            // SAFETY: new, and taken back below.
+            unsafe { timers.set(timer, Aim::Nothing, timers.start + Duration::from_nanos(ticks * TICK)) };
+        };
+        let ticks = |ticks: u64| Some(timers.start + Duration::from_nanos(ticks * TICK));
+        assert!(timers.is_empty() && timers.next().is_none());
+        set(&far, 1 << 40);
+        assert_eq!(timers.next(), ticks(1 << 40));
+        set(&near, 1 << 30);
+        assert_eq!(timers.next(), ticks(1 << 30));
+        let moment = |ticks: u64| timers.start + Duration::from_nanos(ticks * TICK);
+        assert!(timers.is_due(moment(1 << 30)) && !timers.is_due(moment(1 << 30) - Duration::from_nanos(1)));
+        set(&due, 0);
+        assert!(timers.is_due(timers.start));
+        assert!(!timers.take_back(&due) && !timers.take_back(&near));
+        assert!(!timers.is_empty(), "there is one more");
+        assert!(!timers.take_back(&far));
+        assert!(timers.is_empty() && timers.next().is_none());
+    }
+
+    #[test]
+    fn all_that_are_due_fire_in_one_go_in_their_order_and_tell_who_sleeps() {
+        const TIMERS: usize = 3 * BATCH + 7;
+        let timers = Timers::new();
+        let entries: Vec<(TaskPtr, Timer)> = (0..TIMERS).map(|_| (task(), Timer::new())).collect();
+        let later = Timer::new();
+        let asleep = |i: usize| i % 3 != 1;
+        for (i, (task, timer)) in entries.iter().enumerate() {
+            // SAFETY: new, and taken back below.
+            unsafe { timers.set(timer, Aim::Wake(*task), timers.start) };
+            if asleep(i) {
+                let _ = task.state().commit(crate::task::state::Park::Wait, false);
+            }
+        }
+        // SAFETY: as above.
+        unsafe { timers.set(&later, Aim::Wake(task()), timers.start + Duration::from_secs(3600)) };
+        let mut woken = Vec::new();
+        assert!(timers.fire(|task| woken.push(task)));
+        let expected = (0..TIMERS).filter(|&i| asleep(i)).map(|i| entries[i].0);
+        assert_eq!(woken, expected.collect::<Vec<_>>());
+        assert!(!timers.fire(|_| panic!("fired twice")), "nobody was woken");
+        assert!(!timers.is_empty() && !timers.is_due(prim::now()));
+        for (task, timer) in &entries {
+            assert!(timers.take_back(timer), "it has fired");
+            // Whoever did not sleep finds the mark.
+            task.state().forget_time();
+        }
+        assert!(!timers.take_back(&later));
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn who_does_not_sleep_is_marked_and_not_queued() {
+        let (timers, task, timer) = (Timers::new(), task(), Timer::new());
+        // SAFETY: new, and taken back below.
+        unsafe { timers.set(&timer, Aim::Wake(task), timers.start) };
+        assert!(!timers.fire(|_| panic!("it does not sleep")));
+        assert!(timers.is_empty(), "it is not in the wheel any more");
+        assert!(timers.take_back(&timer));
+        let commit = task.state().commit(crate::task::state::Park::Wait, false);
+        assert_eq!(commit, crate::task::state::TransitionToParked::Requeue);
+        assert!(task.state().take_abort_wake());
+    }
+}

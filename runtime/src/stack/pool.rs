@@ -224,8 +224,183 @@ impl StackCache {
 
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
-    use crate::stack::guard::StackGuard;
+    use crate::stack::guard::{PAGE_BYTES, StackGuard};
+    use crate::stack::slab::RECORD_BYTES;
+
+    struct Room {
+        pool: StackPool,
+        cache: StackCache,
+    }
+
+    impl Room {
+        fn new() -> Self {
+            Self { pool: StackPool::new(Slabs::new(StackGuard::Auto)), cache: StackCache::new(Class::DEFAULT) }
+        }
+
+        fn take(&self, class: Class) -> StackPtr {
+            self.cache.take(&self.pool, class).unwrap()
+        }
+
+        fn give(&self, stack: StackPtr) {
+            self.cache.give(&self.pool, stack);
+        }
+
+        /// So many stacks at once, each used down to its middle.
+        fn use_at_once(&self, class: Class, count: usize) -> Vec<StackPtr> {
+            let stacks: Vec<StackPtr> = (0..count).map(|_| self.take(class)).collect();
+            for stack in &stacks {
+                for page in used(*stack.record().slot()).step_by(PAGE_BYTES) {
+                    // SAFETY: in the usable part of a stack that is ours.
+                    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(page).write(1) };
+                }
+            }
+            stacks
+        }
+
+        /// A pass of the monitor's.
+        fn trim(&self) {
+            self.pool.begin_trim();
+            while self.pool.trim_piece() {}
+        }
+
+        fn carved(&self) -> usize {
+            let mut carved = 0;
+            self.pool.slabs.for_each_carved(|_| carved += 1);
+            carved
+        }
+
+        /// How many slots have memory, heads aside.
+        fn resident(&self) -> usize {
+            let mut resident = 0;
+            self.pool.slabs.for_each_carved(|slot| resident += usize::from(is_resident(slot)));
+            resident
+        }
+    }
+
+    /// The upper half of a stack, but for the page of its head.
+    fn used(slot: Slot) -> std::ops::Range<usize> {
+        let top = (slot.top - RECORD_BYTES) & !(PAGE_BYTES - 1);
+        let middle = (slot.bottom + (top - slot.bottom) / 2) & !(PAGE_BYTES - 1);
+        middle..top
+    }
+
+    fn is_resident(slot: Slot) -> bool {
+        let range = used(slot);
+        let mut pages = vec![0_u8; range.len() / PAGE_BYTES];
+        // SAFETY: page-aligned and mapped; one byte for each page.
+        let result =
+            unsafe { libc::mincore(std::ptr::with_exposed_provenance_mut(range.start), range.len(), pages.as_mut_ptr()) };
+        assert_eq!(result, 0);
+        let resident = pages.iter().filter(|&&page| page & 1 == 1).count();
+        assert!(resident == 0 || resident == pages.len(), "memory of a stack is given back whole");
+        resident > 0
+    }
+
+    #[test]
+    fn the_newest_stack_is_the_next_and_sizes_are_kept_apart() {
+        let room = Room::new();
+        let large = Class::for_stack(500_000).unwrap();
+        for class in [Class::DEFAULT, large, Class::for_stack(16 * 1024).unwrap()] {
+            let stacks: Vec<StackPtr> = (0..5).map(|_| room.take(class)).collect();
+            assert!(stacks.iter().all(|stack| stack.record().slot().class == class));
+            assert_eq!(stacks.iter().map(|stack| stack.record().slot().top).collect::<HashSet<_>>().len(), 5);
+            stacks.iter().for_each(|&stack| room.give(stack));
+            for &stack in stacks.iter().rev() {
+                assert_eq!(room.take(class), stack);
+            }
+            stacks.iter().for_each(|&stack| room.give(stack));
+        }
+        assert_eq!(room.carved(), 15);
+    }
+
+    #[test]
+    fn stacks_that_are_free_are_used_before_new_ones_are_carved() {
+        // More than a cache holds, so that they travel to the pool and back; by way of another processor's cache too.
+        const STACKS: usize = 3 * CACHE + 17;
+        let room = Room::new();
+        let other = StackCache::new(Class::DEFAULT);
+        for round in 0..5 {
+            let stacks: Vec<StackPtr> = (0..STACKS).map(|_| room.take(Class::DEFAULT)).collect();
+            assert_eq!(stacks.iter().map(|stack| stack.record().slot().top).collect::<HashSet<_>>().len(), STACKS);
+            stacks.into_iter().for_each(|stack| room.give(stack));
+            room.cache.release(&room.pool);
+            let kept = KEEP + 1;
+            let all: Vec<StackPtr> = (0..STACKS - kept).map(|_| other.take(&room.pool, Class::DEFAULT).unwrap()).collect();
+            assert_eq!(room.carved(), STACKS, "in round {round}");
+            all.into_iter().for_each(|stack| other.give(&room.pool, stack));
+            other.release(&room.pool);
+            // What the other one keeps is missing here.
+            let rest: Vec<StackPtr> = (0..STACKS - kept).map(|_| room.take(Class::DEFAULT)).collect();
+            assert_eq!(room.carved(), STACKS, "in round {round}");
+            rest.into_iter().for_each(|stack| room.give(stack));
+            for _ in 0..kept {
+                room.give(other.take(&room.pool, Class::DEFAULT).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_working_processor_keeps_a_cacheful_and_a_sleeping_one_a_few() {
+        let room = Room::new();
+        let large = Class::for_stack(500_000).unwrap();
+        for (class, hot) in [(Class::DEFAULT, 1), (large, 0)] {
+            let stacks: Vec<StackPtr> = (0..4 * CACHE).map(|_| room.take(class)).collect();
+            stacks.into_iter().for_each(|stack| room.give(stack));
+            let warm = || room.pool.shelf(class).warm.len();
+            assert!((4 * CACHE - warm()) <= CACHE + hot, "it keeps {}", 4 * CACHE - warm());
+            room.cache.release(&room.pool);
+            assert_eq!(4 * CACHE - warm(), KEEP + hot);
+        }
+    }
+
+    #[test]
+    fn what_lies_unused_from_one_pass_to_the_next_is_given_back_and_used_again() {
+        for class in [Class::DEFAULT, Class::for_stack(500_000).unwrap()] {
+            const STACKS: usize = 2 * BATCH + 5;
+            let room = Room::new();
+            let kept = KEEP + usize::from(class == Class::DEFAULT);
+            for round in 0..3 {
+                room.use_at_once(class, STACKS).into_iter().for_each(|stack| room.give(stack));
+                assert_eq!((room.carved(), room.resident()), (STACKS, STACKS), "in round {round}");
+                room.cache.release(&room.pool);
+                room.trim();
+                assert_eq!(room.resident(), STACKS, "the first pass only marks what is idle");
+                room.trim();
+                assert_eq!(room.resident(), kept, "in round {round}");
+                room.trim();
+                assert_eq!(room.resident(), kept);
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_was_not_needed_in_between_is_given_back() {
+        const STACKS: usize = 6 * BATCH;
+        let room = Room::new();
+        room.use_at_once(Class::DEFAULT, STACKS).into_iter().for_each(|stack| room.give(stack));
+        room.cache.release(&room.pool);
+        room.trim();
+        // Some are needed, all at once, and come back.
+        let kept = KEEP + 1;
+        let busy: Vec<StackPtr> = (0..kept + 2 * BATCH).map(|_| room.take(Class::DEFAULT)).collect();
+        busy.into_iter().for_each(|stack| room.give(stack));
+        room.cache.release(&room.pool);
+        room.trim();
+        assert_eq!(room.resident(), kept + 2 * BATCH);
+        // In the next turn nobody needs them either.
+        room.trim();
+        assert_eq!(room.resident(), kept);
+    }
+
+    #[test]
+    fn a_free_stack_has_no_task() {
+        let room = Room::new();
+        room.use_at_once(Class::DEFAULT, 10).into_iter().for_each(|stack| room.give(stack));
+        room.pool.for_each_bound(|_| panic!("nobody was bound"));
+    }
 
     fn warm_and_cold(pool: &StackPool) -> (usize, usize) {
         let shelf = pool.shelf(Class::DEFAULT);

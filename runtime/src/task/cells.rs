@@ -276,4 +276,120 @@ mod tests {
         }
         assert_eq!((kept(&home), kept(&away)), (50, 0));
     }
+
+    /// Every size that a class takes, and some that none does.
+    fn layouts() -> impl Iterator<Item = Layout> {
+        let sizes = SIZES.iter().flat_map(|&size| [size - 15, size - 1, size, size + 1]).chain([1000, 100_000]);
+        sizes.flat_map(|size| [1, 8, 16, 128].map(move |align| Layout::from_size_align(size, align).unwrap()))
+    }
+
+    fn chunk_of(block: *mut u8) -> usize {
+        block.addr() & !(CHUNK - 1)
+    }
+
+    /// How many blocks of a chunk are not back.
+    fn out(block: *mut u8) -> usize {
+        // SAFETY: the caller's block is in use, so its chunk is there.
+        unsafe { (*block.map_addr(|_| chunk_of(block)).cast::<Chunk>()).out.load(Ordering::Relaxed) }
+    }
+
+    #[test]
+    fn blocks_are_large_and_aligned_enough_and_apart() {
+        for layout in layouts() {
+            let cache = SharedCells::new().cache();
+            // More than one chunk, to its very end.
+            let count = CHUNK / layout.size() + 3;
+            let mut blocks: Vec<*mut u8> = (0..count).map(|_| cache.alloc(layout)).collect();
+            for (i, block) in blocks.iter().enumerate() {
+                assert!(block.addr().is_multiple_of(layout.align()), "{layout:?}");
+                // SAFETY: ours, of this layout.
+                unsafe { block.write_bytes(i as u8, layout.size()) };
+            }
+            for (i, block) in blocks.iter().enumerate() {
+                // SAFETY: as above.
+                let bytes = unsafe { std::slice::from_raw_parts(*block, layout.size()) };
+                assert!(bytes.iter().all(|&byte| byte == i as u8), "{layout:?}: blocks overlap");
+            }
+            blocks.sort_unstable();
+            assert!(blocks.windows(2).all(|pair| pair[1].addr() - pair[0].addr() >= layout.size()), "{layout:?}");
+            if class_of(layout).is_some() {
+                let in_chunk = |block: &*mut u8| {
+                    let at = block.addr() - chunk_of(*block);
+                    at >= size_of::<Chunk>() && at + layout.size() <= CHUNK
+                };
+                assert!(blocks.iter().all(in_chunk), "{layout:?}");
+            }
+            for block in blocks {
+                // SAFETY: ours, and not used any more.
+                unsafe { CellCache::free(Some(&cache), block, layout) };
+            }
+        }
+    }
+
+    #[test]
+    fn the_block_that_was_freed_last_is_the_next_of_its_size() {
+        let cache = SharedCells::new().cache();
+        let layout = |size| Layout::from_size_align(size, ALIGN).unwrap();
+        let blocks = SIZES.map(|size| [0; 3].map(|_| cache.alloc(layout(size))));
+        for (size, blocks) in SIZES.into_iter().zip(blocks) {
+            for block in blocks {
+                // SAFETY: ours, and not used any more.
+                unsafe { CellCache::free(Some(&cache), block, layout(size)) };
+            }
+        }
+        for (size, blocks) in SIZES.into_iter().zip(blocks) {
+            assert_eq!([0; 3].map(|_| cache.alloc(layout(size))), [blocks[2], blocks[1], blocks[0]]);
+            // Of a smaller closure in the same class, too; and what was freed is used up.
+            assert!(!blocks.contains(&cache.alloc(layout(size - 1))));
+        }
+    }
+
+    #[test]
+    fn a_cache_keeps_so_many_blocks_and_the_rest_goes_back_to_its_chunk() {
+        let layout = Layout::from_size_align(SIZES[3], ALIGN).unwrap();
+        let cells = SharedCells::new();
+        let (cache, other) = (cells.cache(), cells.cache());
+        let per_chunk = (CHUNK - HEAD) / SIZES[3];
+        // A chunk on top, so that the last one, of which some blocks are not cut yet, is none of those looked at.
+        let blocks: Vec<*mut u8> = (0..KEEP + 2 * per_chunk).map(|_| other.alloc(layout)).collect();
+        for &block in &blocks[..KEEP + per_chunk / 2] {
+            // SAFETY: ours, and not used any more. By another cache than the one that cut it.
+            unsafe { CellCache::free(Some(&cache), block, layout) };
+        }
+        assert_eq!(cache.lists[3].len.get(), KEEP);
+        let back: usize = blocks
+            .iter()
+            .map(|&block| (chunk_of(block), block))
+            .collect::<std::collections::HashMap<_, _>>()
+            .into_values()
+            .map(|block| per_chunk - out(block))
+            .sum();
+        assert_eq!(back, per_chunk / 2);
+        // What the cache keeps is used before a new block is cut.
+        let kept: HashSet<*mut u8> = blocks[..KEEP].iter().copied().collect();
+        let again: HashSet<*mut u8> = (0..KEEP).map(|_| cache.alloc(layout)).collect();
+        assert_eq!(again, kept);
+        assert_eq!(cache.lists[3].len.get(), 0);
+        for block in again.into_iter().chain(blocks[KEEP + per_chunk / 2..].iter().copied()) {
+            // SAFETY: ours, and not used any more.
+            unsafe { CellCache::free(None, block, layout) };
+        }
+    }
+
+    #[test]
+    fn a_cache_that_goes_gives_back_what_it_has_and_what_it_has_not_cut() {
+        for size in SIZES {
+            let layout = Layout::from_size_align(size, ALIGN).unwrap();
+            let cache = SharedCells::new().cache();
+            let [used, free] = [0; 2].map(|_| cache.alloc(layout));
+            assert_eq!(out(used), (CHUNK - HEAD) / size);
+            // SAFETY: ours, and not used any more.
+            unsafe { CellCache::free(Some(&cache), free, layout) };
+            drop(cache);
+            // All but the one in use; the chunk lives for its sake.
+            assert_eq!(out(used), 1);
+            // SAFETY: as above.
+            unsafe { CellCache::free(None, used, layout) };
+        }
+    }
 }

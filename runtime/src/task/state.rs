@@ -319,3 +319,242 @@ impl State {
         if before >> 16 == 1 { TransitionByDrop::Free } else { TransitionByDrop::Alive }
     }
 }
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use super::*;
+
+    /// What a transition does to the words in which all of `up` are set, none of `down` is, and, if `refs` says so, which have so many
+    /// references. The first rule that applies counts.
+    struct Rule {
+        up: u64,
+        down: u64,
+        refs: Option<u64>,
+        clears: u64,
+        sets: u64,
+        /// Added to the count of references.
+        counts: i64,
+        answer: &'static str,
+    }
+
+    /// Applies to all words, and changes nothing.
+    const ANY: Rule = Rule { up: 0, down: 0, refs: None, clears: 0, sets: 0, counts: 0, answer: "()" };
+
+    /// A transition; which words it may meet, besides what no word may be; its rules.
+    struct Transition {
+        name: &'static str,
+        run: fn(&State) -> String,
+        meets: fn(u64) -> bool,
+        rules: Vec<Rule>,
+    }
+
+    const ALL: [u64; 12] =
+        [PARKED, IN_PARK, SHIELDED, NOTIFIED, TOKEN, CANCELLED, ABORT_WAKE, COMPLETE, JOINER, HANDLE, TIME_UP, BOUND_UP];
+    const ASLEEP: u64 = PARKED | IN_PARK | SHIELDED;
+
+    /// Whether the word can be, as the module's table has it: what excludes what, and who holds references.
+    fn is_possible(word: u64) -> bool {
+        let excluded = word & PARKED != 0 && word & (COMPLETE | NOTIFIED | TIME_UP | ABORT_WAKE) != 0;
+        let asleep_awake = word & PARKED == 0 && word & (IN_PARK | SHIELDED) != 0;
+        let holders = u64::from(word & HANDLE != 0) + u64::from(word & COMPLETE == 0);
+        let joined_by_nobody = word & JOINER != 0 && word & HANDLE == 0;
+        !excluded && !asleep_awake && !joined_by_nobody && word / REF >= holders.max(1)
+    }
+
+    fn any(_: u64) -> bool {
+        true
+    }
+
+    /// The task itself runs.
+    fn running(word: u64) -> bool {
+        word & (PARKED | COMPLETE) == 0
+    }
+
+    fn alive(word: u64) -> bool {
+        word & COMPLETE == 0
+    }
+
+    /// The specification.
+    fn transitions() -> Vec<Transition> {
+        let mut all: Vec<Transition> = Vec::new();
+        let mut add = |name, meets, run: fn(&State) -> String, rules| all.push(Transition { name, run, meets, rules });
+        macro_rules! answer {
+            (|$state:ident| $e:expr) => {
+                |$state: &State| format!("{:?}", $e)
+            };
+        }
+
+        let requeue = |up, clears, sets| Rule { up, clears, sets, answer: "Requeue", ..ANY };
+        let parks = |sets| Rule { sets, answer: "Parked", ..ANY };
+        let fresh_to_sleep = |word| running(word) && word & ABORT_WAKE == 0;
+        add(
+            "commit a wait",
+            fresh_to_sleep,
+            answer!(|s| s.commit(Park::Wait, false)),
+            vec![
+                requeue(NOTIFIED, NOTIFIED, 0),
+                requeue(TIME_UP, TIME_UP, ABORT_WAKE),
+                requeue(CANCELLED, 0, ABORT_WAKE),
+                parks(PARKED),
+            ],
+        );
+        add(
+            "commit a shielded wait",
+            fresh_to_sleep,
+            answer!(|s| s.commit(Park::Wait, true)),
+            vec![requeue(NOTIFIED, NOTIFIED, 0), requeue(TIME_UP, TIME_UP, ABORT_WAKE), parks(PARKED | SHIELDED)],
+        );
+        add(
+            "commit a park",
+            fresh_to_sleep,
+            answer!(|s| s.commit(Park::Token, false)),
+            vec![
+                requeue(TOKEN, TOKEN, 0),
+                requeue(TIME_UP, TIME_UP, ABORT_WAKE),
+                requeue(CANCELLED, 0, ABORT_WAKE),
+                parks(PARKED | IN_PARK),
+            ],
+        );
+        add(
+            "commit a shielded park",
+            fresh_to_sleep,
+            answer!(|s| s.commit(Park::Token, true)),
+            vec![requeue(TOKEN, TOKEN, 0), requeue(TIME_UP, TIME_UP, ABORT_WAKE), parks(ASLEEP)],
+        );
+
+        let wakes = |up, down, sets| Rule { up, down, clears: ASLEEP, sets, answer: "true", ..ANY };
+        let notes = |sets| Rule { sets, answer: "false", ..ANY };
+        let ignores = |up| Rule { up, answer: "false", ..ANY };
+        add("wake", |word| alive(word) && word & IN_PARK == 0, answer!(|s| s.wake()), vec![wakes(PARKED, 0, 0), notes(NOTIFIED)]);
+        add(
+            "leave a token",
+            any,
+            answer!(|s| s.leave_token()),
+            vec![wakes(PARKED | IN_PARK, 0, 0), ignores(COMPLETE), notes(TOKEN)],
+        );
+        add(
+            "take a token",
+            running,
+            answer!(|s| s.take_token()),
+            vec![Rule { up: TOKEN, clears: TOKEN, answer: "true", ..ANY }, ignores(0)],
+        );
+        add(
+            "cancel",
+            any,
+            answer!(|s| s.cancel()),
+            vec![ignores(COMPLETE), ignores(CANCELLED), wakes(PARKED, SHIELDED, CANCELLED | ABORT_WAKE), notes(CANCELLED)],
+        );
+        add(
+            "end a deferral",
+            any,
+            answer!(|s| s.end_deferral()),
+            vec![wakes(PARKED | CANCELLED, 0, ABORT_WAKE), wakes(PARKED | BOUND_UP, 0, ABORT_WAKE), ignores(0)],
+        );
+        add("fire a timer", alive, answer!(|s| s.time_up()), vec![wakes(PARKED, 0, ABORT_WAKE), notes(TIME_UP)]);
+        add(
+            "trip a bound",
+            alive,
+            answer!(|s| s.trip()),
+            vec![wakes(PARKED, 0, BOUND_UP | ABORT_WAKE), notes(BOUND_UP | TIME_UP)],
+        );
+        add("leave a bound", running, answer!(|s| s.leave_bound()), vec![Rule { clears: BOUND_UP | TIME_UP, ..ANY }]);
+        add("keep a bound up", running, answer!(|s| s.keep_bound_up()), vec![Rule { sets: BOUND_UP, ..ANY }]);
+        add("forget the time", running, answer!(|s| s.forget_time()), vec![Rule { clears: TIME_UP, ..ANY }]);
+        add(
+            "take the mark of an aborted wait",
+            running,
+            answer!(|s| s.take_abort_wake()),
+            vec![Rule { up: ABORT_WAKE, clears: ABORT_WAKE, answer: "true", ..ANY }, ignores(0)],
+        );
+
+        let says = |up| Rule { up, answer: "true", ..ANY };
+        add("is it cancelled", any, answer!(|s| s.is_cancelled()), vec![says(CANCELLED), ignores(0)]);
+        add("is a bound up", any, answer!(|s| s.is_bound_up()), vec![says(BOUND_UP), ignores(0)]);
+        add("is it interrupted", any, answer!(|s| s.is_interrupted()), vec![says(CANCELLED), says(BOUND_UP), ignores(0)]);
+        add("is it complete", any, answer!(|s| s.is_complete()), vec![says(COMPLETE), ignores(0)]);
+        add("is there a handle", any, answer!(|s| s.has_handle()), vec![says(HANDLE), ignores(0)]);
+
+        let has_handle = |word| word & HANDLE != 0;
+        add(
+            "register a joiner",
+            has_handle,
+            answer!(|s| s.register_joiner()),
+            vec![ignores(COMPLETE), Rule { sets: JOINER, answer: "true", ..ANY }],
+        );
+        add(
+            "withdraw a joiner",
+            has_handle,
+            answer!(|s| s.withdraw_joiner()),
+            vec![ignores(COMPLETE), Rule { clears: JOINER, answer: "true", ..ANY }],
+        );
+        let completes = |up, refs, answer| Rule { up, refs, sets: COMPLETE, counts: -1, answer, ..ANY };
+        let ends = || vec![completes(JOINER, None, "WakeJoiner"), completes(0, Some(1), "Free"), completes(0, None, "Done")];
+        add(
+            "complete, with the result dropped",
+            |word| running(word) && word & HANDLE == 0,
+            answer!(|s| s.complete(true)),
+            ends(),
+        );
+        let mut with_result = vec![Rule { down: HANDLE, answer: "DropResult", ..ANY }, completes(JOINER, None, "WakeJoiner")];
+        with_result.extend(ends());
+        add("complete, with the result", running, answer!(|s| s.complete(false)), with_result);
+        add(
+            "detach",
+            has_handle,
+            answer!(|s| s.detach()),
+            vec![ignores(COMPLETE), Rule { clears: HANDLE, counts: -1, answer: "true", ..ANY }],
+        );
+        add("add a reference", any, answer!(|s| s.add_ref()), vec![Rule { counts: 1, ..ANY }]);
+        add(
+            "drop one of several references",
+            |word| word / REF > 1,
+            answer!(|s| s.drop_ref()),
+            vec![Rule { counts: -1, answer: "Alive", ..ANY }],
+        );
+        all
+    }
+
+    #[test]
+    fn every_transition_changes_every_possible_word_as_specified() {
+        assert_eq!(ALL.iter().fold(0, |all, bit| all ^ bit).count_ones(), ALL.len() as u32, "each bit is one of its own");
+        assert!(ALL.iter().all(|bit| bit.is_power_of_two() && *bit < REF));
+        let words = || {
+            (0..1 << ALL.len()).flat_map(|pattern: u64| {
+                let bits = ALL.iter().enumerate().filter(|(i, _)| pattern >> i & 1 == 1).fold(0, |word, (_, bit)| word | bit);
+                [1, 2, 3].map(|refs| bits + refs * REF)
+            })
+        };
+        for Transition { name, run, meets, rules } in transitions() {
+            let mut applied = vec![false; rules.len()];
+            for word in words().filter(|&word| is_possible(word) && meets(word)) {
+                let state = State(AtomicU64::new(word));
+                let answer = run(&state);
+                let applies = |rule: &Rule| {
+                    word & rule.up == rule.up && word & rule.down == 0 && rule.refs.is_none_or(|refs| word / REF == refs)
+                };
+                let i = rules.iter().position(applies).unwrap_or_else(|| panic!("{name}: no rule for {word:#b}"));
+                applied[i] = true;
+                let Rule { clears, sets, counts, answer: expected, .. } = rules[i];
+                let becomes = ((word & !clears) | sets).wrapping_add_signed(counts * REF as i64);
+                let now = state.0.into_inner();
+                assert_eq!(answer, expected, "{name}: {word:#b}");
+                assert_eq!(now, becomes, "{name}: {word:#b} became {now:#b} instead of {becomes:#b}");
+            }
+            assert!(applied.iter().all(|&applied| applied), "{name}: rules that never apply: {applied:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_reference_frees() {
+        let state = State::new();
+        state.add_ref();
+        assert_eq!(state.drop_ref(), TransitionByDrop::Alive);
+        assert_eq!(state.drop_ref(), TransitionByDrop::Alive);
+        assert_eq!(state.drop_ref(), TransitionByDrop::Free);
+    }
+
+    #[test]
+    fn a_new_task_has_a_handle_and_two_references() {
+        assert_eq!(State::new().0.into_inner(), HANDLE + 2 * REF);
+    }
+}

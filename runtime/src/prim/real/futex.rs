@@ -82,3 +82,67 @@ impl Parker {
         unsafe { libc::syscall(libc::SYS_futex, self.state.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, PARKED, spec) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(2);
+
+    fn now() -> Instant {
+        super::super::now()
+    }
+
+    #[test]
+    fn a_token_that_was_left_before_is_taken_once() {
+        let parker = Parker::new();
+        for deadline in [None, Some(Duration::ZERO), Some(SHORT), Some(Duration::from_secs(3600))] {
+            // Tokens do not pile up.
+            parker.unpark();
+            parker.unpark();
+            match deadline {
+                None => parker.park(),
+                Some(limit) => assert!(parker.park_until(now() + limit)),
+            }
+            assert!(!parker.park_until(now()), "it was taken");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_ends_by_time_leaves_nothing_behind() {
+        let parker = Parker::new();
+        for limit in [Duration::ZERO, SHORT] {
+            for _ in 0..3 {
+                let deadline = now() + limit;
+                assert!(!parker.park_until(deadline));
+                assert!(now() >= deadline);
+                assert_eq!(parker.state.load(Ordering::Relaxed), EMPTY);
+            }
+            parker.unpark();
+            parker.park();
+        }
+    }
+
+    #[test]
+    fn a_token_wakes_who_waits_with_and_without_a_deadline() {
+        let to_and_fro = std::sync::Arc::new([Parker::new(), Parker::new()]);
+        let other = std::thread::spawn({
+            let to_and_fro = to_and_fro.clone();
+            move || {
+                for _ in 0..100 {
+                    to_and_fro[0].park();
+                    to_and_fro[1].unpark();
+                }
+            }
+        });
+        for round in 0..100 {
+            // Late enough, now and then, that the other one sleeps.
+            if round % 10 == 0 {
+                std::thread::sleep(SHORT);
+            }
+            to_and_fro[0].unpark();
+            assert!(to_and_fro[1].park_until(now() + Duration::from_secs(60)), "the token did not come");
+        }
+        other.join().unwrap();
+    }
+}
