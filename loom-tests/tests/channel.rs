@@ -146,11 +146,11 @@ fn the_last_sender_goes_while_a_receiver_waits() {
 
 /// Each handle goes on a thread of its own, which has done something before.
 fn go_one_by_one<H: Send + 'static>(handles: [H; 2], before: &Arc<[Data; 2]>) -> Vec<thread::JoinHandle<()>> {
-    let go = |(i, handle)| {
+    let go = |(i, handle): (usize, H)| {
         let before = before.clone();
         thread::spawn(move || {
             before[i].add();
-            drop::<H>(handle);
+            drop(handle);
         })
     };
     handles.into_iter().enumerate().map(go).collect()

