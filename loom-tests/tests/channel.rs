@@ -9,9 +9,10 @@ mod parts;
 
 use std::time::Instant;
 
-use common::model;
+use common::{Data, model};
 use greenloom::channel::{Select, bounded, unbounded};
 use greenloom::{select, yield_now};
+use loom::sync::Arc;
 use loom::thread;
 use parts::{Drops, runtime};
 
@@ -135,8 +136,34 @@ fn a_task_and_a_thread_share_a_ring_of_one() {
 fn the_last_sender_goes_while_a_receiver_waits() {
     model(7, || {
         let (s, r) = bounded::<usize>(0);
-        let others = [s.clone(), s].map(|s| thread::spawn(move || drop(s)));
+        let before = Arc::new([Data::new(), Data::new()]);
+        let others = go_one_by_one([s.clone(), s], &before);
         assert!(r.recv().is_err());
+        assert_eq!((before[0].get(), before[1].get()), (1, 1));
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}
+
+/// Each handle goes on a thread of its own, which has done something before.
+fn go_one_by_one<H: Send + 'static>(handles: [H; 2], before: &Arc<[Data; 2]>) -> Vec<thread::JoinHandle<()>> {
+    let go = |(i, handle): (usize, H)| {
+        let before = before.clone();
+        thread::spawn(move || {
+            before[i].add();
+            drop(handle);
+        })
+    };
+    handles.into_iter().enumerate().map(go).collect()
+}
+
+#[test]
+fn both_receivers_go_while_a_sender_waits() {
+    model(7, || {
+        let (s, r) = bounded(0);
+        let before = Arc::new([Data::new(), Data::new()]);
+        let others = go_one_by_one([r.clone(), r], &before);
+        assert_eq!(s.send(1).unwrap_err().0, 1);
+        assert_eq!((before[0].get(), before[1].get()), (1, 1));
         others.into_iter().for_each(|other| other.join().unwrap());
     });
 }

@@ -1,12 +1,15 @@
-//! Contexts under every schedule: plain threads of the model, and tasks of a runtime with one machine. Deadlines do not come here.
+//! Contexts under every schedule: plain threads of the model, and tasks of a runtime with one machine. Deadlines come when one of the
+//! threads says so, as their clock would.
 
 mod common;
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
-use common::model;
+use common::{Data, model};
 use greenloom::context::{Context, ContextError};
+use greenloom::models::clock_ends_contexts;
 use greenloom::{Runtime, yield_now};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -114,22 +117,50 @@ fn err_and_done_say_the_same() {
     model(2, || {
         let (ctx, canceller) = Context::background().with_cancel();
         let done = ctx.done().clone();
+        let before = Arc::new(Data::new());
         let asks_for_err = {
-            let (ctx, done) = (ctx.clone(), done.clone());
+            let (ctx, done, before) = (ctx.clone(), done.clone(), before.clone());
             thread::spawn(move || {
                 if ctx.err().is_some() {
+                    assert_eq!(before.get(), 1);
                     assert!(done.try_recv().unwrap_err().is_disconnected());
                 }
             })
         };
-        let asks_for_done = thread::spawn(move || {
-            if done.try_recv().unwrap_err().is_disconnected() {
-                assert!(ctx.err().is_some());
-            }
-        });
+        let asks_for_done = {
+            let before = before.clone();
+            thread::spawn(move || {
+                if done.try_recv().unwrap_err().is_disconnected() {
+                    assert_eq!(before.get(), 1);
+                    assert!(ctx.err().is_some());
+                }
+            })
+        };
+        before.add();
         canceller.cancel();
         asks_for_err.join().unwrap();
         asks_for_done.join().unwrap();
+    });
+}
+
+/// Nobody has asked for its channel.
+#[test]
+fn whoever_sees_the_end_sees_what_was_done_before() {
+    model(3, || {
+        let (parent, canceller) = Context::background().with_cancel();
+        let (child, _canceller) = parent.with_cancel();
+        let before = Arc::new(Data::new());
+        let asks = [parent, child].map(|ctx| {
+            let before = before.clone();
+            thread::spawn(move || {
+                if ctx.err().is_some() {
+                    assert_eq!(before.get(), 1);
+                }
+            })
+        });
+        before.add();
+        canceller.cancel();
+        asks.into_iter().for_each(|asks| asks.join().unwrap());
     });
 }
 
@@ -137,12 +168,20 @@ fn err_and_done_say_the_same() {
 fn two_ask_for_done_while_it_ends() {
     model(3, || {
         let (ctx, canceller) = Context::background().with_cancel();
-        let waits = {
-            let ctx = ctx.clone();
-            thread::spawn(move || assert!(ctx.done().recv().is_err()))
+        let before = Arc::new(Data::new());
+        let wait = {
+            let before = before.clone();
+            move || {
+                assert!(ctx.done().recv().is_err());
+                assert_eq!(before.get(), 1);
+            }
         };
-        let cancels = thread::spawn(move || canceller.cancel());
-        assert!(ctx.done().recv().is_err());
+        let waits = thread::spawn(wait.clone());
+        let cancels = thread::spawn(move || {
+            before.add();
+            canceller.cancel();
+        });
+        wait();
         waits.join().unwrap();
         cancels.join().unwrap();
     });
@@ -209,12 +248,20 @@ fn an_end_meets_what_it_ends() {
     model(2, || {
         let runtime = runtime();
         let (ctx, canceller) = Context::background().with_cancel();
-        let task = runtime.spawn(move || {
-            let result = ctx.run(yield_now);
-            // Nothing is left of it that would end this.
-            yield_now();
-            result
+        let before = Arc::new(Data::new());
+        let task = runtime.spawn({
+            let before = before.clone();
+            move || {
+                let result = ctx.run(yield_now);
+                if result.is_err() {
+                    assert_eq!(before.get(), 1);
+                }
+                // Nothing is left of it that would end this.
+                yield_now();
+                result
+            }
         });
+        before.add();
         canceller.cancel();
         let result = task.join().unwrap();
         assert!(result == Ok(()) || result == Err(ContextError::Cancelled));
@@ -229,5 +276,46 @@ fn an_end_ends_what_waits_for_ever() {
         let task = runtime.spawn(move || ctx.run(|| greenloom::channel::never::<()>().recv()));
         canceller.cancel();
         assert_eq!(task.join().unwrap(), Err(ContextError::Cancelled));
+    });
+}
+
+/// Far away: it comes when the model says so.
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_deadline_comes_while_its_context_is_derived() {
+    model(3, || {
+        let (parent, canceller) = Context::background().with_cancel();
+        let clock = thread::spawn(clock_ends_contexts);
+        let (child, childs) = parent.with_timeout(HOUR);
+        childs.disarm();
+        let (grandchild, grandchilds) = child.with_timeout(HOUR / 2);
+        grandchilds.disarm();
+        drop(child);
+        drop(grandchild);
+        // Whoever has ended and gone is in no list.
+        canceller.cancel();
+        clock.join().unwrap();
+        clock_ends_contexts();
+    });
+}
+
+#[test]
+fn a_deadline_meets_a_cancellation_and_the_end_of_what_it_ends() {
+    model(3, || {
+        let (parent, canceller) = Context::background().with_cancel();
+        let [first, second] = [(); 2].map(|()| {
+            let (ctx, canceller) = parent.with_timeout(HOUR);
+            canceller.disarm();
+            ctx
+        });
+        let clock = thread::spawn(clock_ends_contexts);
+        let drops = thread::spawn(move || drop(first));
+        canceller.cancel();
+        assert!(second.err().is_some());
+        drop(second);
+        clock.join().unwrap();
+        drops.join().unwrap();
+        assert_eq!(parent.err(), Some(ContextError::Cancelled));
     });
 }

@@ -4,35 +4,13 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use common::model;
+use common::{Data as Frame, model};
 use greenloom::group::Group;
 use greenloom::{Runtime, park, scope, yield_now};
-use loom::cell::UnsafeCell;
+use loom::sync::Arc;
 
 fn runtime() -> Runtime {
     Runtime::builder().processors(1).build().unwrap()
-}
-
-/// Borrowed by children, and watched by loom: an access that is not ordered before the next one of the owner fails the model.
-struct Frame(UnsafeCell<u32>);
-
-// SAFETY: loom reports what is not ordered.
-unsafe impl Sync for Frame {}
-
-impl Frame {
-    fn new() -> Self {
-        Self(UnsafeCell::new(0))
-    }
-
-    fn add(&self) {
-        // SAFETY: loom's cell; see above.
-        self.0.with_mut(|value| unsafe { *value += 1 });
-    }
-
-    fn get(&self) -> u32 {
-        // SAFETY: as above.
-        self.0.with(|value| unsafe { *value })
-    }
 }
 
 /// Borrows the frame to its end.
@@ -62,6 +40,20 @@ fn the_handle_of_a_result_that_borrows_goes_while_its_child_ends() {
         let runtime = runtime();
         let frame = Frame::new();
         runtime.scope(|s| drop(s.spawn(|| AddsOnDrop(&frame))));
+        assert_eq!(frame.get(), 1);
+    });
+}
+
+/// It never runs; its closure borrows to its end.
+#[test]
+fn the_closure_of_a_child_that_is_cancelled_fresh_goes_before_the_scope_returns() {
+    model(2, || {
+        let runtime = runtime();
+        let frame = Frame::new();
+        runtime.scope(|s| {
+            let end = AddsOnDrop(&frame);
+            s.spawn(move || drop(end)).cancel();
+        });
         assert_eq!(frame.get(), 1);
     });
 }
@@ -134,11 +126,19 @@ fn the_last_child_on_another_machine_meets_a_task_that_is_cancelled_while_it_wai
 fn the_last_member_of_a_group_meets_a_thread_that_waits() {
     model(2, || {
         let runtime = runtime();
-        let group = runtime.run(|| {
-            let group = Group::new();
-            group.spawn(|| Err(7));
-            group
+        let frame = Arc::new(Frame::new());
+        let group = runtime.run({
+            let frame = frame.clone();
+            || {
+                let group = Group::new();
+                group.spawn(move || {
+                    frame.add();
+                    Err(7)
+                });
+                group
+            }
         });
         assert_eq!(group.wait(), Err(7));
+        assert_eq!(frame.get(), 1);
     });
 }

@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::model;
+use common::{Data, model};
 use greenloom::sync::{Barrier, Condvar, Mutex, Notify, Once, OnceLock, RwLock, RwLockWriteGuard, Semaphore, WaitGroup};
 use greenloom::{Runtime, yield_now};
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 fn runtime() -> Runtime {
@@ -372,15 +373,18 @@ fn a_notification_is_not_lost_to_a_cancelled_task() {
 #[test]
 fn a_semaphore_between_threads() {
     model(2, || {
-        let semaphore = Arc::new(Semaphore::new(1));
+        let shared = Arc::new((Semaphore::new(1), Data::new()));
         let enter = {
-            let semaphore = semaphore.clone();
-            move || drop(semaphore.acquire().unwrap())
+            let shared = shared.clone();
+            move || {
+                let _permit = shared.0.acquire().unwrap();
+                shared.1.add();
+            }
         };
         let others = [thread::spawn(enter.clone()), thread::spawn(enter.clone())];
         enter();
         others.into_iter().for_each(|other| other.join().unwrap());
-        assert_eq!(semaphore.available_permits(), 1);
+        assert_eq!((shared.0.available_permits(), shared.1.get()), (1, 3));
     });
 }
 
@@ -388,19 +392,28 @@ fn a_semaphore_between_threads() {
 fn a_permit_is_not_lost_to_a_cancelled_task() {
     model(1, || {
         let runtime = runtime();
-        let semaphore = Arc::new(Semaphore::new(0));
-        let task = runtime.spawn({
-            let semaphore = semaphore.clone();
-            move || semaphore.acquire().unwrap().forget()
-        });
+        let shared = Arc::new((Semaphore::new(0), Data::new()));
+        let take = {
+            let shared = shared.clone();
+            move || {
+                shared.0.acquire().unwrap().forget();
+                assert_eq!(shared.1.get(), 1);
+            }
+        };
+        let task = runtime.spawn(take.clone());
         let adder = {
-            let semaphore = semaphore.clone();
-            thread::spawn(move || semaphore.add_permits(1))
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.add();
+                shared.0.add_permits(1);
+            })
         };
         task.cancel();
         adder.join().unwrap();
-        let taken = usize::from(task.join().is_ok());
-        assert_eq!(semaphore.available_permits(), 1 - taken);
+        if task.join().is_err() {
+            take();
+        }
+        assert_eq!(shared.0.available_permits(), 0);
     });
 }
 
@@ -428,12 +441,19 @@ fn permits_that_come_after_a_cancellation_are_not_taken() {
 #[test]
 fn a_closing_semaphore_refuses_who_waits() {
     model(3, || {
-        let semaphore = Arc::new(Semaphore::new(0));
+        let shared = Arc::new((Semaphore::new(0), Data::new()));
         let closer = {
-            let semaphore = semaphore.clone();
-            thread::spawn(move || semaphore.close())
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.add();
+                shared.0.close();
+            })
         };
-        assert!(semaphore.acquire().is_err());
+        if shared.0.is_closed() {
+            assert_eq!(shared.1.get(), 1);
+        }
+        assert!(shared.0.acquire().is_err());
+        assert_eq!(shared.1.get(), 1);
         closer.join().unwrap();
     });
 }
@@ -441,13 +461,61 @@ fn a_closing_semaphore_refuses_who_waits() {
 #[test]
 fn notify_one_against_who_is_about_to_wait() {
     model(3, || {
-        let notify = Arc::new(Notify::new());
+        let shared = Arc::new((Notify::new(), Data::new()));
         let notifier = {
-            let notify = notify.clone();
-            thread::spawn(move || notify.notify_one())
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.add();
+                shared.0.notify_one();
+            })
         };
-        notify.notified();
+        shared.0.notified();
+        assert_eq!(shared.1.get(), 1);
         notifier.join().unwrap();
+    });
+}
+
+/// Two notifications that are kept as one tell of what both notifiers have done.
+#[test]
+fn two_notifications_that_may_become_one_tell_of_both() {
+    model(2, || {
+        let shared = Arc::new((Notify::new(), [AtomicUsize::new(0), AtomicUsize::new(0)]));
+        let notifiers = [0, 1].map(|i| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1[i].store(1, Relaxed);
+                shared.0.notify_one();
+            })
+        });
+        while shared.1.iter().any(|done| done.load(Relaxed) == 0) {
+            shared.0.notified();
+        }
+        notifiers.into_iter().for_each(|notifier| notifier.join().unwrap());
+    });
+}
+
+/// Of two that wait on one machine the second is cancelled while both are being woken.
+#[test]
+fn notify_waiters_against_a_cancellation() {
+    model(1, || {
+        let runtime = runtime();
+        let shared = Arc::new((Notify::new(), AtomicUsize::new(0)));
+        let tasks = [(); 2].map(|()| {
+            let shared = shared.clone();
+            runtime.spawn(move || {
+                shared.1.fetch_add(1, Relaxed);
+                shared.0.notified();
+            })
+        });
+        while shared.1.load(Relaxed) < 2 {
+            thread::yield_now();
+        }
+        let [first, second] = tasks;
+        // It runs, if it wants to take itself out, while the others are woken.
+        second.cancel();
+        shared.0.notify_waiters();
+        first.join().unwrap();
+        assert!(second.join().map_or_else(|error| error.is_cancelled(), |()| true));
     });
 }
 
@@ -455,20 +523,27 @@ fn notify_one_against_who_is_about_to_wait() {
 fn notify_one_against_a_cancellation() {
     model(2, || {
         let runtime = runtime();
-        let notify = Arc::new(Notify::new());
-        let task = runtime.spawn({
-            let notify = notify.clone();
-            move || notify.notified()
-        });
+        let shared = Arc::new((Notify::new(), Data::new()));
+        let wait = {
+            let shared = shared.clone();
+            move || {
+                shared.0.notified();
+                assert_eq!(shared.1.get(), 1);
+            }
+        };
+        let task = runtime.spawn(wait.clone());
         let notifier = {
-            let notify = notify.clone();
-            thread::spawn(move || notify.notify_one())
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.add();
+                shared.0.notify_one();
+            })
         };
         task.cancel();
         notifier.join().unwrap();
         if task.join().is_err() {
             // Kept for whoever comes next.
-            notify.notified();
+            wait();
         }
     });
 }
@@ -476,29 +551,50 @@ fn notify_one_against_a_cancellation() {
 #[test]
 fn once_with_two_callers() {
     model(3, || {
-        let cell = Arc::new((Once::new(), OnceLock::new()));
+        let shared = Arc::new((Once::new(), OnceLock::new(), Data::new()));
         let call = {
-            let cell = cell.clone();
+            let shared = shared.clone();
             move || {
-                cell.0.call_once(|| assert!(cell.1.set(1).is_ok(), "runs twice"));
-                assert_eq!(*cell.1.get().unwrap(), 1);
+                shared.0.call_once(|| {
+                    assert!(shared.1.set(1).is_ok(), "runs twice");
+                    shared.2.add();
+                });
+                assert_eq!((*shared.1.get().unwrap(), shared.2.get()), (1, 1));
             }
         };
         let other = thread::spawn(call.clone());
+        let looker = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                if shared.0.is_completed() {
+                    assert_eq!(shared.2.get(), 1);
+                }
+            })
+        };
         call();
         other.join().unwrap();
+        looker.join().unwrap();
     });
 }
 
 #[test]
 fn a_barrier_for_two() {
     model(3, || {
-        let barrier = Arc::new(Barrier::new(2));
-        let other = {
-            let barrier = barrier.clone();
-            thread::spawn(move || barrier.wait().is_leader())
+        let shared = Arc::new((Barrier::new(2), [Data::new(), Data::new()]));
+        let meet = {
+            let shared = shared.clone();
+            move |i: usize| {
+                shared.1[i].add();
+                let leads = shared.0.wait().is_leader();
+                assert_eq!(shared.1[1 - i].get(), 1);
+                leads
+            }
         };
-        let leads = barrier.wait().is_leader();
+        let other = {
+            let meet = meet.clone();
+            thread::spawn(move || meet(1))
+        };
+        let leads = meet(0);
         assert_ne!(leads, other.join().unwrap());
     });
 }
@@ -507,11 +603,16 @@ fn a_barrier_for_two() {
 fn a_wait_group_with_two_members() {
     model(3, || {
         let group = WaitGroup::new();
-        let others = [(); 2].map(|()| {
-            let member = group.clone();
-            thread::spawn(move || drop(member))
+        let work = Arc::new([Data::new(), Data::new()]);
+        let others = [0, 1].map(|i| {
+            let (member, work) = (group.clone(), work.clone());
+            thread::spawn(move || {
+                work[i].add();
+                drop(member);
+            })
         });
         group.wait();
+        assert_eq!((work[0].get(), work[1].get()), (1, 1));
         others.into_iter().for_each(|other| other.join().unwrap());
     });
 }

@@ -421,6 +421,11 @@ pub fn pass_time(time: Duration) {
     prim::clock::pass(time);
 }
 
+/// Ends the contexts that have deadlines, as their clock does when those have come.
+pub fn clock_ends_contexts() {
+    crate::time::clock::fire();
+}
+
 /// Fires the timers of a runtime's first machine, as the monitor does, which is in no model.
 pub fn monitor_fires_timers(runtime: &crate::Runtime) {
     runtime.shared().processors.get(0).timers.fire(make_runnable);

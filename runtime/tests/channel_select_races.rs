@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::channel::{RecvError, Select, TryRecvError, TrySendError, after, bounded, unbounded};
+use common::channel::{Receiver, RecvError, Select, Sender, TryRecvError, TrySendError, after, bounded, unbounded};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms};
 use common::flavour::open;
 use common::selecting::{CAPACITIES, assert_fair, recv_any};
@@ -140,6 +140,95 @@ fn a_biased_select_takes_the_first_that_is_ready() {
         }
         assert!(select.try_select().is_err());
     });
+}
+
+/// What is left of a biased select after removals, in a clone or for other operations: it keeps the order in which they were added.
+#[test]
+fn a_biased_select_keeps_its_order_through_removals_clones_and_reuse() {
+    everywhere(|| {
+        let channels: Vec<_> = (0..6).map(unbounded_with).collect();
+        let mut select = Select::new_biased();
+        for (_, r) in &channels {
+            select.recv(r);
+        }
+        let mut left: Vec<usize> = (0..6).collect();
+        for removed in [1, 4, 0] {
+            select.remove(removed);
+            left.retain(|index| *index != removed);
+            let mut copy = select.clone();
+            for select in [&mut select, &mut copy] {
+                // The first is taken, and with that the next is the first, down to the last.
+                for &index in &left {
+                    let operation = select.try_select().unwrap();
+                    assert_eq!(operation.index(), index);
+                    assert_eq!(operation.recv(&channels[index].1), Ok(index));
+                }
+                assert!(select.try_ready().is_err());
+                for &index in left.iter().rev() {
+                    channels[index].0.send(index).unwrap();
+                }
+                assert_eq!(select.ready(), left[0]);
+            }
+        }
+        // An index is never used again, nor in a clone.
+        let mut copy = select.clone();
+        assert_eq!((select.recv(&channels[0].1), copy.recv(&channels[0].1)), (6, 6));
+        let mut reused = select.recycle();
+        assert_eq!((reused.recv(&channels[5].1), reused.recv(&channels[2].1)), (0, 1));
+        for _ in 0..20 {
+            assert_eq!(reused.ready(), 0);
+        }
+    });
+}
+
+/// A channel with one message.
+fn unbounded_with(message: usize) -> (Sender<usize>, Receiver<usize>) {
+    let (s, r) = unbounded();
+    s.send(message).unwrap();
+    (s, r)
+}
+
+/// Up to and beyond what is looked at together, and what lies in the frame of a select that waits.
+#[test]
+fn each_of_many_operations_is_found_wherever_it_is_and_the_first_by_a_biased_select() {
+    for count in [1, 8, 9, 63, 64, 65, 128, 129, 130] {
+        let channels: Vec<_> = (0..count).map(|_| unbounded::<usize>()).collect();
+        let (mut fair, mut biased) = (Select::new(), Select::new_biased());
+        for (_, r) in &channels {
+            fair.recv(r);
+            biased.recv(r);
+        }
+        for place in [0, 1, 7, 8, 62, 63, 64, 65, 126, 127, 128, 129].into_iter().filter(|place| *place < count) {
+            let (s, r) = &channels[place];
+            for select in [&mut fair, &mut biased] {
+                s.send(place).unwrap();
+                assert_eq!(select.try_ready(), Ok(place));
+                assert_eq!(select.ready(), place);
+                let operation = select.select();
+                assert_eq!(operation.index(), place);
+                assert_eq!(operation.recv(r), Ok(place));
+                assert!(select.try_select().is_err() && select.try_ready().is_err());
+            }
+            // Those behind it are ready too.
+            channels[place..].iter().for_each(|(s, _)| s.send(0).unwrap());
+            for _ in 0..5 {
+                assert_eq!(biased.ready(), place);
+            }
+            channels[place..].iter().for_each(|(_, r)| assert_eq!(r.try_recv(), Ok(0)));
+            // It comes while they wait.
+            for select in [&mut fair, &mut biased] {
+                std::thread::scope(|threads| {
+                    threads.spawn(|| {
+                        breathe();
+                        s.send(place).unwrap();
+                    });
+                    let operation = select.select();
+                    assert_eq!(operation.index(), place);
+                    assert_eq!(operation.recv(r), Ok(place));
+                });
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,21 @@
 //! `Select`: what is ready, without doing it; and what must not be done.
 
 mod common;
+#[path = "common/waiting.rs"]
+mod waiting;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use common::channel::{RecvError, Select, SendError, TryRecvError, TrySendError, bounded, unbounded};
+use common::channel::{
+    Receiver, RecvError, Select, SelectedOperation, SendError, Sender, TryRecvError, TrySendError, bounded, unbounded,
+};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
 use common::flavour::open;
-use common::in_child;
+use common::{in_child, run_on};
 use common::selecting::{CAPACITIES, assert_fair, recv_any};
+use greenloom::JoinHandle;
+use waiting::{let_others_run, spawn_begun};
 
 #[test]
 fn ready_tells_what_can_be_done_and_does_nothing() {
@@ -186,6 +193,123 @@ fn ready_and_select_wait_side_by_side() {
             s.send(value).unwrap();
         }
         assert_eq!(watching.join() | selecting.join() | receiving.join(), 7);
+    });
+}
+
+// Promises: a select has been chosen, and those who watch or select meanwhile are told when it keeps or breaks what it was promised.
+
+type Ends = (Sender<u64>, Receiver<u64>);
+
+/// Waits until the operation on one side is ready: watches it, or does it.
+fn waits_for(ends: &Ends, to_send: bool, watches: bool) -> JoinHandle<()> {
+    let (s, r) = ends.clone();
+    spawn_begun(move || {
+        let mut select = Select::new();
+        let _ = if to_send { select.send(&s) } else { select.recv(&r) };
+        if watches {
+            select.ready();
+            return;
+        }
+        let operation = select.select();
+        if to_send {
+            operation.send(&s, 2).unwrap();
+        } else {
+            operation.recv(&r).unwrap();
+        }
+    })
+}
+
+fn break_promise(operation: SelectedOperation<'_>) {
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(operation))).is_err());
+}
+
+/// Of a select that was promised to send or to receive, and keeps or breaks that: who waits to send or to receive goes on then, and
+/// not before.
+#[track_caller]
+fn who_waits_goes_on(open: fn() -> Ends, promised_to_send: bool, keeps: bool, waits_to_send: bool) {
+    for watches in [true, false] {
+        let ends = open();
+        let (s, r) = &ends;
+        let mut select = Select::new();
+        let _ = if promised_to_send { select.send(s) } else { select.recv(r) };
+        let promise = select.try_select().unwrap();
+        let waiter = waits_for(&ends, waits_to_send, watches);
+        let_others_run();
+        assert!(!waiter.is_finished(), "there is nothing for it");
+        match (keeps, promised_to_send) {
+            (true, true) => promise.send(s, 1).unwrap(),
+            (true, false) => _ = promise.recv(r).unwrap(),
+            (false, _) => break_promise(promise),
+        }
+        waiter.join().unwrap();
+    }
+}
+
+#[test]
+fn a_promise_that_is_kept_or_broken_brings_somebody_else_on() {
+    run_on(1, || {
+        let empty: fn() -> Ends = || bounded(1);
+        let full: fn() -> Ends = || {
+            let (s, r) = bounded(1);
+            s.send(0).unwrap();
+            (s, r)
+        };
+        let one_in_many: fn() -> Ends = || {
+            let (s, r) = unbounded();
+            s.send(0).unwrap();
+            (s, r)
+        };
+        // The message comes.
+        who_waits_goes_on(empty, true, true, false);
+        who_waits_goes_on(unbounded, true, true, false);
+        // The place, or the message, is there again.
+        who_waits_goes_on(empty, true, false, true);
+        who_waits_goes_on(full, false, false, false);
+        who_waits_goes_on(one_in_many, false, false, false);
+        // There is room.
+        who_waits_goes_on(full, false, true, true);
+    });
+}
+
+/// Without capacity, where the promise is a partner.
+#[test]
+fn a_partner_whose_select_breaks_its_promise_is_there_for_who_waits() {
+    run_on(1, || {
+        for watches in [true, false] {
+            // A sender whose message is in the channel already.
+            let ends = bounded(0);
+            let (s, r) = ends.clone();
+            let sender = spawn_begun(move || s.send(1));
+            let mut select = Select::new();
+            select.recv(&r);
+            let promise = select.try_select().unwrap();
+            let waiter = waits_for(&ends, false, watches);
+            let_others_run();
+            assert!(!waiter.is_finished());
+            break_promise(promise);
+            waiter.join().unwrap();
+            if watches {
+                assert_eq!(r.try_recv(), Ok(1));
+            }
+            assert_eq!(sender.join().unwrap(), Ok(()));
+
+            // A receiver that begins again.
+            let ends = bounded(0);
+            let (s, r) = ends.clone();
+            let receiver = spawn_begun(move || r.recv());
+            let mut select = Select::new();
+            select.send(&s);
+            let promise = select.try_select().unwrap();
+            let waiter = waits_for(&ends, true, watches);
+            let_others_run();
+            assert!(!waiter.is_finished());
+            break_promise(promise);
+            waiter.join().unwrap();
+            if watches {
+                s.try_send(2).unwrap();
+            }
+            assert_eq!(receiver.join().unwrap(), Ok(2));
+        }
     });
 }
 

@@ -120,6 +120,24 @@ fn a_timed_receive_gets_an_earlier_timer() {
     });
 }
 
+/// A message that is due at the deadline is in time, in a receive as in a select.
+#[test]
+fn a_timer_that_is_due_at_the_deadline_is_received() {
+    everywhere(|| {
+        for wait in [0, 5] {
+            let moment = Instant::now() + ms(wait);
+            assert_eq!(at(moment).recv_deadline(moment), Ok(moment));
+            let (late, timer) = (at(moment + ms(60_000)), at(moment));
+            let mut select = Select::new();
+            select.recv(&late);
+            select.recv(&timer);
+            let operation = select.select_deadline(moment).unwrap();
+            assert_eq!(operation.index(), 1);
+            assert_eq!(operation.recv(&timer), Ok(moment));
+        }
+    });
+}
+
 #[test]
 fn clones_of_a_one_shot_timer_share_its_value() {
     everywhere(|| {

@@ -222,11 +222,12 @@ fn on_means_one_and_the_same_thread_for_each_number() {
     });
 }
 
+/// Also when the monitor has come to the help of what else is there.
 #[test]
 fn a_task_on_a_busy_processor_waits_for_it() {
     run_on(2, || {
-        let release = Arc::new(AtomicBool::new(false));
-        let ran = Arc::new(AtomicBool::new(false));
+        let (held, release) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let ran = Arc::new(AtomicUsize::new(0));
         // On the other processor than the root's, by trying both: the root's own thread is spoken for.
         let home = thread::current().id();
         let other = (0..2).find(|&i| {
@@ -234,30 +235,43 @@ fn a_task_on_a_busy_processor_waits_for_it() {
             task.join().unwrap() != home
         });
         let on = || Builder::new().placement(Placement::On(other.unwrap()));
-        let held = Arc::new(AtomicBool::new(false));
         let holder = on().spawn({
             let (held, release) = (held.clone(), release.clone());
             move || {
                 held.store(true, SeqCst);
                 spin_until(|| release.load(SeqCst));
+                thread::current().id()
             }
         });
         yield_until(|| held.load(SeqCst));
-        let bound = on().spawn({
-            let (ran, release) = (ran.clone(), release.clone());
-            move || {
-                assert!(release.load(SeqCst), "ran while its processor was held: elsewhere");
-                ran.store(true, SeqCst);
-            }
-        });
-        // Enough fresh work that a spare or this processor would have taken it, were it free to be taken.
+        let bound = |count: usize| -> Vec<_> {
+            let bind = |_| {
+                let (ran, release) = (ran.clone(), release.clone());
+                let task = on().spawn(move || {
+                    assert!(release.load(SeqCst), "ran while its processor was held: elsewhere");
+                    ran.fetch_add(1, SeqCst);
+                    thread::current().id()
+                });
+                task.unwrap()
+            };
+            (0..count).map(bind).collect()
+        };
+        // Before, between and behind others that may be moved: half of these come to the processor that is held, and run nevertheless.
+        let mut waiting = bound(3);
+        for _ in 0..2 {
+            let moved: Vec<_> =
+                (0..4).map(|_| Builder::new().placement(Placement::Spread).spawn(|| thread::current().id()).unwrap()).collect();
+            waiting.extend(bound(3));
+            yield_until(|| moved.iter().all(JoinHandle::is_finished));
+        }
+        // A spare, or this processor, would have taken them, were they free to be taken.
         for _ in 0..100 {
             spawn(|| ()).join().unwrap();
         }
-        assert!(!ran.load(SeqCst));
+        assert_eq!(ran.load(SeqCst), 0);
         release.store(true, SeqCst);
-        bound.unwrap().join().unwrap();
-        holder.unwrap().join().unwrap();
+        let there = holder.unwrap().join().unwrap();
+        assert!(waiting.into_iter().all(|task| task.join().unwrap() == there));
     });
 }
 

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 
-use common::{Counter, OnDrop, Slot, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, Slot, run_on, runtime, spin_until, within_a_minute, yield_until};
 use greenloom::{Scope, ScopedJoinHandle, no_suspend, park, scope, spawn, yield_now};
 use waiting::{in_tasks, let_others_run, spawn_begun};
 
@@ -282,15 +282,48 @@ fn a_cancelled_child_is_no_panic_of_the_scope() {
     });
 }
 
+/// On a plain thread, which goes on as soon as nobody is counted. (The model of this is in `loom-tests`.)
 #[test]
 fn a_child_cancelled_before_its_start_drops_its_closure_before_the_scope_returns() {
-    run_on(1, || {
-        let dropped = Counter::default();
-        scope(|s| {
-            let guard = dropped.on_drop();
-            s.spawn(move || drop(guard)).cancel();
-        });
-        assert_eq!(dropped.get(), 1);
+    within_a_minute(|| {
+        let runtime = runtime(1);
+        for children in [1, 20] {
+            // Until no child has begun, which a spare might do where the monitor has seen the only processor held.
+            loop {
+                let (dropped, began, returned) = (Counter::default(), Counter::default(), AtomicBool::new(false));
+                let (holds, let_go) = (Slot::new(), Arc::new(AtomicBool::new(false)));
+                let holder = runtime.spawn({
+                    let (holds, let_go) = (holds.clone(), let_go.clone());
+                    move || {
+                        holds.put(());
+                        spin_until(|| let_go.load(SeqCst));
+                    }
+                });
+                holds.wait();
+                runtime.scope(|s| {
+                    for _ in 0..children {
+                        let borrows = OnDrop::new(|| {
+                            // Time enough for a scope that does not wait for this.
+                            std::thread::sleep(std::time::Duration::from_millis(1));
+                            assert!(!returned.load(SeqCst));
+                            dropped.add();
+                        });
+                        let child = s.spawn(|| {
+                            began.add();
+                            drop(borrows);
+                        });
+                        child.cancel();
+                    }
+                    let_go.store(true, SeqCst);
+                });
+                returned.store(true, SeqCst);
+                assert_eq!(dropped.get(), children);
+                holder.join().unwrap();
+                if began.get() == 0 {
+                    break;
+                }
+            }
+        }
     });
 }
 
@@ -466,7 +499,7 @@ fn a_plain_thread_inside_a_scope_spawns_through_it() {
 #[test]
 fn a_runtime_that_ends_cancels_a_scope_and_its_children() {
     within_a_minute(|| {
-        let (begun, dropped) = (Slot::new(), Counter::default());
+        let (begun, dropped) = (Counter::default(), Counter::default());
         let runtime = runtime(2);
         let task = runtime.spawn({
             let (begun, dropped) = (begun.clone(), dropped.clone());
@@ -476,18 +509,19 @@ fn a_runtime_that_ends_cancels_a_scope_and_its_children() {
                     for _ in 0..10 {
                         s.spawn(|| {
                             let _borrows = (&frame, dropped.on_drop());
+                            begun.add();
                             park();
                         });
                     }
-                    begun.put(());
                 });
+                // The children may all have been ended before this task was told to.
+                park();
             }
         });
-        begun.wait();
+        yield_until(|| begun.get() == 10);
         drop(runtime);
         assert!(task.join().unwrap_err().is_cancelled());
-        // Those that had not begun dropped their closures only.
-        assert!(dropped.get() >= 1);
+        assert_eq!(dropped.get(), 11);
     });
 }
 

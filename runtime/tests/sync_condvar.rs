@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::everywhere::{breathe, everywhere, go, join_all, ms, takes_at_least};
 use common::{run_on, yield_until};
@@ -243,6 +243,52 @@ fn a_wait_with_a_limit_may_be_notified_before() {
 }
 
 /// Limits and notifications at one moment: every item is taken, by someone who was notified or whose limit had come.
+/// The limit is one of the wait for a notification, not for the lock.
+#[test]
+fn a_notified_wait_whose_limit_is_over_when_it_has_the_lock_again_has_been_notified() {
+    run_on(1, || {
+        let limit = ms(30);
+        // Until the notification has come in time, on whatever machine this is.
+        loop {
+            let shared = Arc::new((Mutex::new(()), Condvar::new()));
+            let begun = Instant::now();
+            let waiter = spawn_begun({
+                let shared = shared.clone();
+                move || shared.1.wait_timeout(shared.0.lock().unwrap(), limit).unwrap().1.timed_out()
+            });
+            let guard = shared.0.lock().unwrap();
+            shared.1.notify_one();
+            let in_time = begun.elapsed() < limit / 2;
+            greenloom::sleep(2 * limit);
+            drop(guard);
+            let timed_out = waiter.join().unwrap();
+            if in_time {
+                assert!(!timed_out);
+                return;
+            }
+        }
+    });
+}
+
+/// Notifications that do not make the condition true do not prolong it.
+#[test]
+fn the_limit_of_a_condition_is_one_for_all_its_waits() {
+    run_on(1, || {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let begun = Instant::now();
+        let waiter = spawn_begun({
+            let shared = shared.clone();
+            move || shared.1.wait_timeout_while(shared.0.lock().unwrap(), ms(40), |ready| !*ready).unwrap().1.timed_out()
+        });
+        while !waiter.is_finished() {
+            shared.1.notify_one();
+            greenloom::sleep(ms(1));
+            assert!(begun.elapsed() < LONG, "each notification begins it anew");
+        }
+        assert!(waiter.join().unwrap());
+    });
+}
+
 #[test]
 fn limits_lose_no_notification() {
     everywhere(|| {

@@ -1,9 +1,12 @@
-//! How every model is run.
+//! How every model is run, and what its parties leave for each other.
+#![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::backtrace::Backtrace;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
+
+use loom::cell::UnsafeCell;
 
 /// Runs `f` under every schedule with at most `preemptions` forced switches, and asserts that there was more than one.
 ///
@@ -40,4 +43,26 @@ fn fail_loudly() {
             std::process::abort();
         }));
     });
+}
+
+/// What one party does that another must see: an access that is not ordered behind those before it fails the model.
+pub struct Data(UnsafeCell<u32>);
+
+// SAFETY: loom reports what is not ordered.
+unsafe impl Sync for Data {}
+
+impl Data {
+    pub fn new() -> Self {
+        Self(UnsafeCell::new(0))
+    }
+
+    pub fn add(&self) {
+        // SAFETY: loom's cell; see above.
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    pub fn get(&self) -> u32 {
+        // SAFETY: as above.
+        self.0.with(|value| unsafe { *value })
+    }
 }

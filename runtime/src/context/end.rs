@@ -63,6 +63,9 @@ pub(super) struct Function {
 pub(super) struct Done {
     receiver: Receiver<()>,
     sender: Lock<Option<Sender<()>>>,
+    /// Models watch who finds it: it is made by one of them.
+    #[cfg(greenloom_loom)]
+    alive: crate::prim::Alive,
 }
 
 #[derive(PartialEq)]
@@ -285,7 +288,10 @@ impl Node {
             done = self.make_done();
         }
         // SAFETY: it lives as long as the node.
-        unsafe { &(*done).receiver }
+        let done = unsafe { &*done };
+        #[cfg(greenloom_loom)]
+        done.alive.touch();
+        &done.receiver
     }
 
     #[cold]
@@ -293,7 +299,12 @@ impl Node {
         loop {
             let ended = self.ended().is_some();
             let (sender, receiver) = channel::bounded(0);
-            let new = Box::new(Done { receiver, sender: Lock::new(Some(sender)) });
+            let new = Box::new(Done {
+                receiver,
+                sender: Lock::new(Some(sender)),
+                #[cfg(greenloom_loom)]
+                alive: crate::prim::Alive::new(),
+            });
             if ended {
                 new.disconnect();
             }
@@ -317,6 +328,8 @@ impl Node {
 impl Done {
     /// Wakes whoever waits. The sender goes under its lock, so that whoever comes second returns after that.
     fn disconnect(&self) {
+        #[cfg(greenloom_loom)]
+        self.alive.touch();
         *self.sender.lock() = None;
     }
 }
