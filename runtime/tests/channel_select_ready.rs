@@ -12,8 +12,8 @@ use common::channel::{
 };
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
 use common::flavour::open;
-use common::{in_child, run_on};
 use common::selecting::{CAPACITIES, assert_fair, recv_any};
+use common::{in_child, run_on};
 use greenloom::JoinHandle;
 use waiting::{let_others_run, spawn_begun};
 

@@ -524,12 +524,7 @@ fn of_a_hundred_that_send_or_receive_those_that_are_left_do_in_their_order() {
 
 impl Place {
     /// A full channel, to which everyone sends its number.
-    fn simple_send(
-        s: &'static Sender<usize>,
-        r: Receiver<usize>,
-        capacity: usize,
-        send: fn(&Sender<usize>, usize),
-    ) -> Self {
+    fn simple_send(s: &'static Sender<usize>, r: Receiver<usize>, capacity: usize, send: fn(&Sender<usize>, usize)) -> Self {
         let r = leak(r);
         let filler = usize::MAX;
         Self::new(

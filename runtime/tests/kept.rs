@@ -365,9 +365,8 @@ fn contexts() {
     const HOUR: Duration = Duration::from_secs(3600);
     leaves_nothing("contexts", || {
         let (parent, canceller) = Context::background().with_value(block()).with_cancel();
-        let children: Vec<_> = (0..5)
-            .flat_map(|_| [parent.with_cancel(), parent.with_timeout(HOUR), parent.with_timeout(Duration::ZERO)])
-            .collect();
+        let children: Vec<_> =
+            (0..5).flat_map(|_| [parent.with_cancel(), parent.with_timeout(HOUR), parent.with_timeout(Duration::ZERO)]).collect();
         for (number, (child, child_canceller)) in children.into_iter().enumerate() {
             let (grandchild, _) = child.with_value(block()).with_timeout(HOUR);
             assert!(grandchild.done().try_recv().is_err());

@@ -252,10 +252,10 @@ mod tests {
         let Some(output) = child::run(TEST) else {
             for name in ["plain", "a) S 1 2 (b", "))"] {
                 std::fs::write(format!("/proc/self/task/{}/comm", std::process::id()), name).unwrap();
-                let before = super::thread::count_in_process().unwrap();
+                let before = super::process::count_threads().unwrap();
                 let (release, wait) = std::sync::mpsc::channel::<()>();
                 let thread = std::thread::spawn(move || wait.recv());
-                assert_eq!(super::thread::count_in_process(), Some(before + 1), "{name}");
+                assert_eq!(super::process::count_threads(), Some(before + 1), "{name}");
                 drop(release);
                 let _ = thread.join();
             }

@@ -510,6 +510,8 @@ fn post_back(shared: &Arc<Shared>, processor: &Processor, task: TaskPtr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prim::untracked::AtomicBool;
+    use crate::{Runtime, yield_now};
 
     #[test]
     fn a_grace_period_is_extended_as_long_as_tasks_end_and_not_for_ever() {
@@ -538,13 +540,6 @@ mod tests {
         let mut exact = Grace::new(period, 0, began, 3);
         assert!(exact.is_over(began + period, || 1));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::prim::untracked::AtomicBool;
-    use crate::{Runtime, yield_now};
 
     #[test]
     fn time_in_which_the_monitor_did_not_run_does_not_count() {

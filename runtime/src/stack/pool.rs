@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::stack::guard::{PAGE_BYTES, StackGuard};
-    use crate::stack::slab::RECORD_BYTES;
+    use crate::stack::record::RECORD_BYTES;
 
     struct Room {
         pool: StackPool,

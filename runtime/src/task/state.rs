@@ -444,12 +444,6 @@ mod tests {
             answer!(|s| s.cancel()),
             vec![ignores(COMPLETE), ignores(CANCELLED), wakes(PARKED, SHIELDED, CANCELLED | ABORT_WAKE), notes(CANCELLED)],
         );
-        add(
-            "end a deferral",
-            any,
-            answer!(|s| s.end_deferral()),
-            vec![wakes(PARKED | CANCELLED, 0, ABORT_WAKE), wakes(PARKED | BOUND_UP, 0, ABORT_WAKE), ignores(0)],
-        );
         add("fire a timer", alive, answer!(|s| s.time_up()), vec![wakes(PARKED, 0, ABORT_WAKE), notes(TIME_UP)]);
         add(
             "trip a bound",
