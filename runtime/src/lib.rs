@@ -91,7 +91,7 @@
 //!   one it waits in. Destructors run, and may suspend. A limit of time ([`time::timeout`]) or a context ([`context::Context::run`]) does the
 //!   same up to its own frame.
 //! - When [`run`] returns, or a [`Runtime`] is dropped, all its tasks are cancelled. Those that do not end within the grace period
-//!   are named on stderr.
+//!   are named on stderr. The runtime's threads have been joined by then, thread-locals and all, but for those of such tasks.
 //!
 //! **[The chapter of that name](life)** says which tool fits when, what an early end does to std locks, `LazyLock`, `extern "C"` and
 //! `panic = "abort"`, and what becomes of tasks that somebody waits for.

@@ -63,6 +63,7 @@ const CASES: &[Case] = cases![
     },
     a_root_that_parks => |process| assert!(process.panics().stderr.contains("parked")),
     every_kind_of_wait => |process| _ = process.succeeds(),
+    after_a_spare_was_needed => |process| assert!(process.panics().stderr.contains(DEADLOCK)),
     two_threads_in_run => |process| {
         let end = process.succeeds();
         assert_eq!(end.stderr.matches(&format!("{DEADLOCK}\n")).count(), 2, "{}", end.stderr);
@@ -112,6 +113,7 @@ const CASES: &[Case] = cases![
     under_a_limit_of_the_callers_own => Process::says_nothing_of_one,
     waits_for_the_deadline_of_a_context => Process::says_nothing_of_one,
     a_task_that_blocks_its_thread => Process::says_nothing_of_one,
+    a_task_that_sleeps_on_a_spare => Process::says_nothing_of_one,
     a_runtime_whose_only_task_runs_another => Process::says_nothing_of_one,
     the_end_of_another_runtime => Process::says_nothing_of_one,
     // These fail if a wake that was under way, or could have been, is not seen. (On a slow machine their partners may be so late that
@@ -172,6 +174,34 @@ fn a_root_that_waits_for_a_message_of_nobody() {
 
 fn a_root_that_parks() {
     greenloom::run(park);
+}
+
+/// Holds the only machine until `f` has begun, on a spare one.
+fn on_a_spare<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> greenloom::JoinHandle<T> {
+    let begun = Arc::new(AtomicBool::new(false));
+    let task = spawn({
+        let begun = begun.clone();
+        move || {
+            begun.store(true, SeqCst);
+            f()
+        }
+    });
+    while !begun.load(SeqCst) {
+        thread::yield_now();
+    }
+    task
+}
+
+fn after_a_spare_was_needed() {
+    one().build().unwrap().run(|| {
+        on_a_spare(park).join().unwrap();
+    });
+}
+
+fn a_task_that_sleeps_on_a_spare() {
+    one().build().unwrap().run(|| {
+        on_a_spare(|| _ = channel::after(A_REPORT).recv()).join().unwrap();
+    });
 }
 
 /// Each is told by what it is, alone, and with nothing left of the one before.

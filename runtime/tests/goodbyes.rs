@@ -3,8 +3,8 @@
 mod common;
 
 use std::cell::RefCell;
+use std::mem::forget;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{Counter, run_on, runtime, within_a_minute, yield_until};
@@ -12,44 +12,46 @@ use greenloom::channel::bounded;
 use greenloom::context::Context;
 use greenloom::group::Group;
 use greenloom::pool::WorkerPool;
-use greenloom::{Runtime, current, park, scope, spawn, time::timeout, yield_now};
+use greenloom::time::timeout;
+use greenloom::{Runtime, current, park, scope, sleep, spawn, yield_now};
+
+/// How many have begun, have come to their end, and have not.
+#[derive(Clone, Default)]
+struct Goodbyes {
+    begun: Counter,
+    whole: Counter,
+    torn: Counter,
+}
+
+impl Goodbyes {
+    /// Lets others run until so many are over, and looks how.
+    #[track_caller]
+    fn assert_whole(&self, count: usize) {
+        yield_until(|| self.whole.get() + self.torn.get() == count);
+        assert_eq!((self.begun.get(), self.torn.get()), (count, 0), "begun, torn");
+    }
+}
 
 /// Waits when it is dropped, in a few ways, each of which ends by itself.
-struct Goodbye(Arc<[AtomicUsize; 2]>);
+struct Goodbye(Goodbyes);
 
 impl Goodbye {
     fn new(counts: &Goodbyes) -> Self {
-        Self(counts.0.clone())
+        Self(counts.clone())
     }
 }
 
 impl Drop for Goodbye {
     fn drop(&mut self) {
-        self.0[0].fetch_add(1, SeqCst);
+        self.0.begun.add();
+        let torn = self.0.torn.on_drop();
         yield_now();
-        greenloom::sleep(Duration::from_micros(100));
+        sleep(Duration::from_micros(100));
         // Nobody sends.
         let (_sender, receiver) = bounded::<()>(0);
         receiver.recv_timeout(Duration::from_micros(100)).unwrap_err();
-        self.0[1].fetch_add(1, SeqCst);
-    }
-}
-
-/// How many have begun, and how many have ended.
-#[derive(Clone, Default)]
-struct Goodbyes(Arc<[AtomicUsize; 2]>);
-
-impl Goodbyes {
-    fn get(&self) -> [usize; 2] {
-        [self.0[0].load(SeqCst), self.0[1].load(SeqCst)]
-    }
-
-    /// Lets others run until one has begun, and looks whether it comes to its end.
-    #[track_caller]
-    fn assert_whole(&self) {
-        yield_until(|| self.get()[0] == 1);
-        (0..200).for_each(|_| yield_now());
-        assert_eq!(self.get(), [1, 1], "begun, ended");
+        forget(torn);
+        self.0.whole.add();
     }
 }
 
@@ -59,7 +61,7 @@ fn each(case: fn(Goodbyes)) {
         run_on(processors, move || {
             let goodbyes = Goodbyes::default();
             case(goodbyes.clone());
-            goodbyes.assert_whole();
+            goodbyes.assert_whole(1);
         });
     }
 }
@@ -254,9 +256,7 @@ fn of_jobs_of_a_pool_that_is_dropped() {
             }
             yield_until(|| begun.get() == 1);
             drop(pool);
-            yield_until(|| goodbyes.get()[0] == 3);
-            (0..200).for_each(|_| yield_now());
-            assert_eq!(goodbyes.get(), [3, 3], "begun, ended");
+            goodbyes.assert_whole(3);
         });
     }
 }
@@ -270,7 +270,7 @@ fn of_the_result_of_a_job_that_nobody_wants() {
             current().cancel();
             goodbye
         }));
-        yield_until(|| goodbyes.get()[0] == 1);
+        yield_until(|| goodbyes.begun.get() == 1);
     });
 }
 
@@ -305,7 +305,7 @@ fn of_tasks_that_a_runtime_ends() {
             });
             // Those that never start are not waited for, beyond the grace; they end with the machines.
             assert!(runtime.shutdown(Duration::from_secs(30)).is_clean());
-            assert_eq!(goodbyes.get(), [100, 100], "begun, ended");
+            goodbyes.assert_whole(100);
         }
     });
 }
@@ -324,7 +324,7 @@ fn of_a_hook_that_is_told_of_a_panic() {
                 current().cancel();
                 panic!("no luck");
             }));
-            goodbyes.assert_whole();
+            goodbyes.assert_whole(1);
         });
     });
 }

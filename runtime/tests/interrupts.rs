@@ -362,3 +362,33 @@ fn a_payload_that_was_kept_does_not_make_a_later_cancellation_poison() {
         assert!(mutex.lock().is_ok());
     });
 }
+
+#[test]
+fn a_payload_of_another_task_does_not_make_a_cancellation_poison() {
+    run_on(1, || {
+        let (mutex, kept) = (Arc::new(Mutex::new(0)), Slot::new());
+        // Both have begun, each on a stack of its own, before either unwinds.
+        let keeps = spawn({
+            let kept = kept.clone();
+            move || kept.put(catch_unwind(park).unwrap_err())
+        });
+        let task = spawn({
+            let mutex = mutex.clone();
+            move || {
+                park();
+                let _guard = mutex.lock().unwrap();
+                // Dropped before the guard, in the middle of the unwinding.
+                let _kept = kept.take().unwrap();
+                park();
+            }
+        });
+        yield_now();
+        keeps.cancel();
+        keeps.join().unwrap();
+        task.task().unpark();
+        yield_now();
+        task.cancel();
+        assert!(task.join().unwrap_err().is_cancelled());
+        assert!(mutex.lock().is_ok());
+    });
+}

@@ -5,6 +5,7 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use common::{Counter, OnDrop, in_child, runtime, within_a_minute, yield_until};
 use greenloom::channel::bounded;
@@ -232,6 +233,49 @@ fn limit_addresses(more: u64) {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         let limit = pages * libc::sysconf(libc::_SC_PAGESIZE) as u64 + more;
         assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: limit }), 0);
+    }
+}
+
+#[test]
+fn a_runtime_that_gets_no_threads_is_an_error_and_leaves_none_behind() {
+    let child = in_child("a_runtime_that_gets_no_threads_is_an_error_and_leaves_none_behind", || {
+        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let before = threads();
+        // From one or two to all of them.
+        let mut failed = 0;
+        for room in (4..64).map(|mib| mib << 20) {
+            let none = libc::RLIM_INFINITY;
+            limit_addresses_for_now(room);
+            let runtime = Runtime::builder().processors(16).build();
+            // SAFETY: a valid limit, for this process alone.
+            unsafe { libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: none, rlim_max: none }) };
+            match runtime {
+                Ok(runtime) => assert_eq!(runtime.run(|| spawn(|| 1).join().unwrap()), 1),
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    failed += 1;
+                }
+            }
+            // They need a moment to be gone.
+            let began = Instant::now();
+            while threads() > before {
+                assert!(began.elapsed() < Duration::from_secs(40), "{} threads are left", threads() - before);
+                std::thread::yield_now();
+            }
+        }
+        assert!(failed > 10, "only {failed} were short of threads: this shows nothing");
+    });
+    child.assert_success();
+}
+
+/// As [`limit_addresses`], but the limit may be raised again.
+fn limit_addresses_for_now(more: u64) {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    // SAFETY: as there.
+    unsafe {
+        let limit = pages * libc::sysconf(libc::_SC_PAGESIZE) as u64 + more;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: libc::RLIM_INFINITY }), 0);
     }
 }
 

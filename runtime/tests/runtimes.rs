@@ -307,6 +307,30 @@ fn a_task_that_is_cancelled_in_a_nested_run_ends_the_inner_runtime_first() {
 }
 
 #[test]
+fn what_a_cancelled_task_runs_in_a_runtime_goes_on() {
+    run_on(1, || {
+        let inner = Arc::new(runtime(1));
+        let (root, went_on) = (Slot::new(), Counter::default());
+        let caller = spawn({
+            let (inner, root, went_on) = (inner.clone(), root.clone(), went_on.clone());
+            move || {
+                inner.run(move || {
+                    root.put(current());
+                    park();
+                    went_on.add();
+                })
+            }
+        });
+        let root = root.wait();
+        caller.cancel();
+        assert!(caller.join().unwrap_err().is_cancelled());
+        assert_eq!(went_on.get(), 0);
+        root.unpark();
+        yield_until(|| went_on.get() == 1);
+    });
+}
+
+#[test]
 fn an_unused_runtime_comes_and_goes() {
     within_a_minute(|| {
         for processors in [1, 2, 8] {

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 
 use common::{Counter, run_on, runtime, within_a_minute, yield_until};
-use greenloom::{Handle, JoinHandle, spawn, yield_now};
+use greenloom::task::{Builder, Placement};
+use greenloom::{Handle, JoinHandle, current, spawn, yield_now};
 
 #[test]
 fn join_gives_what_the_task_returned() {
@@ -300,4 +301,30 @@ fn handles_may_be_used_inside_catch_unwind() {
     check::<greenloom::group::Group<std::cell::Cell<u8>>>();
     check::<greenloom::pool::WorkerPool>();
     check::<greenloom::context::Context>();
+}
+
+#[test]
+fn many_tasks_have_numbers_of_their_own_wherever_they_are_spawned() {
+    const EACH: usize = 10_000;
+    let spawn_many = || (0..EACH).map(|_| spawn(|| current().id()).join().unwrap()).collect::<Vec<u64>>();
+    let ids: Vec<u64> = run_on(2, move || {
+        let on = |index| Builder::new().placement(Placement::On(index));
+        let mut ids = vec![current().id()];
+        for spawner in [0, 1].map(|index| on(index).spawn(spawn_many).unwrap()) {
+            ids.extend(spawner.join().unwrap());
+        }
+        let handle = Handle::current();
+        let threads = [(); 2].map(|()| {
+            let handle = handle.clone();
+            std::thread::spawn(move || {
+                let mut ids: Vec<u64> = (0..100).map(|_| handle.spawn(|| current().id()).join().unwrap()).collect();
+                ids.push(current().id());
+                ids
+            })
+        });
+        threads.into_iter().for_each(|thread| ids.extend(thread.join().unwrap()));
+        ids
+    });
+    assert!(!ids.contains(&0));
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
 }

@@ -367,3 +367,81 @@ impl Drop for Unstarted {
         }
     }
 }
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+    use crate::context::Context;
+    use crate::prim::untracked::AtomicBool;
+
+    fn node(ctx: &Context) -> &NodeRef {
+        ctx.node.as_ref().expect("it can end")
+    }
+
+    /// Contexts below one another and beside each other: five below the first, in two levels.
+    fn tree() -> Vec<Context> {
+        let (root, canceller) = Context::background().with_cancel();
+        canceller.disarm();
+        let mut all = vec![root];
+        for parent in [0, 0, 1, 1, 2] {
+            let (child, canceller) = all[parent].with_cancel();
+            canceller.disarm();
+            all.push(child);
+        }
+        all
+    }
+
+    #[test]
+    fn an_end_in_pieces_ends_everything() {
+        for piece in 1..=6 {
+            let all = tree();
+            let ended = || all.iter().filter(|ctx| ctx.err().is_some()).count();
+            let mut walk = node(&all[0]).begin_end(ContextError::Cancelled, &None).unwrap();
+            assert_eq!(ended(), 1);
+            let mut before = 1;
+            while !walk.go(piece) {
+                assert_eq!(ended(), before + piece);
+                before = ended();
+            }
+            assert_eq!(ended(), 6);
+            assert!(node(&all[0]).begin_end(ContextError::Cancelled, &None).is_none());
+        }
+    }
+
+    #[derive(Debug)]
+    struct Flagged(Arc<AtomicBool>);
+
+    impl fmt::Display for Flagged {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("flagged")
+        }
+    }
+
+    impl std::error::Error for Flagged {}
+
+    impl Drop for Flagged {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_cause_of_another_ones_end_goes_with_the_rest_of_a_walk_and_not_before() {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let cause: Option<Cause> = Some(Arc::new(Flagged(dropped.clone())));
+        let mut all = tree();
+        // Somebody has ended it, and is about to take it out of its parent's list.
+        assert!(node(&all[5]).mark(ContextError::Cancelled, &cause).is_some());
+        drop(cause);
+        let mut walk = node(&all[0]).begin_end(ContextError::DeadlineExceeded, &None).unwrap();
+        assert!(walk.go(usize::MAX));
+        all.clear();
+        assert!(!dropped.load(Ordering::Relaxed));
+        let last: Vec<NodeRef> = walk.into_rest().into_iter().filter_map(NodeRef::drop_unless_last).collect();
+        assert!(!last.is_empty() && !dropped.load(Ordering::Relaxed));
+        drop(last);
+        assert!(dropped.load(Ordering::Relaxed));
+    }
+}

@@ -255,7 +255,7 @@ impl Shared {
     /// spare searches only when the monitor wants it to.
     pub(crate) fn start_search<'a>(&'a self, searcher: &'a Processor) -> Option<Search<'a>> {
         let may = !searcher.spare && self.regular > 1 && self.idle.start_search((self.regular as u64 / 2).max(1));
-        may.then_some(Search { shared: self, searcher })
+        may.then(|| Search { shared: self, searcher })
     }
 
     /// The search that was counted for this machine by whoever woke it.

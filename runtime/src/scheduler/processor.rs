@@ -249,3 +249,77 @@ impl NextSlot {
         self.0.compare_exchange(seen, null_mut(), Ordering::AcqRel, Ordering::Relaxed).ok().and_then(unpack).map(|r| r.task)
     }
 }
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests {
+    use super::*;
+    use crate::task::cells::CellCache;
+
+    fn task() -> TaskPtr {
+        let alloc = |layout| CellCache::new().alloc(layout);
+        // SAFETY: never run, and leaked.
+        unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
+    }
+
+    fn parts(ready: Option<Ready>) -> Option<(TaskPtr, bool)> {
+        ready.map(|ready| (ready.task, ready.bound))
+    }
+
+    #[test]
+    fn the_next_slot_gives_back_what_was_put_into_it() {
+        for (first_bound, second_bound) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (slot, first, second) = (NextSlot::new(), task(), task());
+            assert!(slot.is_empty() && slot.take().is_none() && slot.rescue().is_none());
+            assert!(slot.put(Ready { task: first, bound: first_bound }).is_none());
+            assert!(!slot.is_empty());
+            let displaced = slot.put(Ready { task: second, bound: second_bound });
+            assert_eq!(parts(displaced), Some((first, first_bound)));
+            // What is bound stays with the owner.
+            let rescued = slot.rescue();
+            assert_eq!(rescued, (!second_bound).then_some(second));
+            assert_eq!(parts(slot.take()), second_bound.then_some((second, true)));
+            assert!(slot.is_empty() && slot.take().is_none());
+        }
+    }
+
+    /// After how many failed attempts the running task is asked to give way, if after some thousand at all.
+    fn failures_until_asked(processor: &Processor) -> Option<usize> {
+        (1..5000).find(|_| processor.asks_to_give_way())
+    }
+
+    #[test]
+    fn the_64th_failure_of_a_run_that_holds_the_machine_gives_way() {
+        let processor = Processor::new(0, false);
+        let runs = |run| processor.runs.store(run, untracked::Ordering::Relaxed);
+        runs(1);
+        assert_eq!(failures_until_asked(&processor), None);
+        processor.ask_to_give_way(1);
+        assert_eq!(failures_until_asked(&processor), Some(64));
+        assert_eq!(failures_until_asked(&processor), Some(64), "and again as many");
+        // Any switch makes it void, and what was counted.
+        (0..40).for_each(|_| assert!(!processor.asks_to_give_way()));
+        runs(2);
+        assert_eq!(failures_until_asked(&processor), None);
+        processor.ask_to_give_way(2);
+        assert_eq!(failures_until_asked(&processor), Some(64));
+    }
+
+    #[test]
+    fn where_loops_over_attempts_were_seen_none_need_be_old() {
+        let processor = Processor::new(0, false);
+        processor.attempts_loop.store(true, untracked::Ordering::Relaxed);
+        for run in 1..4 {
+            processor.runs.store(run, untracked::Ordering::Relaxed);
+            (0..63).for_each(|_| assert!(!processor.asks_to_give_way()));
+        }
+        assert!(processor.asks_to_give_way(), "the 64th of the last run");
+        processor.attempts_loop.store(false, untracked::Ordering::Relaxed);
+        assert_eq!(failures_until_asked(&processor), None);
+    }
+
+    #[test]
+    fn a_seat_is_taken_once() {
+        let processor = Processor::new(0, false);
+        assert!(processor.take_seat().is_some() && processor.take_seat().is_none());
+    }
+}
