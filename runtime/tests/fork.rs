@@ -196,11 +196,11 @@ fn a_task_that_forks_cannot_be_suspended_in_the_child() {
         aborts(yield_now);
         aborts(|| sleep(SHORT));
         aborts(park);
-        aborts(|| drop(channel::bounded::<()>(0).1.recv_timeout(SHORT)));
+        aborts(|| _ = channel::bounded::<()>(0).1.recv_timeout(SHORT));
         aborts(|| drop(spawn(|| ()).join()));
         aborts(|| scope(|s| drop(s.spawn(|| ()))));
         aborts(use_a_runtime);
-        aborts(|| drop(timeout(SHORT, park)));
+        aborts(|| _ = timeout(SHORT, park));
     });
     child.assert_success();
     let said = "greenloom: fatal error: in a process that was forked by a task, that task can neither be suspended nor end";
@@ -226,7 +226,7 @@ fn a_task_that_forks_cannot_end_in_the_child() {
         false
     }
     let child = in_a_task("a_task_that_forks_cannot_end_in_the_child", || {
-        let returns = spawn(|| drop(fork()));
+        let returns = spawn(|| _ = fork());
         returns.join().unwrap();
         let panics = spawn(|| {
             if fork() {

@@ -347,13 +347,13 @@ fn once() {
         let kept = block();
         drop(LazyLock::new(move || kept));
         let kept = block();
-        drop(**LazyLock::new(move || kept));
+        let _ = **LazyLock::new(move || kept);
         let kept = block();
         let poisoned: LazyLock<Box<u64>, _> = LazyLock::new(move || {
             let _kept = kept;
             resume_unwind(block())
         });
-        drop(catch_unwind(AssertUnwindSafe(|| drop(LazyLock::force(&poisoned)))));
+        drop(catch_unwind(AssertUnwindSafe(|| _ = LazyLock::force(&poisoned))));
         drop(poisoned);
         let once = Once::new();
         let kept = block();
@@ -377,7 +377,7 @@ fn contexts() {
                 _ => assert!(child.run(|| 7).is_ok() || child.err().is_some()),
             }
         }
-        drop(parent.done().try_recv());
+        let _ = parent.done().try_recv();
         if block().is_power_of_two() {
             canceller.cancel();
         }

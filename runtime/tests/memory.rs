@@ -81,7 +81,7 @@ task_local! {
 }
 
 /// Panics when it is dropped.
-struct Bomb(CountsDrop);
+struct Bomb(#[expect(dead_code, reason = "it counts its drop")] CountsDrop);
 
 impl Drop for Bomb {
     fn drop(&mut self) {

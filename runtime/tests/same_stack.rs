@@ -65,6 +65,13 @@ impl Drop for Bomb {
 /// Uses a task-local when it is dropped, as the value of another one, say, or as a result that nobody wants.
 struct UsesValues(CountsDrop);
 
+impl Drop for UsesValues {
+    fn drop(&mut self) {
+        let counter = Counter::default();
+        VALUES.with_borrow_mut(|values| values.push(std::mem::replace(&mut self.0, counter.on_drop())));
+    }
+}
+
 const ENDS: &[(&str, Odd)] = &[
     ("returns", |at| joins(spawn(move || at.put(here())))),
     ("has a name", |at| joins(Builder::new().name("the one before").spawn(move || at.put(here())).unwrap())),
@@ -301,12 +308,6 @@ fn the_next_task_is_reported_as_itself() {
 /// A task whose handle goes at the last moment, by a destructor of its own values, drops its result itself; what that leaves goes too.
 #[test]
 fn values_that_a_last_destructor_makes_are_dropped_and_not_inherited() {
-    impl Drop for UsesValues {
-        fn drop(&mut self) {
-            let counter = Counter::default();
-            VALUES.with_borrow_mut(|values| values.push(std::mem::replace(&mut self.0, counter.on_drop())));
-        }
-    }
     task_local! { static LAST: RefCell<Option<OnDrop<Box<dyn FnOnce()>>>> = RefCell::new(None); }
     run_on(1, || {
         let (dropped, at, handle) = (Counter::default(), Slot::new(), Slot::<JoinHandle<UsesValues>>::new());

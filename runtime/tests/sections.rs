@@ -101,7 +101,7 @@ fn coroutines_may_be_suspended_inside_a_section_that_ends_as_it_began() {
     run_on(1, || {
         for section in SECTIONS {
             let mut routine = suspended_inside(section);
-            SECTIONS.map(|section| section(&mut || ()));
+            SECTIONS.iter().for_each(|section| section(&mut || ()));
             assert!(matches!(routine.resume(()), CoroutineResult::Return(())));
         }
         assert_eq!(NAME.get(), "nobody");
@@ -113,7 +113,7 @@ fn coroutines_may_be_suspended_inside_a_section_that_ends_as_it_began() {
 fn aborts(test: &str, said: [&str; 2], body: impl FnOnce()) {
     let child = in_child(test, body);
     child.assert_aborted();
-    said.map(|said| child.assert_said(said));
+    said.iter().for_each(|said| child.assert_said(said));
     child.assert_said("A coroutine of another crate must not be suspended inside");
 }
 

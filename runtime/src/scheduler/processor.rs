@@ -253,10 +253,10 @@ impl NextSlot {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
-    use crate::task::cells::CellCache;
+    use crate::task::cells::SharedCells;
 
     fn task() -> TaskPtr {
-        let alloc = |layout| CellCache::new().alloc(layout);
+        let alloc = |layout| SharedCells::new().alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
     }
