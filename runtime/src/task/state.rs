@@ -487,7 +487,8 @@ mod tests {
             "complete, with the result dropped",
             |word| running(word) && word & HANDLE == 0,
             answer!(|s| s.complete(true)),
-            ends(),
+            // Who waits has the handle.
+            ends().split_off(1),
         );
         let mut with_result = vec![Rule { down: HANDLE, answer: "DropResult", ..ANY }, completes(JOINER, None, "WakeJoiner")];
         with_result.extend(ends());
