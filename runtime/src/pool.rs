@@ -5,7 +5,7 @@
 //! dropped, its worker cancelled, or its runtime ended.
 //!
 //! Workers do not wait in that channel. It would give each job to the worker that has waited longest, whatever happens on that one's
-//! processor; so they wait in a [`Crew`], which calls the one that can begin soonest. The channel has no limit: there is a permit for
+//! processor; so they wait in a crew, which calls the one that can begin soonest. The channel has no limit: there is a permit for
 //! each place in the queue that is free, and for each worker that waits, and whoever submits takes one.
 
 use std::any::Any;

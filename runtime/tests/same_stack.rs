@@ -278,33 +278,6 @@ fn what_a_task_has_swallowed_is_not_counted_against_the_next() {
     }
 }
 
-#[test]
-fn the_next_task_is_reported_as_itself() {
-    within_a_minute(|| {
-        let runtime = runtime(1);
-        let begun = Counter::default();
-        runtime.run({
-            let begun = begun.clone();
-            move || {
-                let before = Builder::new().name("the one before").spawn(here).unwrap().join().unwrap();
-                drop(spawn(move || {
-                    assert!(is_same_stack(before, here()));
-                    begun.add();
-                    spin_until(|| begun.get() == 2);
-                }));
-                // The root ends, and the other one computes.
-                yield_now();
-            }
-        });
-        yield_until(|| begun.get() == 1);
-        let report = runtime.shutdown(Duration::ZERO);
-        begun.add();
-        let [task] = report.leftover() else { panic!("{report}") };
-        assert_eq!((task.name(), task.waiting_for()), (None, "running or ready to run"));
-        assert_eq!(task.waited(), Duration::ZERO);
-    });
-}
-
 /// A task whose handle goes at the last moment, by a destructor of its own values, drops its result itself; what that leaves goes too.
 #[test]
 fn values_that_a_last_destructor_makes_are_dropped_and_not_inherited() {
