@@ -281,7 +281,10 @@ impl Worker {
         self.place = Some(place);
         // What it unwinds with says no more than that it was cancelled, and nobody joins it.
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(job) = self.next(place) {
+            // Looked at before, lest it take a job from the others; and after, since it may have been told to end meanwhile.
+            while !is_cancelled()
+                && let Some(job) = self.next(place)
+            {
                 if is_cancelled() {
                     catch_and_forget(|| drop(job));
                     break;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::channel::bounded;
 use greenloom::context::Context;
 use greenloom::task::{Builder, Placement};
@@ -49,7 +49,7 @@ fn keep_on_all(runtime: &Runtime, processors: usize, dropped: &Counter) {
 
 #[test]
 fn thread_locals_of_its_threads_are_gone_when_a_drop_or_a_shutdown_has_returned() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         for processors in [1, 2, 4] {
             let dropped = Counter::default();
             let by_drop = runtime(processors);
@@ -66,7 +66,7 @@ fn thread_locals_of_its_threads_are_gone_when_a_drop_or_a_shutdown_has_returned(
 
 #[test]
 fn thread_locals_are_gone_when_the_free_run_has_returned_or_panicked() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let dropped = Counter::default();
         let guard = dropped.on_drop();
         greenloom::run(move || keep(slow(guard)));
@@ -105,7 +105,7 @@ fn a_task_of_another_runtime_waits_for_thread_locals_that_wait_for_a_task_beside
 
 #[test]
 fn where_a_task_is_left_behind_thread_locals_of_the_other_threads_are_gone() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (dropped, begun, stop) = (Counter::default(), Counter::default(), Arc::new(AtomicBool::new(false)));
         let runtime = runtime(2);
         let on = |processor| Builder::new().placement(Placement::On(processor));
@@ -249,7 +249,7 @@ fn runtimes_in_a_task_leave_no_memory_of_tasks_there() {
 
 #[test]
 fn a_drop_waits_beyond_its_grace_while_tasks_end() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (begun, dropped) = (Counter::default(), Counter::default());
         // Four times the grace period, for those that end one after another; ten of them at least in each, however slow this machine is.
         let runtime = Runtime::builder().processors(1).shutdown_grace(Duration::from_millis(500)).build().unwrap();
@@ -272,7 +272,7 @@ fn a_drop_waits_beyond_its_grace_while_tasks_end() {
 
 #[test]
 fn a_shutdown_ends_with_its_grace_though_tasks_end() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (begun, stop) = (Counter::default(), Arc::new(AtomicBool::new(false)));
         let runtime = runtime(1);
         for _ in 0..100 {

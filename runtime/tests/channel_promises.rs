@@ -16,7 +16,7 @@ use common::channel::{
 };
 use common::everywhere::{Mode, breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
 use common::flavour::open;
-use common::{Counter, run_on, within_a_minute};
+use common::{Counter, run_on, unless_it_hangs};
 use greenloom::{no_suspend, spawn, yield_now};
 
 /// A message with a number in it: of a size that a `select!` receives in its frame, or larger.
@@ -322,7 +322,7 @@ impl Drop for Homebound {
 
 #[test]
 fn a_select_on_a_strange_thread_drops_no_messages_there() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         for capacity in [Some(0), Some(1), Some(2), None] {
             for early in [false, true] {
                 let astray = Counter::default();

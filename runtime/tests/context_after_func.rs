@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::Counter;
 use common::channel::{TryRecvError, bounded, unbounded};
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms};
-use common::{OnDrop, run_on, runtime, within_a_minute, yield_until};
+use common::{OnDrop, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::context::{Context, ContextError};
 use greenloom::spawn;
 
@@ -223,7 +223,7 @@ fn it_may_use_its_own_context() {
 
 #[test]
 fn it_runs_in_the_runtime_in_which_it_was_asked_for() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         let (ctx, canceller) = Context::background().with_cancel();
         let (s, r) = bounded(1);
@@ -244,7 +244,7 @@ fn it_runs_in_the_runtime_in_which_it_was_asked_for() {
 
 #[test]
 fn outside_any_runtime_it_runs_on_a_thread_of_its_own() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (ctx, canceller) = Context::background().with_cancel();
         let (s, r) = bounded(1);
         ctx.after_func(move || s.send((greenloom::current().spawned_at(), std::thread::current().id())).unwrap());
@@ -261,7 +261,7 @@ fn outside_any_runtime_it_runs_on_a_thread_of_its_own() {
 
 #[test]
 fn it_does_not_run_in_a_runtime_that_has_ended() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (ctx, canceller) = Context::background().with_cancel();
         let drops = Counter::default();
         let counted = drops.on_drop();
@@ -278,7 +278,7 @@ fn it_does_not_run_in_a_runtime_that_has_ended() {
 
 #[test]
 fn a_destructor_of_a_cancelled_task_may_ask_for_it_and_end_its_context() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         let (ctx, canceller) = Context::background().with_cancel();
         let (s, r) = bounded(1);
@@ -356,7 +356,7 @@ fn it_ends_a_wait_for_a_condition() {
 
 #[test]
 fn functions_come_and_go_while_their_context_ends() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         runtime(2).run(|| {
             let ran = Arc::new(AtomicU64::new(0));
             let drops = Counter::default();
@@ -396,7 +396,7 @@ fn functions_come_and_go_while_their_context_ends() {
 /// Its destructor waits for another deadline, which the clock must be free to bring.
 #[test]
 fn a_function_whose_runtime_has_ended_is_not_dropped_on_the_clock() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (later, _later) = Context::background().with_timeout(Duration::from_millis(60));
         let waits = OnDrop::new({
             let later = later.clone();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::channel::{bounded, unbounded};
 use common::everywhere::{breathe, everywhere, go, ms, panic_message};
-use common::{Counter, runtime, within_a_minute};
+use common::{Counter, runtime, unless_it_hangs};
 use greenloom::context::{Context, ContextError};
 use greenloom::sync::Mutex;
 use greenloom::time::timeout;
@@ -256,7 +256,7 @@ fn a_panic_is_the_caller_s() {
 
 #[test]
 fn a_cancelled_task_unwinds_through_it() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         for processors in [1, 2] {
             runtime(processors).run(|| {
                 let (ctx, _canceller) = Context::background().with_cancel();
@@ -306,7 +306,7 @@ fn one_end_ends_all_that_run_in_it() {
 
 #[test]
 fn ends_and_returns_meet_on_two_processors() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         runtime(2).run(|| {
             let (dropped, made) = (Counter::default(), 400);
             let (mut values, mut ends) = (0, 0);
@@ -350,7 +350,7 @@ fn ends_and_returns_meet_on_two_processors() {
 
 #[test]
 fn a_plain_thread_parks_for_its_whole_time_inside_a_context() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (ctx, _canceller) = Context::background().with_cancel();
         // Longer than a waiting thread lets pass between two looks at its bounds.
         let nap = Duration::from_millis(50);

@@ -155,47 +155,6 @@ fn a_cause_or_a_function_that_goes_may_use_its_context() {
     });
 }
 
-thread_local! {
-    static LOOKS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// A value that looks at itself and at others when it goes.
-struct Looks;
-
-impl Drop for Looks {
-    fn drop(&mut self) {
-        OTHER.set(OTHER.get() + 1);
-        // Its own key has another value by now, or none.
-        let _ = LOOKING.try_with(|_| ());
-        FRESH.with(|_| ());
-        LOOKS.set(LOOKS.get() + 1);
-    }
-}
-
-task_local! {
-    static OTHER: Cell<u32> = Cell::new(0);
-    static FRESH: Vec<u8> = vec![1];
-    static LOOKING: Looks;
-}
-
-#[test]
-fn a_value_of_a_task_may_use_others_when_it_goes() {
-    alone(|| {
-        spawn(|| {
-            LOOKING.scope(Looks, || ());
-            assert_eq!((LOOKS.get(), OTHER.get()), (1, 1));
-            LOOKING.scope(Looks, || LOOKING.set(Looks));
-            assert_eq!((LOOKS.get(), OTHER.get()), (3, 3));
-            LOOKING.set(Looks);
-            LOOKING.set(Looks);
-            assert_eq!((LOOKS.get(), OTHER.get()), (4, 4));
-        })
-        .join()
-        .unwrap();
-        assert_eq!(LOOKS.get(), 5);
-    });
-}
-
 // They may use task-locals wherever they run, and leave nothing of that to the next task on their stack.
 
 task_local! {

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::{Counter, CountsDrop, Slot, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, CountsDrop, Slot, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::{JoinHandle, Runtime, current, park, spawn, spawn_local, yield_now};
 
 /// What is dropped on each path.
@@ -186,7 +186,7 @@ fn cancelled_in_join() {
 
 /// Drops the runtime over a task in some state.
 fn shut_down(get_there: impl Fn(&Runtime, &Ledger) -> JoinHandle<CountsDrop> + Send + 'static) {
-    within_a_minute(move || {
+    unless_it_hangs(move || {
         for keep_handle in [true, false] {
             let ledger = Ledger::default();
             let runtime = runtime(1);
@@ -229,7 +229,7 @@ fn shut_down_in_join() {
 #[test]
 fn shut_down_fresh() {
     const TASKS: usize = 1000;
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let ledger = Ledger::default();
         let (runtime, tasks) = (runtime(1), Slot::new());
         let root = runtime.handle().spawn({
@@ -251,7 +251,7 @@ fn shut_down_fresh() {
 
 #[test]
 fn shut_down_after_the_end_with_the_result_unread() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let ledger = Ledger::default();
         let runtime = runtime(1);
         let task = runtime.spawn(ledger.task(End::Returns, yield_now));
@@ -267,7 +267,7 @@ fn shut_down_after_the_end_with_the_result_unread() {
 
 #[test]
 fn thousands_on_every_path_at_once() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let ledger = Ledger::default();
         let runtime = runtime(2);
         let handle = runtime.handle();
@@ -384,7 +384,7 @@ fn a_result_dropped_with_its_handle_is_dropped_by_who_drops_that() {
 fn a_result_whose_handle_goes_at_the_very_end_is_dropped_by_somebody_who_is_there() {
     // The handle is dropped while its task completes. Whoever of the two drops the result, its destructor may ask who it runs as.
     const ROUNDS: usize = 100_000;
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         let notes = Arc::new(Mutex::new(Vec::new()));
         let me = current().id();

@@ -7,7 +7,7 @@ use std::mem::forget;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Counter, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::channel::bounded;
 use greenloom::context::Context;
 use greenloom::group::Group;
@@ -288,7 +288,7 @@ fn of_what_a_frame_inside_a_limit_owns() {
 
 #[test]
 fn of_tasks_that_a_runtime_ends() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         for processors in [1, 2] {
             let goodbyes = Goodbyes::default();
             let runtime = runtime(processors);
@@ -312,7 +312,7 @@ fn of_tasks_that_a_runtime_ends() {
 
 #[test]
 fn of_a_hook_that_is_told_of_a_panic() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let goodbyes = Goodbyes::default();
         let hook = {
             let goodbyes = goodbyes.clone();

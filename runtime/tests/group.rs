@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::channel::{self, select};
 use greenloom::context::{Context, ContextError};
 use greenloom::group::Group;
@@ -441,7 +441,7 @@ fn several_may_wait_and_one_gets_the_error() {
 
 #[test]
 fn a_plain_thread_waits_for_a_group() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(2);
         let group = runtime.run(|| {
             let group = Group::new();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use common::{Counter, Slot, in_child, park_until, runtime, spin_until, within_a_minute, yield_until};
+use common::{Counter, Slot, in_child, park_until, runtime, spin_until, unless_it_hangs, yield_until};
 use greenloom::task::{Builder, Placement};
 use greenloom::time::timeout;
 use greenloom::{JoinHandle, Runtime, channel, checkpoint, current, park, sleep, spawn, spawn_local, yield_now};
@@ -51,7 +51,7 @@ impl Held {
 /// Runs `case` in a task on a spare machine, while all processors are held, and waits for its end.
 fn on_a_spare(case: fn()) {
     for processors in [1, 2] {
-        within_a_minute(move || {
+        unless_it_hangs(move || {
             let runtime = runtime(processors);
             let held = Held::new(&runtime, processors);
             let case = runtime.spawn(move || {
@@ -183,7 +183,7 @@ fn left_on_a_spare<T: Send + 'static>(runtime: &Runtime, body: impl FnOnce() -> 
 
 #[test]
 fn a_sleeping_spare_is_woken_for_its_tasks_whoever_wakes_them() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         let flag = Arc::new(AtomicBool::new(false));
         let waits = || {
@@ -212,7 +212,7 @@ fn a_sleeping_spare_is_woken_for_its_tasks_whoever_wakes_them() {
 
 #[test]
 fn tasks_that_wait_on_spares_are_cancelled_when_their_runtime_ends() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         let dropped = Counter::default();
         let tasks: Vec<_> = (0..3)
@@ -233,7 +233,7 @@ fn tasks_that_wait_on_spares_are_cancelled_when_their_runtime_ends() {
 
 #[test]
 fn spares_that_have_nothing_to_do_are_used_again() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         const EPISODES: usize = 12;
         let runtime = runtime(1);
         let mut spares = HashSet::new();
@@ -251,7 +251,7 @@ fn spares_that_have_nothing_to_do_are_used_again() {
 /// Nobody but the monitor ends these, and it sleeps when all machines have for a while.
 #[test]
 fn whatever_wakes_a_machine_wakes_the_monitor() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(2);
         let wait_for_quiet = || thread::sleep(QUIET);
         // A task from outside, for anyone and for one processor.
@@ -296,7 +296,7 @@ fn whatever_wakes_a_machine_wakes_the_monitor() {
         });
         slept.join().unwrap();
     });
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         // The same on a spare, by a wake and by a timer.
         let parked = left_on_a_spare(&runtime, || {

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, panic_any};
 use std::sync::{Arc, Mutex};
 
-use common::{Counter, OnDrop, in_child, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, in_child, runtime, unless_it_hangs, yield_until};
 use greenloom::channel::Receiver;
 use greenloom::group::{Group, run_all};
 use greenloom::pool::WorkerPool;
@@ -46,7 +46,7 @@ fn listening() -> (Runtime, Arc<Mutex<Vec<Heard>>>) {
 
 #[test]
 fn the_hook_hears_once_who_panicked_before_the_joiner_does() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (runtime, log) = listening();
         let (id, line) = runtime.run({
             let log = log.clone();
@@ -68,7 +68,7 @@ fn the_hook_hears_once_who_panicked_before_the_joiner_does() {
 
 #[test]
 fn the_hook_sees_a_payload_that_is_no_message_and_the_joiner_gets_it() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let hook = {
             let seen = seen.clone();
@@ -86,7 +86,7 @@ fn the_hook_sees_a_payload_that_is_no_message_and_the_joiner_gets_it() {
 
 #[test]
 fn local_detached_and_root_tasks_are_heard_of_as_well() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (runtime, log) = listening();
         runtime.run({
             let log = log.clone();
@@ -104,7 +104,7 @@ fn local_detached_and_root_tasks_are_heard_of_as_well() {
 
 #[test]
 fn cancellation_and_panics_that_the_task_catches_are_not_heard_of() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (runtime, log) = listening();
         runtime.run(|| {
             let waiting = spawn(park);
@@ -124,7 +124,7 @@ fn cancellation_and_panics_that_the_task_catches_are_not_heard_of() {
 
 #[test]
 fn a_closure_that_panics_when_it_is_dropped_unstarted_is_heard_of() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (runtime, log) = listening();
         runtime.run(|| {
             let bomb = OnDrop::new(|| panic!("bomb"));
@@ -164,7 +164,7 @@ fn a_hook_that_panics_takes_nothing_down_and_the_task_is_named_after_all() {
 
 #[test]
 fn a_hook_may_suspend_and_be_cancelled_there() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let begun = Counter::default();
         let hook = {
             let begun = begun.clone();
@@ -227,7 +227,7 @@ fn a_root_whose_caller_goes_on_with_its_panic_is_not_named() {
 
 #[test]
 fn the_hook_hears_once_of_tasks_that_others_answer_for() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (runtime, log) = listening();
         let line = runtime.run(|| {
             let raised = catch_unwind(AssertUnwindSafe(|| {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::{park, spawn, spawn_local, yield_now};
 
 #[test]
@@ -32,7 +32,7 @@ fn the_tasks_around_a_panicking_one_go_on() {
 
 #[test]
 fn a_panic_in_the_root_comes_out_of_run_with_its_payload() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         let payload = catch_unwind(AssertUnwindSafe(|| runtime.run(|| panic_any(vec![1, 2])))).unwrap_err();
         assert_eq!(*payload.downcast::<Vec<i32>>().unwrap(), [1, 2]);
@@ -43,7 +43,7 @@ fn a_panic_in_the_root_comes_out_of_run_with_its_payload() {
 
 #[test]
 fn a_panic_in_the_root_of_the_free_run_comes_out_and_ends_its_runtime() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let ended = Counter::default();
         let guard = ended.on_drop();
         let payload = catch_unwind(AssertUnwindSafe(|| {

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::within_a_minute;
+use common::unless_it_hangs;
 use greenloom::Runtime;
 use greenloom::task::{Builder, Placement};
 
@@ -20,7 +20,7 @@ fn allowed() -> BTreeSet<usize> {
 
 /// What tasks on each of the machines see.
 fn masks(processors: usize, pin: bool) -> Vec<BTreeSet<usize>> {
-    within_a_minute(move || {
+    unless_it_hangs(move || {
         let runtime = Runtime::builder().processors(processors).pin_to_cores(pin).build().unwrap();
         runtime.run(move || {
             (0..processors).map(|i| Builder::new().placement(Placement::On(i)).spawn(allowed).unwrap().join().unwrap()).collect()

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::{Counter, OnDrop, Slot, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, Slot, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::group::Group;
 use greenloom::{Handle, Runtime, current, park, spawn, yield_now};
 
 #[test]
 fn several_runtimes_run_side_by_side_on_threads_of_their_own() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtimes: Vec<Runtime> = (0..4).map(|_| runtime(1)).collect();
         let tasks: Vec<_> = runtimes.iter().map(|r| r.spawn(|| spawn(|| thread::current().id()).join().unwrap())).collect();
         let threads: HashSet<_> = tasks.into_iter().map(|task| task.join().unwrap()).collect();
@@ -24,7 +24,7 @@ fn several_runtimes_run_side_by_side_on_threads_of_their_own() {
 
 #[test]
 fn a_task_joins_a_task_of_another_runtime() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (left, right) = (runtime(1), runtime(1));
         let task = right.spawn(|| {
             yield_now();
@@ -60,7 +60,7 @@ fn run_inside_a_task_suspends_that_task_alone() {
 
 #[test]
 fn scopes_of_two_runtimes_inside_each_other_take_tasks_of_both() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (left, right) = (runtime(1), runtime(1));
         let threads = [&left, &right].map(|runtime| runtime.run(|| thread::current().id()));
         let seen = Mutex::new(Vec::new());
@@ -84,7 +84,7 @@ fn scopes_of_two_runtimes_inside_each_other_take_tasks_of_both() {
 
 #[test]
 fn a_group_has_members_in_two_runtimes_and_outlives_both() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (left, right) = (runtime(1), runtime(1));
         let group = Arc::new(Group::<u8>::new());
         for (runtime, result) in [(&left, Ok(())), (&right, Err(3))] {
@@ -122,7 +122,7 @@ fn runtimes_nest_several_deep() {
 
 #[test]
 fn a_runtimes_own_task_may_run_another_root_in_it() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let outer = Arc::new(runtime(1));
         let inner = outer.clone();
         assert_eq!(outer.run(move || inner.run(|| 4)), 4);
@@ -141,7 +141,7 @@ fn a_nested_panic_comes_out_of_the_nested_run() {
 
 #[test]
 fn the_runtime_of_a_task_is_the_one_it_was_spawned_in() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (left, right) = (runtime(1), runtime(1));
         let here = left.run(|| thread::current().id());
         let handle = left.handle();
@@ -160,7 +160,7 @@ fn the_runtime_of_a_task_is_the_one_it_was_spawned_in() {
 
 #[test]
 fn other_tasks_go_on_when_a_root_returns() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         let task = runtime.run(|| {
             spawn(|| {
@@ -176,7 +176,7 @@ fn other_tasks_go_on_when_a_root_returns() {
 
 #[test]
 fn dropping_a_runtime_waits_for_its_tasks_to_unwind() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let dropped = Counter::default();
         let runtime = runtime(2);
         let tasks: Vec<_> = (0..100)
@@ -199,7 +199,7 @@ fn dropping_a_runtime_waits_for_its_tasks_to_unwind() {
 
 #[test]
 fn a_handle_that_outlives_its_runtime_gives_cancelled_tasks() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let handle = runtime(1).handle();
         let dropped = Counter::default();
         for _ in 0..100 {
@@ -217,7 +217,7 @@ fn a_handle_that_outlives_its_runtime_gives_cancelled_tasks() {
 
 #[test]
 fn a_runtime_dropped_inside_its_own_task_begins_to_end_and_nothing_waits() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (dropped, sibling) = (Counter::default(), Counter::default());
         let runtime = runtime(1);
         let handle = runtime.handle();
@@ -244,7 +244,7 @@ fn a_runtime_dropped_inside_its_own_task_begins_to_end_and_nothing_waits() {
 
 #[test]
 fn a_runtime_dropped_inside_its_own_task_may_still_see_it_return() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(2);
         let handle = runtime.handle();
         let task = handle.spawn(move || {
@@ -332,7 +332,7 @@ fn what_a_cancelled_task_runs_in_a_runtime_goes_on() {
 
 #[test]
 fn an_unused_runtime_comes_and_goes() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         for processors in [1, 2, 8] {
             for _ in 0..20 {
                 drop(runtime(processors));

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, runtime, spin_until, within_a_minute, yield_until};
+use common::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, runtime, spin_until, unless_it_hangs, yield_until};
 use greenloom::context::Context;
 use greenloom::sync::Mutex;
 use greenloom::task::Builder;

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 
-use common::{Counter, OnDrop, Slot, run_on, runtime, spin_until, within_a_minute, yield_until};
+use common::{Counter, OnDrop, Slot, run_on, runtime, spin_until, unless_it_hangs, yield_until};
 use greenloom::{Scope, ScopedJoinHandle, no_suspend, park, scope, spawn, yield_now};
 use waiting::{in_tasks, let_others_run, spawn_begun};
 
@@ -285,7 +285,7 @@ fn a_cancelled_child_is_no_panic_of_the_scope() {
 /// On a plain thread, which goes on as soon as nobody is counted. (The model of this is in `loom-tests`.)
 #[test]
 fn a_child_cancelled_before_its_start_drops_its_closure_before_the_scope_returns() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(1);
         for children in [1, 20] {
             // Until no child has begun, which a spare might do where the monitor has seen the only processor held.
@@ -465,7 +465,7 @@ fn outside_a_runtime_a_scope_is_refused_with_a_sentence() {
 
 #[test]
 fn a_plain_thread_waits_for_children_in_a_runtime() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = runtime(2);
         let mut numbers = [1, 2, 3];
         let sum = runtime.scope(|s| {
@@ -498,7 +498,7 @@ fn a_plain_thread_inside_a_scope_spawns_through_it() {
 
 #[test]
 fn a_runtime_that_ends_cancels_a_scope_and_its_children() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (begun, dropped) = (Counter::default(), Counter::default());
         let runtime = runtime(2);
         let task = runtime.spawn({

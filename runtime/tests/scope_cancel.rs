@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Counter, OnDrop, run_on, runtime, within_a_minute, yield_until};
+use common::{Counter, OnDrop, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::context::{Context, ContextError};
 use greenloom::time::timeout;
 use greenloom::{park, scope, spawn, uncancellable, yield_now};
@@ -82,7 +82,7 @@ fn a_limit_of_time_around_a_scope_cancels_its_children_waits_and_ends_there() {
         for processors in [1, 2] {
             run_on(processors, move || limited(|dropped| scope(|s| parked_child(s, dropped, in_body))));
         }
-        within_a_minute(move || {
+        unless_it_hangs(move || {
             let runtime = runtime(1);
             limited(|dropped| runtime.scope(|s| parked_child(s, dropped, in_body)));
         });

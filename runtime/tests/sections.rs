@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{in_child, run_on, within_a_minute};
+use common::{in_child, run_on, unless_it_hangs};
 use corosensei::stack::Stack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use greenloom::context::Context;
@@ -93,7 +93,7 @@ fn coroutines_that_leave_what_they_enter_are_fine() {
         assert_eq!(NAME.get(), "nobody");
     }
     run_on(1, nested);
-    within_a_minute(nested);
+    unless_it_hangs(nested);
 }
 
 #[test]

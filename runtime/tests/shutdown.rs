@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{Counter, OnDrop, Slot, in_child, park_until, runtime, spin_until, within_a_minute, yield_until};
+use common::{Counter, OnDrop, Slot, in_child, park_until, runtime, spin_until, unless_it_hangs, yield_until};
 use greenloom::task::{Builder, Placement};
 use greenloom::{Handle, Runtime, current, park, spawn, yield_now};
 
 #[test]
 fn when_the_free_run_returns_every_other_task_has_unwound() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (begun, dropped) = (Counter::default(), Counter::default());
         let guards: Vec<_> = (0..400).map(|_| dropped.on_drop()).collect();
         greenloom::run(move || {
@@ -37,7 +37,7 @@ fn when_the_free_run_returns_every_other_task_has_unwound() {
 
 #[test]
 fn destructors_that_wait_are_waited_for() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let done = Counter::default();
         let runtime = runtime(2);
         runtime.run({
@@ -72,7 +72,7 @@ fn destructors_that_wait_are_waited_for() {
 
 #[test]
 fn a_task_in_a_destructor_is_woken_by_another_that_unwinds() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let order = Arc::new(Mutex::new(Vec::new()));
         let runtime = Runtime::builder().processors(2).shutdown_grace(Duration::from_secs(50)).build().unwrap();
         runtime.run({
@@ -116,7 +116,7 @@ fn a_task_in_a_destructor_is_woken_by_another_that_unwinds() {
 
 /// Tasks whose destructors spawn and join when their runtime ends; how many of those joined were cancelled, and how many had run.
 fn spawned_by_destructors_at_the_end(processors: usize) -> (usize, usize) {
-    within_a_minute(move || {
+    unless_it_hangs(move || {
         let (cancelled, returned, closures) = (Counter::default(), Counter::default(), Counter::default());
         let runtime = runtime(processors);
         runtime.run({
@@ -170,7 +170,7 @@ fn what_destructors_spawn_at_the_end_for_another_machine_is_not_lost() {
 
 #[test]
 fn what_plain_threads_spawn_at_the_end_either_runs_or_is_cancelled() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         for _ in 0..50 {
             let runtime = runtime(2);
             let spawned = Counter::default();
@@ -449,7 +449,7 @@ fn a_task_that_comes_to_its_senses_after_the_grace_still_unwinds() {
         drop(runtime);
         assert!(!task.is_finished());
         stop.store(true, SeqCst);
-        within_a_minute(move || drop(task.join()));
+        unless_it_hangs(move || drop(task.join()));
         assert_eq!(dropped.get(), 1);
     });
     child.assert_success();
@@ -457,7 +457,7 @@ fn a_task_that_comes_to_its_senses_after_the_grace_still_unwinds() {
 
 #[test]
 fn a_grace_period_of_ages_is_as_good_as_any() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = Runtime::builder().processors(1).shutdown_grace(Duration::MAX).build().unwrap();
         let task = runtime.spawn(park);
         drop(runtime);
@@ -467,7 +467,7 @@ fn a_grace_period_of_ages_is_as_good_as_any() {
 
 #[test]
 fn a_closure_that_blocks_when_it_is_dropped_does_not_hold_up_the_end() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let (begun, release) = (Counter::default(), Arc::new(AtomicBool::new(false)));
         let runtime = impatient(2);
         let on_zero = || Builder::new().placement(Placement::On(0));

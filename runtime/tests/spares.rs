@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use common::{Counter, Ticks, in_child, run_on, spin_until, within_a_minute, yield_until};
+use common::{Counter, Ticks, in_child, run_on, spin_until, unless_it_hangs, yield_until};
 use greenloom::task::Builder;
 use greenloom::time::timeout;
 use greenloom::{Runtime, checkpoint, park, sleep, spawn, spawn_local, yield_now};
@@ -61,7 +61,7 @@ fn a_task_that_ends_what_many_others_block_for_is_started() {
 
 #[test]
 fn a_fresh_task_is_started_behind_many_that_block() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = Runtime::builder().processors(2).build().unwrap();
         let blocked = Counter::default();
         let senders: Vec<_> = (0..20)
@@ -224,7 +224,7 @@ fn a_spare_that_was_not_needed_any_more_is_called_again() {
 fn the_monitor_wakes_with_the_first_machine() {
     /// Long enough for the monitor to fall asleep, as a rule; if it has not, nothing is shown.
     const REST: Duration = Duration::from_millis(60);
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = Runtime::builder().processors(1).build().unwrap();
         // A timer.
         runtime.run(|| {
@@ -315,7 +315,7 @@ fn a_runtime_has_at_least_as_many_machines_as_processors() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(&format!("max_machines is {machines}")), "{error}");
     }
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let runtime = Runtime::builder().processors(2).max_machines(2).build().unwrap();
         assert_eq!(runtime.run(|| spawn(|| 1).join().unwrap()), 1);
     });

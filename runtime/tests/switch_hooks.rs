@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use common::{Counter, OnDrop, in_child, within_a_minute};
+use common::{Counter, OnDrop, in_child, unless_it_hangs};
 use greenloom::channel::{self, Sender};
 use greenloom::sync::Semaphore;
 use greenloom::{Runtime, SwitchHook, Task, park, sleep, spawn, yield_now};
@@ -64,7 +64,7 @@ impl SwitchHook for Log {
 
 /// Runs `root` with the hook on so many processors, and ends the runtime.
 fn run_with<H: SwitchHook>(processors: usize, hook: H, root: impl FnOnce() + Send + 'static) {
-    within_a_minute(move || {
+    unless_it_hangs(move || {
         let runtime = Runtime::builder().processors(processors).on_switch(hook).build().unwrap();
         runtime.run(root);
         assert!(runtime.shutdown(Duration::from_secs(50)).is_clean());

@@ -416,7 +416,7 @@ fn a_cancelled_arrival_does_not_count() {
 
 #[test]
 fn tasks_and_threads_share_everything() {
-    let both = common::within_a_minute(|| {
+    let both = common::unless_it_hangs(|| {
         let shared = Arc::new((Mutex::new(0), Semaphore::new(2), RwLock::new(0), Condvar::new()));
         let work = {
             let shared = shared.clone();

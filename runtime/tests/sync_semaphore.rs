@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use common::everywhere::{breathe, everywhere, go, join_all};
-use common::{run_on, runtime, within_a_minute, yield_until};
+use common::{run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::sync::{Semaphore, TryAcquireError};
 use greenloom::{park, spawn, yield_now};
 use waiting::{cancel_and_join, in_tasks, let_others_run, spawn_begun};
@@ -495,7 +495,7 @@ fn a_permit_given_to_a_cancelled_waiter_is_not_lost() {
 
 #[test]
 fn permits_come_back_from_a_runtime_that_ends() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let semaphore = Arc::new(Semaphore::new(2));
         let inner = semaphore.clone();
         runtime(2).run(move || {

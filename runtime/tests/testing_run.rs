@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Counter, OnDrop, in_child, run_on, within_a_minute, yield_until};
+use common::{Counter, OnDrop, in_child, run_on, unless_it_hangs, yield_until};
 use greenloom::group::Group;
 use greenloom::pool::WorkerPool;
 use greenloom::sync::Mutex;
@@ -21,7 +21,7 @@ fn complaint(f: impl FnOnce() + Send + 'static) -> String {
 
 #[test]
 fn a_body_that_leaves_no_task_passes_and_gives_its_value() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         for _ in 0..100 {
             assert_eq!(testing::run(|| spawn(|| 20).join().unwrap() + 1), 21);
         }
@@ -30,7 +30,7 @@ fn a_body_that_leaves_no_task_passes_and_gives_its_value() {
 
 #[test]
 fn tasks_that_are_about_to_end_are_waited_for() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let ended = Counter::default();
         testing::run({
             let ended = ended.clone();
@@ -55,7 +55,7 @@ fn tasks_that_are_about_to_end_are_waited_for() {
 
 #[test]
 fn leaked_tasks_are_named_and_cancelled() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let dropped = Counter::default();
         let guard = dropped.on_drop();
         let line = line!() + 2;
@@ -77,7 +77,7 @@ fn leaked_tasks_are_named_and_cancelled() {
 
 #[test]
 fn each_way_to_wait_for_ever_is_a_leak_and_is_told() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let text = complaint(|| {
             let (sender, receiver) = channel::bounded::<()>(0);
             let (other_sender, other_receiver) = channel::bounded::<()>(0);
@@ -113,7 +113,7 @@ fn each_way_to_wait_for_ever_is_a_leak_and_is_told() {
 
 #[test]
 fn a_pool_or_a_group_leaks_its_tasks_if_it_is_forgotten_and_not_if_it_is_dropped() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         fn group() -> Group<()> {
             let group = Group::new();
             group.spawn(|| {
@@ -141,7 +141,7 @@ fn the_complaint_comes_from_the_line_of_the_test() {
 
 #[test]
 fn a_leaked_task_that_does_not_unwind_is_named_as_such() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let text = complaint(|| {
             drop(spawn(|| {
                 let _stubborn = OnDrop::new(|| {
@@ -158,7 +158,7 @@ fn a_leaked_task_that_does_not_unwind_is_named_as_such() {
 
 #[test]
 fn a_panic_of_the_body_comes_out_and_not_its_leaks() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let dropped = Counter::default();
         let guard = dropped.on_drop();
         let body = move || {
@@ -180,7 +180,7 @@ fn a_panic_of_the_body_comes_out_and_not_its_leaks() {
 
 #[test]
 fn the_runtime_may_be_described() {
-    within_a_minute(|| {
+    unless_it_hangs(|| {
         let builder = Runtime::builder().processors(1).thread_name("mine");
         let name = testing::run_in(builder, || std::thread::current().name().map(str::to_owned));
         assert_eq!(name.as_deref(), Some("mine-0"));

@@ -18,7 +18,7 @@ use greenloom::{Handle, Task};
 use super::{channel, runtime};
 
 /// How long a case may take in one mode. It takes a fraction of a second; only a hang takes this.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Who the parties of a case are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,11 +18,11 @@ pub use greenloom::channel;
 use greenloom::{Runtime, Task};
 
 /// Far more than any test here takes: it only ever ends a test that hangs.
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_secs(300);
 
 /// Runs `body` on a thread of its own, and fails if it does not come back.
 #[track_caller]
-pub fn within_a_minute<T, F>(body: F) -> T
+pub fn unless_it_hangs<T, F>(body: F) -> T
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -52,7 +52,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    within_a_minute(move || runtime(processors).run(root))
+    unless_it_hangs(move || runtime(processors).run(root))
 }
 
 /// Lets others run until `condition` holds. In a task or on a thread.
