@@ -14,8 +14,11 @@ use greenloom::{Task, park_timeout, sleep, spawn_local, uncancellable, yield_now
 
 const LONG: Duration = Duration::from_secs(3600);
 
+/// What it is called, and the wait.
+type Wait<T> = (&'static str, fn(T));
+
 /// Every wait with a time: for so long at most.
-const WAITS: [(&str, fn(Duration)); 15] = [
+const WAITS: [Wait<Duration>; 15] = [
     ("sleep", |time| sleep(time)),
     ("sleep_until", |time| sleep_until(Instant::now() + time)),
     ("park_timeout", |time| park_timeout(time)),
@@ -194,7 +197,7 @@ fn the_same_on_a_plain_thread() {
     const TIME: Duration = Duration::from_millis(1);
     unless_it_hangs(|| {
         // Those that take a moment, so that both are known exactly.
-        let waits: [(&str, fn(Instant)); 4] = [
+        let waits: [Wait<Instant>; 4] = [
             ("sleep_until", |moment| sleep_until(moment)),
             ("recv_deadline", |moment| _ = bounded::<()>(0).1.recv_deadline(moment)),
             ("recv_deadline of never", |moment| _ = never::<()>().recv_deadline(moment)),
