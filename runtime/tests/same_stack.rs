@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, runtime, spin_until, unless_it_hangs, yield_until};
+use common::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, yield_until};
 use greenloom::context::Context;
 use greenloom::sync::Mutex;
 use greenloom::task::Builder;
@@ -281,7 +281,8 @@ fn what_a_task_has_swallowed_is_not_counted_against_the_next() {
 /// A task whose handle goes at the last moment, by a destructor of its own values, drops its result itself; what that leaves goes too.
 #[test]
 fn values_that_a_last_destructor_makes_are_dropped_and_not_inherited() {
-    task_local! { static LAST: RefCell<Option<OnDrop<Box<dyn FnOnce()>>>> = RefCell::new(None); }
+    type Last = Option<OnDrop<Box<dyn FnOnce()>>>;
+    task_local! { static LAST: RefCell<Last> = RefCell::new(None); }
     run_on(1, || {
         let (dropped, at, handle) = (Counter::default(), Slot::new(), Slot::<JoinHandle<UsesValues>>::new());
         let task = spawn({
