@@ -26,7 +26,7 @@ use crate::task::Task;
 /// 3. [`end`](Self::end) comes after the last `leave`, when the task has ended. By then it may have been joined.
 ///
 /// They run between tasks: to `enter` and to `end`, as to the task before and the task after, the thread must look as if no task had ever run.
-/// A task that is cancelled before its start is started all the same, to drop its closure; one for which there is no stack is not.
+/// A task that is cancelled before its start, or for which there is no stack, is started all the same, to drop its closure.
 /// Where a runtime ends under tasks that do not, `end` never comes for these.
 ///
 /// # What a hook may do

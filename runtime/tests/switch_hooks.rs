@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::{Counter, OnDrop, in_child, unless_it_hangs};
 use greenloom::channel::{self, Sender};
 use greenloom::sync::Semaphore;
+use greenloom::task::Builder;
 use greenloom::{Runtime, SwitchHook, Task, park, sleep, spawn, yield_now};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,31 @@ fn each_task_is_started_entered_and_left_by_turns_and_ended_on_one_thread() {
             assert!(runs.iter().all(|run| *run == [Enter, Leave]), "{events:?}");
         }
     }
+}
+
+#[test]
+fn a_task_that_has_no_stack_is_entered_and_ended_like_others() {
+    in_child("a_task_that_has_no_stack_is_entered_and_ended_like_others", || {
+        let log = Log::default();
+        run_with(1, log.clone(), || {
+            // Room for little more than there is now, and for none of these stacks.
+            let pages: u64 = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+            let limit = pages * 4096 + (64 << 20);
+            // SAFETY: a valid limit, for this process alone.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: limit }) }, 0);
+            let large = || Builder::new().stack_size(1 << 30).spawn(yield_now).unwrap();
+            let tasks: Vec<_> = (0..10).map(|_| large()).collect();
+            assert!(tasks.into_iter().all(|task| task.join().is_err()));
+        });
+        let mut tasks: HashMap<u64, Vec<Event>> = HashMap::new();
+        log.take().into_iter().for_each(|(_, task, event)| tasks.entry(task).or_default().push(event));
+        assert_eq!(tasks.len(), 11);
+        for events in tasks.values() {
+            assert!(events.starts_with(&[Start, Enter]) && events.ends_with(&[Leave, End]), "{events:?}");
+            assert_eq!(events.iter().filter(|event| matches!(event, Start | End)).count(), 2, "{events:?}");
+        }
+    })
+    .assert_success();
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Local {
             record.check_canary();
         }
         if HOOKED {
-            self.shared.config.on_switch.leave(self, record, how == Suspend::Done);
+            self.shared.config.on_switch.leave(self, record, matches!(how, Suspend::Done | Suspend::Refused));
         }
         // The two usual wishes ahead of the others: compares are predicted better than a jump through a table.
         if how == Suspend::Yield {
