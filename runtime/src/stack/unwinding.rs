@@ -10,7 +10,7 @@
 //! unwinding may leave either. A task with such a frame on its stack may not be unwound, and any other may.
 //!
 //! The table is the language-specific data area of the [Itanium C++ ABI](https://itanium-cxx-abi.github.io/cxx-abi/), in the form that
-//! LLVM and GCC give it. The unwinder of the system walks the stack; that takes some 20 µs. Where something cannot be read,
+//! LLVM and GCC give it. The unwinder of the system walks the stack; that takes tens of microseconds. Where something cannot be read,
 //! the stack counts as unwinding.
 //!
 //! In a model, which knows panics as failures alone, a task unwinds as long as it has a payload (`task::cancel`).
