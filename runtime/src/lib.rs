@@ -154,9 +154,20 @@
 //!
 //! # Stacks
 //!
-//! A task has 110 KiB of stack unless [`RuntimeBuilder::stack_size`] or [`task::Builder::stack_size`] says otherwise. Of that it uses
-//! what it touches: a page of 4 KiB at least. An overflow runs into a guard (a canary at worst, see above), is reported with the
-//! task's name, number and spawn site, and aborts the process.
+//! A task has 128 KiB of stack, and 1 MiB in debug builds (where this crate has debug assertions), unless
+//! [`RuntimeBuilder::stack_size`] or [`task::Builder::stack_size`] says otherwise. The root task of [`run`] has 8 MiB, as `main` has. Of
+//! that a task uses what it touches: a page of 4 KiB at least. An overflow runs into a guard (a canary at worst, see above), is
+//! reported with the task's name, number and spawn site, and aborts the process.
+//!
+//! | what calls into other crates need | release build | without optimisation |
+//! |---|---|---|
+//! | `Regex::new`, a parser of `clap`, `serde_json` 127 deep, `flate2`, `jiff` | 30 to 67 KiB | 150 to 560 KiB |
+//! | recursion as deep as its input: `syn`, nested SQL, trees of documents | more, as deep as that is | five to ten times as much |
+//! | the default, for a task | 128 KiB | 1 MiB |
+//!
+//! **Where more is needed**: a larger stack for the tasks that do it, [`task::Builder::stack_size`], or for all,
+//! [`RuntimeBuilder::stack_size`]. It costs addresses, and for each started task two bytes of page tables per KiB. (A limit of addresses,
+//! `ulimit -v`, leaves room for fewer tasks then.)
 //!
 //! # Beside other things
 //!

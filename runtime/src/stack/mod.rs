@@ -30,5 +30,5 @@ pub(crate) mod watch;
 pub(crate) use slab::Class;
 
 /// What helps against an overflow.
-pub(crate) const CURE: &str =
-    "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less";
+pub(crate) const CURE: &str = "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less\n  \
+     (a call of an everyday crate, a regex or a parser of arguments, takes up to 70 KiB in a release build, and up to 560 without optimisation)";
