@@ -111,7 +111,7 @@ thread_local! {
 fn place_of_default() -> *const Dispatch {
     if PLACE.get().is_null() && dispatcher::get_current(|_| ()).is_some() {
         let _guard = dispatcher::set_default(&Dispatch::none());
-        PLACE.set(dispatcher::get_default(|dispatch| ptr::from_ref(dispatch)));
+        PLACE.set(dispatcher::get_default(ptr::from_ref));
     }
     PLACE.get()
 }
