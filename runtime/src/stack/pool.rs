@@ -23,8 +23,8 @@ const CACHE: usize = 256;
 /// What a sleeping machine keeps of them.
 const KEEP: usize = 16;
 
-/// The most stacks that are given back to the system at a time, between two ticks of the monitor: some 0.1 ms, more if they were used
-/// deeply.
+/// The most stacks that are given back to the system at a time, between two ticks of the monitor: some 0.3 ms if they are neighbours, 1 ms
+/// if they are not.
 const PIECE: usize = 64;
 
 /// The free stacks of a runtime, and the slabs that all of its stacks are carved from.
@@ -116,12 +116,10 @@ impl StackPool {
             };
             left -= stacks.len();
             // Off the shelf and unlocked: a machine that needs a stack meanwhile does not wait for these system calls.
-            let slots: Vec<Slot> = stacks.iter().map(|stack| *stack.record().slot()).collect();
+            let mut slots: Vec<Slot> = stacks.iter().map(|stack| *stack.record().slot()).collect();
             let no_reader = self.heads.write().unwrap_or_else(|e| e.into_inner());
-            for &slot in &slots {
-                // SAFETY: the stacks were free and are ours; their heads go with them, and nothing in those needs dropping.
-                unsafe { self.slabs.discard(slot) };
-            }
+            // SAFETY: the stacks were free and are ours; their heads go with them, and nothing in those needs dropping.
+            unsafe { self.slabs.discard_all(&mut slots) };
             drop(no_reader);
             shelf().cold.extend(slots);
         }

@@ -77,7 +77,7 @@ impl Slabs {
         carved.into_iter().for_each(f);
     }
 
-    pub(crate) unsafe fn discard(&self, _slot: Slot) {}
+    pub(crate) unsafe fn discard_all(&self, _slots: &mut [Slot]) {}
 }
 
 impl Drop for Slabs {
