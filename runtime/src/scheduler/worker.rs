@@ -20,6 +20,10 @@ const SHORT_SLEEP: Duration = Duration::from_micros(100);
 /// runtime take long to start, since all that they touch is touched for the first time.
 const POLITE_ROUNDS: u32 = 120;
 
+/// Others that a round looks at in a few hundred nanoseconds. Where there are more, a search has fewer rounds: with 1,024 processors one
+/// would take a millisecond, and all machines search when they start.
+const LOOKS: usize = 16;
+
 /// Drives processor `index` until the runtime ends, with a slot set aside for a stack.
 pub(crate) fn machine(shared: Arc<Shared>, index: usize, reserved: Slot) {
     let Some(fresh) = shared.processors.get(index).take_seat() else { return };
@@ -205,8 +209,11 @@ impl Local {
     /// Looks for work of others: at most `patience` rounds.
     fn search(&self) -> Option<TaskPtr> {
         let shared = &*self.shared;
-        let first = self.random_below(shared.processors.seated_count());
-        let patience = if shared.regular == 1 && !self.processor().spare { 1 } else { self.patience.get() };
+        let seated = shared.processors.seated_count();
+        let first = self.random_below(seated);
+        let longer = (seated / LOOKS).max(1) as u32;
+        let (polite, most) = (POLITE_ROUNDS / longer, self.patience.get().div_ceil(longer));
+        let patience = if shared.regular == 1 && !self.processor().spare { 1 } else { most };
         // A victim with a short queue, how far it was, and since when.
         let mut watched: (u32, u32, u32) = (u32::MAX, 0, 0);
         for round in 0..patience {
@@ -224,7 +231,7 @@ impl Local {
                 if (victim.index, runs) != (watched.0, watched.1) && len < CROWD {
                     watched = (victim.index, runs, round);
                 }
-                if (len >= CROWD || round - watched.2 >= POLITE_ROUNDS)
+                if (len >= CROWD || round - watched.2 >= polite)
                     && let Some(task) = self.steal_some(victim, len)
                 {
                     self.patience.set(SEARCH_ROUNDS);
