@@ -26,7 +26,7 @@ use crate::task::{JoinHandle, TaskPtr};
 fn task<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (TaskPtr, JoinHandle<T>) {
     // SAFETY: closure and result are Send; made just now.
     unsafe {
-        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| SharedCells::new().alloc(layout)).unwrap();
+        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| SharedCells::new(0).alloc(layout)).unwrap();
         (task, JoinHandle::new(task))
     }
 }

@@ -72,13 +72,6 @@ pub(crate) fn take_ids(count: u64) -> u64 {
     NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed)
 }
 
-/// A number for each runtime, unique in the process.
-pub(crate) fn take_runtime_number() -> u64 {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    // Relaxed: uniqueness comes from the RMW alone.
-    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-}
-
 /// The next number of a generator that is not zero: xorshift64 (Marsaglia, 2003).
 #[inline]
 pub(crate) fn next_random(state: &std::cell::Cell<u64>) -> u64 {

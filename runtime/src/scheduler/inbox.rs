@@ -146,7 +146,7 @@ mod tests {
     use crate::task::cells::SharedCells;
 
     fn task(id: u64) -> TaskPtr {
-        let alloc = |layout| SharedCells::new().alloc(layout);
+        let alloc = |layout| SharedCells::new(0).alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
     }

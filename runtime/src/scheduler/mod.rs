@@ -139,8 +139,9 @@ impl Shared {
         let regular = config.processors;
         // In models there is no monitor, and nobody else makes spares.
         let spares = if cfg!(greenloom_loom) { 0 } else { config.max_machines - regular };
+        let number = prim::take_ids(1);
         let shared = Arc::new(Shared {
-            number: prim::take_ids(1),
+            number,
             processors: Processors::new(regular, spares),
             regular,
             idle: CachePadded::new(Idle::new(regular as u64)),
@@ -151,7 +152,7 @@ impl Shared {
             started: prim::now(),
             slice: untracked::AtomicU32::new(0),
             next_spread: untracked::AtomicU32::new(0),
-            cells: SharedCells::new(),
+            cells: SharedCells::new(number),
             config,
             machines: AtomicUsize::new(regular),
             threads: untracked::Mutex::default(),

@@ -256,7 +256,7 @@ mod tests {
     use crate::task::cells::SharedCells;
 
     fn task() -> TaskPtr {
-        let alloc = |layout| SharedCells::new().alloc(layout);
+        let alloc = |layout| SharedCells::new(0).alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
     }

@@ -500,7 +500,7 @@ mod tests {
     }
 
     fn task() -> TaskPtr {
-        let alloc = |layout| SharedCells::new().alloc(layout);
+        let alloc = |layout| SharedCells::new(0).alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
     }

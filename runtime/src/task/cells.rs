@@ -15,7 +15,6 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::ptr::null_mut;
 
-use crate::prim::take_runtime_number;
 use crate::prim::untracked::{AtomicUsize, Mutex, Ordering};
 
 /// Block sizes: a header takes 72 bytes, so closures (and results) of up to 8, 24, 56 and 120.
@@ -33,13 +32,9 @@ const CHUNK: usize = 64 * 1024;
 struct Chunk {
     /// Blocks that are not back: cached, in use, or not cut yet.
     out: AtomicUsize,
-    /// Whose it is.
-    owner: Owner,
+    /// The number of the runtime that it is of.
+    owner: u64,
 }
-
-/// A runtime, as the caches of its processors tell it from others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Owner(u64);
 
 const HEAD: usize = 64;
 const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
@@ -50,7 +45,7 @@ const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
 /// The free blocks of one processor, all from chunks of its runtime. Only its machine touches it.
 pub(crate) struct CellCache {
     lists: [FreeList; SIZES.len()],
-    owner: Owner,
+    owner: u64,
 }
 
 // SAFETY: the blocks in the lists are nobody's, and bound to no thread; what is shared of their chunks is counted by an atomic.
@@ -61,12 +56,12 @@ unsafe impl Send for CellCache {}
 /// They only take from it: the blocks come back through the machines that run the tasks, or to their chunks.
 pub(crate) struct SharedCells {
     cells: Mutex<CellCache>,
-    owner: Owner,
+    owner: u64,
 }
 
 impl SharedCells {
-    pub(crate) fn new() -> Self {
-        let owner = Owner(take_runtime_number());
+    /// Of the runtime that has this number.
+    pub(crate) fn new(owner: u64) -> Self {
         Self { cells: Mutex::new(CellCache::new(owner)), owner }
     }
 
@@ -101,7 +96,7 @@ fn class_of(layout: Layout) -> Option<usize> {
 }
 
 impl CellCache {
-    fn new(owner: Owner) -> Self {
+    fn new(owner: u64) -> Self {
         Self { lists: Default::default(), owner }
     }
 
@@ -136,7 +131,7 @@ impl CellCache {
 
 impl FreeList {
     #[inline(always)]
-    fn take(&self, size: usize, owner: Owner) -> *mut u8 {
+    fn take(&self, size: usize, owner: u64) -> *mut u8 {
         let head = self.head.get();
         if head.is_null() {
             return self.cut(size, owner);
@@ -158,7 +153,7 @@ impl FreeList {
     }
 
     /// A block that was never used; null if there is no memory.
-    fn cut(&self, size: usize, owner: Owner) -> *mut u8 {
+    fn cut(&self, size: usize, owner: u64) -> *mut u8 {
         if self.left.get() == 0 {
             // SAFETY: the layout is not empty.
             let chunk = unsafe { alloc(CHUNK_LAYOUT) };
@@ -208,7 +203,7 @@ fn chunk_of(room: *mut u8) -> *mut Chunk {
 /// # Safety
 /// `room` is a block that is not back.
 #[inline(always)]
-unsafe fn owner_of(room: *mut u8) -> Owner {
+unsafe fn owner_of(room: *mut u8) -> u64 {
     // SAFETY: the chunk lives until all its blocks are back; its owner never changes.
     unsafe { (*chunk_of(room)).owner }
 }
@@ -246,7 +241,7 @@ mod tests {
 
     #[test]
     fn threads_without_a_cache_share_chunks_that_outlive_the_shared_one() {
-        let shared = SharedCells::new();
+        let shared = SharedCells::new(0);
         let layout = Layout::from_size_align(80, ALIGN).unwrap();
         let blocks: Vec<*mut u8> = (0..1000).map(|_| shared.alloc(layout)).collect();
         assert_eq!(blocks.iter().collect::<HashSet<_>>().len(), blocks.len());
@@ -264,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_block_is_kept_where_it_was_cut_and_nowhere_else() {
-        let (one, other) = (SharedCells::new(), SharedCells::new());
+        let (one, other) = (SharedCells::new(1), SharedCells::new(2));
         let (home, away) = (one.cache(), other.cache());
         let layout = Layout::from_size_align(80, ALIGN).unwrap();
         let kept = |cache: &CellCache| cache.lists[0].len.get();
@@ -296,7 +291,7 @@ mod tests {
     #[test]
     fn blocks_are_large_and_aligned_enough_and_apart() {
         for layout in layouts() {
-            let cache = SharedCells::new().cache();
+            let cache = SharedCells::new(0).cache();
             // More than one chunk, to its very end.
             let count = CHUNK / layout.size() + 3;
             let mut blocks: Vec<*mut u8> = (0..count).map(|_| cache.alloc(layout)).collect();
@@ -328,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_block_that_was_freed_last_is_the_next_of_its_size() {
-        let cache = SharedCells::new().cache();
+        let cache = SharedCells::new(0).cache();
         let layout = |size| Layout::from_size_align(size, ALIGN).unwrap();
         let blocks = SIZES.map(|size| [0; 3].map(|_| cache.alloc(layout(size))));
         for (size, blocks) in SIZES.into_iter().zip(blocks) {
@@ -347,7 +342,7 @@ mod tests {
     #[test]
     fn a_cache_keeps_so_many_blocks_and_the_rest_goes_back_to_its_chunk() {
         let layout = Layout::from_size_align(SIZES[3], ALIGN).unwrap();
-        let cells = SharedCells::new();
+        let cells = SharedCells::new(0);
         let (cache, other) = (cells.cache(), cells.cache());
         let per_chunk = (CHUNK - HEAD) / SIZES[3];
         // A chunk on top, so that the last one, of which some blocks are not cut yet, is none of those looked at.
@@ -380,7 +375,7 @@ mod tests {
     fn a_cache_that_goes_gives_back_what_it_has_and_what_it_has_not_cut() {
         for size in SIZES {
             let layout = Layout::from_size_align(size, ALIGN).unwrap();
-            let cache = SharedCells::new().cache();
+            let cache = SharedCells::new(0).cache();
             let [used, free] = [0; 2].map(|_| cache.alloc(layout));
             assert_eq!(out(used), (CHUNK - HEAD) / size);
             // SAFETY: ours, and not used any more.

@@ -24,7 +24,7 @@ fn processor(shared: &Shared, index: usize) -> &Processor {
 }
 
 fn task(id: u64) -> TaskPtr {
-    let alloc = |layout| SharedCells::new().alloc(layout);
+    let alloc = |layout| SharedCells::new(0).alloc(layout);
     // SAFETY: never run, and leaked.
     unsafe { TaskPtr::new(|| (), Location::caller(), id, None, alloc) }.unwrap()
 }
