@@ -11,7 +11,7 @@ use common::{Counter, OnDrop, in_child, runtime, unless_it_hangs, yield_until};
 use greenloom::channel::bounded;
 use greenloom::group::Group;
 use greenloom::task::{Builder, Placement};
-use greenloom::{Runtime, StackGuard, park, scope, spawn, uncancellable, yield_now};
+use greenloom::{Runtime, StackGuard, SwitchHook, Task, park, scope, spawn, uncancellable, yield_now};
 
 fn refused(builder: greenloom::RuntimeBuilder) -> String {
     builder.build().expect_err("the setting is out of range").to_string()
@@ -457,6 +457,44 @@ fn the_hook_for_panics_may_wait_where_a_task_has_no_stack() {
             }
             tasks.into_iter().for_each(|task| assert_no_stack(task.join()));
         });
+    });
+    child.assert_success();
+}
+
+#[test]
+fn hooks_at_switches_hear_of_the_end_of_a_task_without_a_stack() {
+    /// Each slot is its task's number.
+    struct Ends(Counter);
+    impl SwitchHook for Ends {
+        type Slot = u64;
+
+        fn start(&self, task: &Task) -> u64 {
+            task.id()
+        }
+
+        fn enter(&self, task: &Task, slot: &mut u64) {
+            assert_eq!(task.id(), *slot);
+        }
+
+        fn leave(&self, task: &Task, slot: &mut u64) {
+            self.enter(task, slot);
+        }
+
+        fn end(&self, task: &Task, mut slot: u64) {
+            self.enter(task, &mut slot);
+            self.0.add();
+        }
+    }
+    let child = in_child("hooks_at_switches_hear_of_the_end_of_a_task_without_a_stack", || {
+        let ended = Counter::default();
+        let runtime = Runtime::builder().processors(1).on_switch(Ends(ended.clone())).build().unwrap();
+        runtime.run(|| {
+            limit_addresses(32 << 20);
+            let tasks: Vec<_> = (0..10).map(|_| without_a_stack(|| ())).collect();
+            tasks.into_iter().for_each(|task| assert_no_stack(task.join()));
+        });
+        drop(runtime);
+        assert_eq!(ended.get(), 11);
     });
     child.assert_success();
 }

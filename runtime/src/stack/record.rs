@@ -239,6 +239,13 @@ impl Record {
         }
     }
 
+    /// The coroutine begins, and stays for as long as the stack.
+    #[inline(always)]
+    fn begin(&self, yielder: *const Yielder<(), Suspend>) {
+        self.yielder.set(yielder);
+        self.base.set(stack_pointer());
+    }
+
     /// The task has ended, and its header may be gone: from here on it is in no report.
     #[inline(always)]
     fn end(&self) {
@@ -466,8 +473,7 @@ fn refuse_to_suspend(reason: Reason) -> ! {
 /// What every coroutine runs: one task after another.
 fn body(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
     let record = stack.record();
-    record.yielder.set(yielder);
-    record.base.set(stack_pointer());
+    record.begin(yielder);
     loop {
         let task = record.task();
         // SAFETY: the machine bound a fresh task to this stack and resumed it. A task stays on its thread, so the machine, and
@@ -481,7 +487,7 @@ fn body(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
 /// The same of a stack that is reserved: it ends one task after another without a run.
 fn body_of_reserve(yielder: &Yielder<(), Suspend>, stack: StackPtr) {
     let record = stack.record();
-    record.yielder.set(yielder);
+    record.begin(yielder);
     loop {
         let local = local::machine().expect("only its machine resumes it");
         // SAFETY: the machine took the task from its queue, fresh, bound it to this stack and resumed it.
