@@ -349,12 +349,14 @@ impl Monitor {
             return;
         }
         let mut holders = TaskList::default();
+        let heads = self.shared.stacks.keep_heads();
         for processor in self.shared.processors.seated() {
-            // SAFETY: a record is mapped as long as the runtime lives.
+            // SAFETY: a record is mapped as long as the runtime lives, and is not given back while `heads` lives.
             if let Some(record) = unsafe { processor.running.load(Ordering::Relaxed).as_ref() } {
                 record.report().into_iter().for_each(|task| holders.push(task, NAMED_HOLDERS));
             }
         }
+        drop(heads);
         let names: Vec<_> = holders.tasks.iter().map(|task| task.who().to_string()).collect();
         let more = if holders.more > 0 { format!(" and {} more", holders.more) } else { String::new() };
         say(format_args!(
