@@ -130,7 +130,9 @@ pub(crate) mod thread {
 
 /// Nobody waits in a panic hook: in a model, a panic is a failure.
 pub(crate) mod hook {
-    pub(crate) fn hide() {}
+    pub(crate) fn hide() -> bool {
+        false
+    }
 
     pub(crate) fn show() {}
 }

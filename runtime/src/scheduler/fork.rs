@@ -37,7 +37,7 @@ fn begin_child() {
         // Never allowed again.
         record.forbid_suspension();
         // The machine looks when its task switches away, which can only be its end, as it does where one unwinds.
-        local.unwinding.set(std::ptr::dangling());
+        local.panics.note_somebody();
     }
 }
 

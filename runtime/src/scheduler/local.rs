@@ -9,10 +9,11 @@ use std::panic::Location;
 
 use crate::prim::deque::{Steal, Worker};
 use crate::prim::sync::Arc;
-use crate::prim::untracked::{AtomicBool, Ordering};
-use crate::prim::{FAIR_EVERY, next_random, say, take_ids};
+use crate::prim::untracked::Ordering;
+use crate::prim::{FAIR_EVERY, next_random, take_ids};
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Posted;
+use crate::scheduler::panics::Panics;
 use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
@@ -20,11 +21,9 @@ use crate::scheduler::reserve::Reserve;
 use crate::stack::pool::StackCache;
 use crate::stack::record::Record;
 use crate::stack::slab::Slot;
-use crate::stack::unwinding;
+use crate::task::TaskPtr;
 use crate::task::cells::CellCache;
 use crate::task::header::Extra;
-use crate::task::interrupt::Who;
-use crate::task::{TaskPtr, cancel};
 use crate::wait::Reason;
 
 /// Fresh tasks in the deque from which on it is worth waking a sleeping processor at once. Fewer wait for the monitor's next
@@ -64,9 +63,7 @@ pub(crate) struct Local {
     cells: CellCache,
     pub(crate) stacks: StackCache,
     pub(crate) reserve: Reserve,
-    /// The stack of the task that was suspended in the middle of an unwinding: the first, if there are more. If that has ended before the
-    /// others, an address that is no stack's.
-    pub(crate) unwinding: Cell<*const Record>,
+    pub(crate) panics: Panics,
     /// A hook at switches runs, between two tasks.
     pub(crate) in_hook: Cell<bool>,
     /// Its tasks have been told that the runtime shuts down.
@@ -114,46 +111,6 @@ pub(crate) fn random() -> u64 {
     match machine() {
         Some(local) => next_random(&local.random),
         None => crate::prim::thread::random(),
-    }
-}
-
-/// What the running task does that is about to be suspended while its thread panics.
-#[derive(PartialEq)]
-pub(crate) enum Panicking {
-    /// It unwinds, or another task was suspended here that does.
-    Unwinds,
-    /// It is in the panic hook.
-    InHook,
-}
-
-/// The running task is about to be suspended while its thread panics. Before its turn either nobody did, and then it is this task; or one
-/// is known that unwinds.
-///
-/// In that case, whether this one does, or is in the hook, is not asked: to find out takes long, and most are in neither. If it is in
-/// the hook, and another task panics before it goes on, std ends the process.
-#[cold]
-pub(crate) fn note_panicking() -> Panicking {
-    let Some((machine, record)) = running() else { return Panicking::Unwinds };
-    if machine.unwinding.get().is_null() {
-        if !cancel::is_cancelling() && !unwinding::is_in_cleanup(record) {
-            say_that_hook_waits(record);
-            return Panicking::InHook;
-        }
-        machine.unwinding.set(record);
-    }
-    Panicking::Unwinds
-}
-
-/// Says so, once.
-fn say_that_hook_waits(record: &Record) {
-    // Relaxed: a flag that carries no data.
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if !SAID.swap(true, Ordering::Relaxed) {
-        say(format_args!(
-            "greenloom: {}: it waits in the panic hook, or in a Debug or Display in a panic's message. No limit and no cancellation ends \
-             that, and std::panic::set_hook blocks as long as it takes: a hook should hand over what it has without waiting",
-            Who(Some(record))
-        ));
     }
 }
 
@@ -209,7 +166,7 @@ impl Local {
             run: Cell::default(),
             next_id: Cell::new(0),
             end_id: Cell::new(0),
-            unwinding: Cell::new(std::ptr::null()),
+            panics: Panics::new(),
             in_hook: Cell::new(false),
             draining: Cell::new(false),
             patience: Cell::new(crate::prim::SEARCH_ROUNDS),
@@ -470,18 +427,6 @@ impl Local {
     pub(crate) fn set_live(&self, live: u32) {
         self.live.set(live);
         self.processor().live.store(live, Ordering::Relaxed);
-    }
-
-    /// Whether it is the task on this stack, which runs, that unwinds, as far as is noted, given that the thread does.
-    pub(crate) fn notes_unwinding_of(&self, record: &Record) -> bool {
-        let first = self.unwinding.get();
-        first.is_null() || std::ptr::eq(first, record)
-    }
-
-    /// Whether the running task, on this stack, unwinds already, given that the thread does.
-    pub(crate) fn may_unwind(&self, record: &Record) -> bool {
-        // If none was suspended in its unwinding, it is the running task's; or that is in a panic hook, and may not unwind either.
-        self.unwinding.get().is_null() || unwinding::is_in_cleanup(record)
     }
 
     /// Calls `f` with every started task of this processor that has not ended.

@@ -35,6 +35,7 @@ pub(crate) mod local;
 #[cfg(not(greenloom_loom))]
 pub(crate) mod monitor;
 pub(crate) mod overtime;
+pub(crate) mod panics;
 pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod ready;

@@ -111,7 +111,7 @@ impl Local {
                 Suspend::Yield | Suspend::Done => unreachable!(),
             }
         }
-        if !self.unwinding.get().is_null() {
+        if self.panics.are_noted() {
             self.settle(record, how);
         }
     }
@@ -162,18 +162,13 @@ impl Local {
         }
     }
 
-    /// After a switch away from a task, while one is noted that unwinds: looks whether any still does.
+    /// After a switch away from a task, while one is noted that unwinds.
     #[cold]
     fn settle(&self, record: &Record, how: Suspend) {
         if self.shared.is_elsewhere() {
             fork::refuse_to_go_on();
         }
-        if !thread::panicking() {
-            self.unwinding.set(std::ptr::null());
-        } else if matches!(how, Suspend::Done | Suspend::Refused) && std::ptr::eq(self.unwinding.get(), record) {
-            // Others unwind still: nobody knows who.
-            self.unwinding.set(std::ptr::dangling());
-        }
+        self.panics.settle(record, matches!(how, Suspend::Done | Suspend::Refused));
     }
 
     /// There is nothing to run: look at the inbox, at the others, and sleep. With `granted`, a search is counted already for this

@@ -24,8 +24,7 @@ use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::prim::{hook, prefetch_to_write, say, stack_pointer, thread};
 use crate::report::TaskReport;
-use crate::scheduler::fork;
-use crate::scheduler::local::{self, Panicking};
+use crate::scheduler::{fork, local, panics};
 use crate::stack::CURE;
 use crate::stack::slab::Slot;
 use crate::switch::Slots;
@@ -323,17 +322,14 @@ impl Record {
         self.reason.store(Reason::Ready as u8, Ordering::Relaxed);
     }
 
-    /// The same where the thread panics: of that nothing may be left to the other tasks but what they can live with.
+    /// The same while the thread panics; see [`panics`].
     #[cold]
     #[inline(never)]
     fn suspend_panicking(&self, how: Suspend, reason: Reason) {
-        match local::note_panicking() {
-            Panicking::Unwinds => self.switch(how, reason),
-            Panicking::InHook => {
-                hook::hide();
-                self.switch(how, reason);
-                hook::show();
-            }
+        let hidden = panics::hide_or_note();
+        self.switch(how, reason);
+        if hidden {
+            hook::show();
         }
     }
 

@@ -66,9 +66,9 @@ fn raise_or_defer_slow(task: TaskPtr) -> bool {
 /// What is to be done about a task that is interrupted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is not, or not any more; or its wait was over before.
+    /// It is not, or not any more.
     Nothing,
-    /// It may not unwind now: its next suspension is shielded.
+    /// It may not unwind now, or its wait was over before: its next suspension is shielded.
     PutOff,
     /// It unwinds.
     Raise,
@@ -95,7 +95,7 @@ fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a Bo
             bound => bound,
         }
     };
-    if thread::panicking() && (is_cancelling() || machine.may_unwind(record)) {
+    if thread::panicking() && (is_cancelling() || machine.panics.forbid_unwinding_of(record)) {
         return (Verdict::PutOff, None);
     }
     (Verdict::Raise, to)
@@ -283,7 +283,7 @@ pub(crate) fn unwinding() -> Unwinding {
         return Unwinding::Cancellation;
     }
     match local::running() {
-        Some((machine, record)) if !machine.notes_unwinding_of(record) => Unwinding::No,
+        Some((machine, record)) if !machine.panics.are_of(record) => Unwinding::No,
         _ => Unwinding::Panic,
     }
 }

@@ -114,6 +114,10 @@ impl<T> Stealer<T> {
         self.steal()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.len() == 0
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -21,13 +21,15 @@ use std::panic::{catch_unwind, resume_unwind};
 use corosensei::stack::Stack;
 use corosensei::{Coroutine, Yielder};
 
-/// Takes the panic of the running task, whose hook has not returned, from its thread's count.
+/// Takes the one panic of this thread, whose hook has not returned, from its count. False if there is a panic all the same: then the hook
+/// had returned, and nothing has changed.
 #[cold]
-pub(crate) fn hide() {
+pub(crate) fn hide() -> bool {
     let _ = catch_unwind(|| resume_unwind(Box::new(())));
+    !std::thread::panicking()
 }
 
-/// Adds it again.
+/// Adds what [`hide`] has taken.
 #[cold]
 pub(crate) fn show() {
     /// Leaves the stack for good.
