@@ -56,18 +56,40 @@ struct Outcome {
     token: bool,
 }
 
+/// Where its wait is.
+#[derive(Clone, Copy, PartialEq)]
+enum Is {
+    Asleep,
+    /// Awake since something came that is put off: it will wait on.
+    Stirred,
+    Over,
+}
+
 /// What should come of it.
 fn expected(wait: Wait, around: Around, events: &[Event]) -> Outcome {
-    let (mut asleep, mut waited, mut token) = (true, false, false);
+    let (mut is, mut waited, mut token) = (Is::Asleep, false, false);
     for event in events {
-        match event {
-            // A partner that still finds the waiter hands over, however the wait was ended; a token is left for the next `park`.
-            Wake if asleep || wait == Wait::Receive => (asleep, waited) = (false, true),
-            Wake => token = true,
-            Cancel if around == Around::Context => asleep = false,
-            End if around != Around::SectionInContext => asleep = false,
-            Cancel | End => {}
-        }
+        let is_put_off = match event {
+            Cancel => around != Around::Context,
+            End => around == Around::SectionInContext,
+            // A partner that still finds the waiter hands over, however the wait was ended; a token is left for the next look.
+            Wake if is == Is::Asleep || wait == Wait::Receive => {
+                (is, waited) = (Is::Over, true);
+                continue;
+            }
+            Wake => {
+                token = true;
+                continue;
+            }
+        };
+        is = match is {
+            Is::Asleep if is_put_off => Is::Stirred,
+            Is::Stirred if is_put_off => Is::Stirred,
+            _ => Is::Over,
+        };
+    }
+    if is == Is::Stirred && token {
+        (waited, token) = (true, false);
     }
     let (cancel, end) = (events.contains(&Cancel), events.contains(&End));
     let is_shielded = around == Around::ContextInSection;

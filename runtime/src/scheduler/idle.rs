@@ -7,7 +7,7 @@
 //! | searching | 12 | machines that look for work of others, and wakes under way to make one do so |
 //! | `MONITOR` | 1 | the monitor sleeps, because all machines did |
 //! | `CLOSED` | 1 | the runtime has ended: nobody looks at the injector any more |
-//! | epoch | 24 | announcements of work in the injector |
+//! | epoch | 24 | announcements of work in the injector, and machines that were counted awake |
 //!
 //! Regular machines that are not awake are *sleepers*: work for anyone may wake them. Spares only the monitor wakes.
 //!
@@ -219,13 +219,13 @@ impl Idle {
 
     /// Whoever won a sleeper counts it awake. True if the monitor sleeps and must be woken too.
     pub(crate) fn woke(&self, spare: bool) -> bool {
-        let before = self.add(if spare { SPARE } else { AWAKE });
+        let before = self.add(if spare { SPARE } else { AWAKE } + EPOCH);
         before.monitor_sleeps() && self.change_if(|word| word - MONITOR, Snapshot::monitor_sleeps)
     }
 
     /// One more machine, a spare, made now. False if the runtime has ended.
     pub(crate) fn add_machine(&self) -> bool {
-        self.change_if(|word| word + SPARE, |s| !s.is_closed())
+        self.change_if(|word| word.wrapping_add(SPARE + EPOCH), |s| !s.is_closed())
     }
 
     /// The monitor goes to sleep, if all machines do.
@@ -233,9 +233,12 @@ impl Idle {
         self.change_if(|word| word + MONITOR, |s| s.awake() == 0 && !s.monitor_sleeps())
     }
 
-    /// Ends the runtime, if all machines sleep and no work was announced since `seen`.
+    /// Ends the runtime, if all machines sleep, and none was awake and no work was announced since `seen`.
+    ///
+    /// A search may have ended since, or may be counted still: one that was claimed for a sleeper, none of which could be won, since it
+    /// had woken by itself and done the work. Who claimed it has nothing to hand on, and wakes nobody.
     pub(crate) fn close(&self, seen: Snapshot) -> bool {
-        let same = |s: Snapshot| (s.word ^ seen.word) & !MONITOR == 0 && s.awake() == 0;
+        let same = |s: Snapshot| (s.word ^ seen.word) < EPOCH && s.awake() == 0;
         self.change_if(|word| word + CLOSED, |s| same(s) && !s.is_closed())
     }
 

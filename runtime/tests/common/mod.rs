@@ -46,13 +46,17 @@ pub fn runtime(processors: usize) -> Runtime {
 }
 
 /// Runs `root` in a runtime of its own with so many processors, and waits for the end of both.
+///
+/// It has no spare machines, which take over where the system holds one up: what runs beside what, and on one processor the order, is
+/// certain.
 #[track_caller]
 pub fn run_on<T, F>(processors: usize, root: F) -> T
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    unless_it_hangs(move || runtime(processors).run(root))
+    let builder = Runtime::builder().processors(processors).max_machines(processors);
+    unless_it_hangs(move || builder.build().unwrap().run(root))
 }
 
 /// Lets others run until `condition` holds. In a task or on a thread.

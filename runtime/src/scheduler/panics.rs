@@ -1,0 +1,101 @@
+//! The panics of a thread, which its tasks share.
+//!
+//! std counts them by thread, and says no more than whether there are any. A task that is suspended in the middle of one leaves it
+//! counted while others run. Where that is decides what becomes of it:
+//!
+//! - *In the panic hook*, or where the message is made, the count also carries std's mark that a hook runs. Both go with the task
+//!   ([`hook`]): for the others there is no panic.
+//! - *In a destructor of its unwinding*, the count stays, and `std::thread::panicking` is true for all of the thread until the task has
+//!   unwound. What of ours would go by it asks further: who is about to raise an unwinding looks at its own stack
+//!   ([`unwinding`]); locks, which poison, are told whether it is their task that was suspended so first.
+//!
+//! The two are told apart when the task is suspended, by its stack. That takes long; so it is not done while another task is suspended in
+//! its unwinding, since every suspension on the thread would have to do it. Then a task in the hook is not noticed, and if another
+//! panics before it goes on, std ends the process.
+
+use std::cell::Cell;
+use std::ptr::{dangling, eq, null};
+
+use crate::prim::untracked::{AtomicBool, Ordering};
+use crate::prim::{hook, say, thread};
+use crate::scheduler::local;
+use crate::stack::record::Record;
+use crate::stack::unwinding;
+use crate::task::cancel;
+use crate::task::interrupt::Who;
+
+/// What a machine knows of its thread's panics.
+pub(crate) struct Panics {
+    /// The stack of the task that was suspended in the middle of its unwinding: the first, if there are more. If that has ended before the
+    /// others, an address that is no stack's.
+    first: Cell<*const Record>,
+}
+
+impl Panics {
+    pub(crate) fn new() -> Self {
+        Self { first: Cell::new(null()) }
+    }
+
+    /// Whether a task was suspended in the middle of its unwinding, as far as is known.
+    #[inline(always)]
+    pub(crate) fn are_noted(&self) -> bool {
+        !self.first.get().is_null()
+    }
+
+    /// After a switch away from the task on this stack, which may have ended, while one is noted: looks whether any still unwinds.
+    #[cold]
+    pub(crate) fn settle(&self, record: &Record, ended: bool) {
+        if !thread::panicking() {
+            self.first.set(null());
+        } else if ended && eq(self.first.get(), record) {
+            self.note_somebody();
+        }
+    }
+
+    /// Notes that somebody unwinds, of whom nobody knows who it is.
+    pub(crate) fn note_somebody(&self) {
+        self.first.set(dangling());
+    }
+
+    /// Whether the thread's panic is that of the running task, on this stack, as far as is noted.
+    pub(crate) fn are_of(&self, record: &Record) -> bool {
+        !self.are_noted() || eq(self.first.get(), record)
+    }
+
+    /// Whether the running task, on this stack, must not begin to unwind, given that its thread panics: it is in the middle of an unwinding
+    /// or of the panic hook.
+    pub(crate) fn forbid_unwinding_of(&self, record: &Record) -> bool {
+        !self.are_noted() || unwinding::is_in_cleanup(record)
+    }
+}
+
+/// The running task is about to be suspended while its thread panics. Whether it has hidden its own panic from the others, so that the
+/// caller must show it again afterwards.
+#[cold]
+pub(crate) fn hide_or_note() -> bool {
+    let Some((machine, record)) = local::running() else { return false };
+    let panics = &machine.panics;
+    if panics.are_noted() {
+        return false;
+    }
+    // The panic is the running task's.
+    if !cancel::is_cancelling() && !unwinding::is_in_cleanup(record) && hook::hide() {
+        say_that_hook_waits(record);
+        return true;
+    }
+    panics.first.set(record);
+    false
+}
+
+/// Says so, once.
+fn say_that_hook_waits(record: &Record) {
+    // Relaxed: a flag that carries no data.
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        say(format_args!(
+            "greenloom: {}: it waits in the panic hook, or in a Debug or Display in a panic's message. No limit and no cancellation ends \
+             that, and std::panic::set_hook blocks as long as it takes: a hook should hand over what it has without waiting",
+            Who(Some(record))
+        ));
+    }
+}
