@@ -106,9 +106,54 @@ fn two_cancel_at_once_above_and_below() {
         below.join().unwrap();
         let causes = [&parent, &child, &grandchild].map(|ctx| ctx.cause().unwrap().to_string());
         assert_eq!(causes[0], "above");
-        // Whoever was first at the child has its child too.
+        // Whoever ends the grandchild, its cause is its parent's.
         assert!(causes[1] == "above" || causes[1] == "below");
         assert_eq!(causes[1], causes[2]);
+    });
+}
+
+#[test]
+fn whoever_has_cancelled_finds_all_below_done_though_another_one_ends_a_part() {
+    model(3, || {
+        let (parent, parents) = Context::background().with_cancel();
+        let (child, childs) = parent.with_cancel();
+        let (grandchild, _grandchilds) = child.with_cancel();
+        let below = thread::spawn(move || childs.cancel());
+        parents.cancel();
+        assert!(grandchild.err().is_some() && child.err().is_some());
+        below.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_has_cancelled_finds_what_waits_for_done_woken() {
+    model(2, || {
+        let (parent, parents) = Context::background().with_cancel();
+        let (child, childs) = parent.with_cancel();
+        let done = child.done().clone();
+        let below = thread::spawn(move || childs.cancel());
+        parents.cancel();
+        assert!(done.try_recv().unwrap_err().is_disconnected());
+        below.join().unwrap();
+    });
+}
+
+#[test]
+fn two_cancel_the_same_and_each_finds_all_below_done() {
+    model(3, || {
+        let (parent, canceller) = Context::background().with_cancel();
+        let (child, _childs) = parent.with_cancel();
+        let canceller = Arc::new(canceller);
+        let other = thread::spawn({
+            let (canceller, child) = (canceller.clone(), child.clone());
+            move || {
+                canceller.cancel();
+                assert!(child.err().is_some());
+            }
+        });
+        canceller.cancel();
+        assert!(child.err().is_some());
+        other.join().unwrap();
     });
 }
 
@@ -297,6 +342,23 @@ fn a_deadline_comes_while_its_context_is_derived() {
         canceller.cancel();
         clock.join().unwrap();
         clock_ends_contexts();
+    });
+}
+
+#[test]
+fn a_deadline_that_is_just_coming_leaves_nothing_below_to_a_cancellation_above() {
+    model(3, || {
+        let (parent, canceller) = Context::background().with_cancel();
+        let (child, childs) = parent.with_timeout(HOUR);
+        childs.disarm();
+        let (grandchild, grandchilds) = child.with_cancel();
+        grandchilds.disarm();
+        let clock = thread::spawn(clock_ends_contexts);
+        canceller.cancel();
+        // One's cause is the other's.
+        assert!(grandchild.err().is_some());
+        assert_eq!(grandchild.err(), child.err());
+        clock.join().unwrap();
     });
 }
 

@@ -429,3 +429,23 @@ fn a_deadline_that_comes_while_a_large_tree_ends_does_not_wait_for_that() {
         assert!((0..20).any(|_| overtaken()));
     });
 }
+
+#[test]
+fn whoever_cancels_finds_all_done_that_a_deadline_is_just_ending() {
+    unless_it_hangs(|| {
+        for from_above in [true, false] {
+            let (root, roots) = Context::background().with_cancel();
+            let (middle, middles) = root.with_timeout(ms(100));
+            let below: Vec<_> = (0..DEEP / 2).map(|_| middle.with_cancel()).collect();
+            while middle.err().is_none() {
+                std::thread::yield_now();
+            }
+            if from_above {
+                roots.cancel()
+            } else {
+                middles.cancel()
+            }
+            assert!(below.iter().all(|(ctx, _)| ctx.err() == Some(ContextError::DeadlineExceeded)));
+        }
+    });
+}

@@ -15,6 +15,8 @@ use crate::time::clock;
 
 /// Added to one of the following: its channel is still to be disconnected. Whoever asks does that first.
 pub(super) const ENDING: u8 = 0x80;
+/// The same: something below it may still have to be ended. Cleared by whoever finds its list empty.
+pub(super) const BELOW: u8 = 0x40;
 const CANCELLED: u8 = 1;
 const EXCEEDED: u8 = 2;
 
@@ -26,7 +28,7 @@ fn encode(why: ContextError) -> u8 {
 }
 
 pub(super) fn decode(state: u8) -> Option<ContextError> {
-    match state {
+    match state & !(ENDING | BELOW) {
         LIVE => None,
         CANCELLED => Some(ContextError::Cancelled),
         _ => Some(ContextError::DeadlineExceeded),
@@ -68,10 +70,12 @@ pub(super) struct Done {
     alive: crate::prim::Alive,
 }
 
-#[derive(PartialEq)]
-enum Children {
-    None,
-    Some,
+/// What was found when a node was marked.
+struct Marked {
+    /// It has children, which are to be ended.
+    children: bool,
+    /// Somebody else had ended it, with a cause that is not the one given here.
+    other_cause: bool,
 }
 
 impl NodeRef {
@@ -106,7 +110,7 @@ impl NodeRef {
         bounded(running, due, arm, disarm, f)
     }
 
-    /// Ends it, with all below it, unless it has ended.
+    /// Ends it, unless it has ended, and all below it. When this returns, they have ended, whoever did it.
     pub(crate) fn end(&self, why: ContextError, cause: &Option<Cause>) {
         if let Some(mut walk) = self.begin_end(why, cause) {
             while !walk.go(usize::MAX) {}
@@ -115,15 +119,15 @@ impl NodeRef {
 
     /// Ends it, unless it has ended; what is to come is the end of all below it, if there is something.
     pub(crate) fn begin_end(&self, why: ContextError, cause: &Option<Cause>) -> Option<Walk> {
-        // Relaxed: a look ahead of the lock.
-        if self.state.load(Ordering::Relaxed) != LIVE {
+        // Acquire: pairs with the Release in `next_child`. The flag comes with the end, so it cannot come after this.
+        if self.ended().is_some() && self.state.load(Ordering::Acquire) & BELOW == 0 {
             return None;
         }
-        if self.mark(why, cause)? == Children::None {
+        if !self.mark(why, cause.clone()).children {
             self.leave_parent();
             return None;
         }
-        Some(Walk { root: self.clone(), here: self.as_ptr(), why, cause: cause.clone(), others: Vec::new() })
+        Some(Walk { next: self.next_child(None), root: self.clone(), here: self.as_ptr(), others: Vec::new() })
     }
 
     /// Rule 5.
@@ -133,37 +137,42 @@ impl NodeRef {
         }
     }
 
-    /// Ends this node alone; `None` if it has ended.
-    fn mark(&self, why: ContextError, cause: &Option<Cause>) -> Option<Children> {
-        let state = encode(why);
+    /// Ends this node alone, unless it has ended.
+    fn mark(&self, why: ContextError, cause: Option<Cause>) -> Marked {
         let on_end;
         let woken;
         let has_done;
         let children;
         {
             let mut inner = self.inner.lock();
+            children = !inner.children.is_null();
             // Relaxed: it changes from LIVE under the lock alone.
             if self.state.load(Ordering::Relaxed) != LIVE {
-                return None;
+                let other_cause = inner.cause.as_ref().is_some_and(|own| cause.as_ref().is_none_or(|cause| !is_same(own, cause)));
+                drop(inner);
+                // Its marker may not have disconnected its channel yet.
+                let _ = self.ended();
+                return Marked { children, other_cause };
             }
             // It had none, so nothing is dropped.
-            inner.cause = cause.clone();
+            inner.cause = cause;
             on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
             woken = match on_end {
                 // SAFETY: its frame has not withdrawn it, for which it needs the lock.
                 OnEnd::Trip(bound) => unsafe { (*bound).trip(why.into()) },
                 _ => None,
             };
-            children = if inner.children.is_null() { Children::None } else { Children::Some };
             // Relaxed: set under the lock.
             has_done = !self.done.load(Ordering::Relaxed).is_null();
+            let ending = if has_done { ENDING } else { 0 };
+            let below = if children { BELOW } else { 0 };
             // Release: pairs with the Acquire in `ended`.
-            self.state.store(if has_done { state | ENDING } else { state }, Ordering::Release);
+            self.state.store(encode(why) | ending | below, Ordering::Release);
         }
         if has_done {
             self.disconnect();
             // Release: pairs with the Acquire in `ended`; whoever sees the end finds the channel disconnected.
-            self.state.store(state, Ordering::Release);
+            self.state.fetch_and(!ENDING, Ordering::Release);
         }
         if self.timed {
             clock::forget(self);
@@ -175,7 +184,7 @@ impl NodeRef {
         if let Some(task) = woken {
             local::make_runnable(task);
         }
-        Some(children)
+        Marked { children, other_cause: false }
     }
 
     /// Takes back what was to happen at its end; true if that had still to come.
@@ -208,14 +217,28 @@ impl NodeRef {
     }
 }
 
+/// Whether they are one.
+fn is_same(one: &Cause, other: &Cause) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
+}
+
+/// A child of a node that has ended, and what it is to be ended with: as its parent was.
+pub(super) struct Child {
+    pub(super) node: NodeRef,
+    pub(super) why: ContextError,
+    pub(super) cause: Option<Cause>,
+}
+
 /// Rule 4: the end of all below a node that has been marked, which may be done in pieces.
 #[must_use = "who has marked a node must end what is below it"]
 pub(crate) struct Walk {
     root: NodeRef,
+    /// Those from here up to the root are on the walk's path, which has a reference to each.
     here: *const Node,
-    why: ContextError,
-    cause: Option<Cause>,
-    /// Nodes that others have ended, and whose causes are not ours: they may run a user's destructor when they go, so that is last.
+    /// Of the children of the node here; if there is none, that is done.
+    next: Option<Child>,
+    /// Nodes that others have ended, and whose causes are not their parents': they may run a user's destructor when they go, so that is
+    /// last.
     others: Vec<NodeRef>,
 }
 
@@ -223,28 +246,42 @@ impl Walk {
     /// Ends so many nodes at most; whether that was all.
     pub(crate) fn go(&mut self, mut most: usize) -> bool {
         while most > 0 {
-            // SAFETY: the root is alive, and so is what is on the path below it, by the references that going down has kept.
-            let node = unsafe { &*self.here };
-            if let Some(child) = node.pop_child() {
+            if let Some(child) = self.next.take() {
                 most -= 1;
-                match child.mark(self.why, &self.cause) {
-                    None => self.others.push(child),
-                    Some(Children::None) => {}
-                    Some(Children::Some) => {
-                        self.here = child.as_ptr();
-                        std::mem::forget(child);
-                    }
-                }
+                self.go_down(child);
             } else if self.here == self.root.as_ptr() {
                 self.root.leave_parent();
                 return true;
             } else {
-                // SAFETY: kept on the way down.
-                let child = unsafe { NodeRef::from_raw(self.here) };
-                self.here = child.parent.as_ref().expect("it was found in its parent's list").as_ptr();
+                self.go_up();
             }
         }
         false
+    }
+
+    /// Ends a child of the node here, and goes on with those below it.
+    fn go_down(&mut self, Child { node, why, cause }: Child) {
+        self.here = node.as_ptr();
+        // The path's reference, before anything else is done: what has been marked is not let go of while it is in a list (rule 6).
+        let child = std::mem::ManuallyDrop::new(node);
+        let Marked { children, other_cause } = child.mark(why, cause);
+        if other_cause {
+            self.others.push(NodeRef::clone(&child));
+        }
+        if children {
+            self.next = child.next_child(None);
+        } else {
+            self.go_up();
+        }
+    }
+
+    /// All below the node here has ended.
+    fn go_up(&mut self) {
+        // SAFETY: kept on the way down.
+        let child = unsafe { NodeRef::from_raw(self.here) };
+        let parent = child.parent.as_ref().expect("it was found in its parent's list");
+        self.here = parent.as_ptr();
+        self.next = parent.next_child(Some(&child));
     }
 
     /// The nodes that may run a user's destructor when they go.
@@ -263,7 +300,7 @@ impl Node {
         if state & ENDING != 0 {
             self.disconnect();
         }
-        decode(state & !ENDING)
+        decode(state)
     }
 
     pub(super) fn cause(&self) -> Option<Cause> {
@@ -433,8 +470,7 @@ mod tests {
         let cause: Option<Cause> = Some(Arc::new(Flagged(dropped.clone())));
         let mut all = tree();
         // Somebody has ended it, and is about to take it out of its parent's list.
-        assert!(node(&all[5]).mark(ContextError::Cancelled, &cause).is_some());
-        drop(cause);
+        assert!(!node(&all[5]).mark(ContextError::Cancelled, cause).children);
         let mut walk = node(&all[0]).begin_end(ContextError::DeadlineExceeded, &None).unwrap();
         assert!(walk.go(usize::MAX));
         all.clear();

@@ -412,9 +412,10 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// Cancels the context, and all that are derived from it. If it is done already, nothing happens.
+    /// Cancels the context, and all that are derived from it. What is done already stays as it is.
     ///
-    /// When this returns, they are done; except for parts that somebody else is just cancelling.
+    /// When this returns, they are all done; also where somebody else, or a deadline, is just ending the same context or one below it.
+    /// It does so itself as far as need be, and waits for nobody.
     ///
     /// ```
     /// let (ctx, canceller) = greenloom::context::Context::background().with_cancel();

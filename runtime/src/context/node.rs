@@ -15,11 +15,12 @@
 //!    memory goes. So whoever finds a node in a list, under its lock, may take a reference to it, unless there is none left to add to.
 //! 3. [`mark`](NodeRef::mark) ends a single node, under its own lock, once. A parent that has ended takes no more children: whoever
 //!    comes to be added finds the end, under the same lock, and ends itself in the same way.
-//! 4. Who has marked a node, and nobody else, takes its children out of the list one by one, marks each, and goes down to those that have
-//!    children: a walk along the tree, down by the references it takes and up by the parents, which needs no memory of its own.
-//! 5. A node that ends by itself leaves its parent's list afterwards. So the walk of a parent may still find it: it has ended, and is left
-//!    to whoever marked it.
-//! 6. A node that has ended and whose marker has done with it is thus in no list.
+//! 4. Who ends a node then takes its children one by one: marks the first of the list, with the parent's cause, ends in the same way all
+//!    below it, and only then takes it out: a walk along the tree, down by the references it takes and up by the parents. So a list that is
+//!    found empty, of a node that has ended, says that all below has.
+//! 5. A node that ends by itself leaves its parent's list afterwards. So several walks may be at one node, and none leaves anything to
+//!    another: whoever finds one that has been marked goes down there all the same. The flag [`BELOW`] spares that where all is done.
+//! 6. A node that has ended is out of its list before its marker gives up the reference. So with its last one it is in no list.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -28,7 +29,7 @@ use std::ptr::{NonNull, null, null_mut};
 use std::time::Instant;
 
 use crate::context::ContextError;
-use crate::context::end::{Done, ENDING, OnEnd, decode};
+use crate::context::end::{BELOW, Child, Done, OnEnd, decode};
 use crate::prim::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
 use crate::prim::{self, Lock, process};
@@ -46,7 +47,7 @@ pub(crate) struct Node {
     next: Cell<*const Node>,
     previous: Cell<*const Node>,
     linked: Cell<bool>,
-    /// Changes under the lock, but for the end of `ENDING`.
+    /// Changes under the lock, but for the end of [`ENDING`](super::end::ENDING).
     pub(super) state: AtomicU8,
     /// The deadline is its own, and the clock's to watch.
     pub(super) timed: bool,
@@ -170,8 +171,7 @@ impl NodeRef {
         let inherited = {
             let mut inner = parent.inner.lock();
             // Relaxed: it changes under the lock.
-            let state = parent.state.load(Ordering::Relaxed) & !ENDING;
-            match decode(state) {
+            match decode(parent.state.load(Ordering::Relaxed)) {
                 None => {
                     inner.link(self);
                     None
@@ -266,17 +266,29 @@ impl Node {
         self.inner.lock().unlink(child);
     }
 
-    /// Takes out a child that is not about to be freed.
-    pub(super) fn pop_child(&self) -> Option<NodeRef> {
+    /// Of a node that has ended: takes out a child that has ended with all below it, if one is given, and finds the next one, which stays
+    /// in the list (rule 4).
+    pub(super) fn next_child(&self, ended: Option<&NodeRef>) -> Option<Child> {
         let mut inner = self.inner.lock();
+        if let Some(ended) = ended {
+            inner.unlink(ended);
+        }
         loop {
             let first = inner.children;
             // SAFETY: what is in the list is alive (rule 2).
-            inner.unlink(unsafe { first.as_ref() }?);
+            let Some(found) = (unsafe { first.as_ref() }) else {
+                // Release: pairs with the Acquire in `begin_end`; whoever sees it sees the ends of all below.
+                self.state.fetch_and(!BELOW, Ordering::Release);
+                return None;
+            };
             // SAFETY: the lock is still held.
-            if let Some(child) = unsafe { NodeRef::try_from_list(first) } {
-                return Some(child);
+            if let Some(node) = unsafe { NodeRef::try_from_list(first) } {
+                // Relaxed: set under the lock.
+                let why = decode(self.state.load(Ordering::Relaxed)).expect("only what has ended is walked through");
+                return Some(Child { node, why, cause: inner.cause.clone() });
             }
+            // It is about to be freed.
+            inner.unlink(found);
         }
     }
 }

@@ -154,8 +154,7 @@ fn run() {
         let mut done = Vec::new();
         let old = walks.pop_front();
         for node in fired.drain(..) {
-            // What is below it at once, unless that is much: whoever cancels a context above finds this one ended, leaves what is below it
-            // to this thread, and may return before that has ended, too.
+            // A piece of what is below it at once: mostly that is all.
             let walk = caught(|| node.begin_end(ContextError::DeadlineExceeded, &None)).flatten();
             done.push(node);
             walks.extend(walk.and_then(|walk| go_on(walk, &mut done)));
