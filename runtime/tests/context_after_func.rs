@@ -411,3 +411,21 @@ fn a_function_whose_runtime_has_ended_is_not_dropped_on_the_clock() {
         assert!(later.done().recv().is_err());
     });
 }
+
+/// Its destructor waits for what is to end after it.
+#[test]
+fn a_function_whose_runtime_has_ended_is_not_dropped_in_the_middle_of_an_end() {
+    unless_it_hangs(|| {
+        let (parent, canceller) = Context::background().with_cancel();
+        // What came first ends last.
+        let (first, _firsts) = parent.with_cancel();
+        let (s, r) = bounded(1);
+        let waits = OnDrop::new(move || s.send(first.done().recv()).unwrap());
+        greenloom::run({
+            let parent = parent.clone();
+            move || _ = parent.after_func(move || drop(waits))
+        });
+        greenloom::run(move || canceller.cancel());
+        assert!(r.recv().unwrap().is_err());
+    });
+}

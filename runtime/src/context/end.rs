@@ -375,9 +375,9 @@ impl Function {
     /// Runs it in a task of the runtime that it came from, or on a thread of its own.
     fn start(self) {
         let Function { body, runtime, site } = self;
-        let mut unstarted = Unstarted(Some(body));
+        let mut unstarted = Unstarted { body: Some(body), starter: running_task() };
         let body = move || {
-            if let Some(body) = unstarted.0.take() {
+            if let Some(body) = unstarted.body.take() {
                 body();
             }
         };
@@ -392,13 +392,24 @@ impl Function {
 }
 
 /// A function that has been told to start, and has not. Where that never comes (its runtime has ended), it is dropped, which is code of
-/// the user's and may wait: not on the clock's thread, nor in the middle of the end of a tree, but on a thread of its own.
-struct Unstarted(Option<Box<dyn FnOnce() + Send>>);
+/// the user's and may wait: not on the clock's thread, nor in the middle of the end of a tree, but on a thread of its own; unless it has
+/// got as far as into its own task.
+struct Unstarted {
+    body: Option<Box<dyn FnOnce() + Send>>,
+    /// The task that has told it to, if it was one.
+    starter: Option<u64>,
+}
+
+/// The number of the running task.
+fn running_task() -> Option<u64> {
+    local::running().map(|(_, record)| record.task().id())
+}
 
 impl Drop for Unstarted {
     fn drop(&mut self) {
-        let Some(body) = self.0.take() else { return };
-        if local::running().is_none() {
+        let Some(body) = self.body.take() else { return };
+        let here = running_task();
+        if here.is_none() || here == self.starter {
             // Without a thread to be had, it is dropped here after all.
             let _ = thread::start_plain("greenloom-after-func".to_owned(), move || drop(body));
         }
