@@ -5,7 +5,7 @@
 //! 3. Who takes a node out, other than its owner, owes the owner one wake. Until then the node stays where it is, and its links are
 //!    the waker's; see [`Wakes`].
 //!
-//! Under loom each node watches that rule: every touch of it reads a cell that its end writes.
+//! Under loom each node watches that rule: every touch of it, its links too, reads a cell that its end writes.
 //!
 //! **`PhantomPinned` is not about `Pin` here.** Others write to a node while it is in a list, and some of its owners hold a `&mut` to what it
 //! lies in at that time: a destructor that takes it out (`task/members.rs`), or the call that makes a select's nodes (`channel/choose.rs`).
@@ -65,6 +65,24 @@ impl<D> Node<D> {
     }
 
     #[inline(always)]
+    fn next(&self) -> *const Self {
+        self.touch();
+        self.next.get()
+    }
+
+    #[inline(always)]
+    fn set_next(&self, next: *const Self) {
+        self.touch();
+        self.next.set(next);
+    }
+
+    #[inline(always)]
+    fn set_previous(&self, previous: *const Self) {
+        self.touch();
+        self.previous.set(previous);
+    }
+
+    #[inline(always)]
     fn touch(&self) {
         #[cfg(greenloom_loom)]
         self.alive.touch();
@@ -111,7 +129,7 @@ impl<D> List<D> {
         self.link(node, waiter, tail, null());
         // SAFETY: what is in the list is alive (rule 2).
         match unsafe { tail.as_ref() } {
-            Some(tail) => tail.next.set(node),
+            Some(tail) => tail.set_next(node),
             None => self.head.set(node),
         }
     }
@@ -125,7 +143,7 @@ impl<D> List<D> {
         self.link(node, waiter, null(), head);
         // SAFETY: what is in the list is alive (rule 2).
         match unsafe { head.as_ref() } {
-            Some(head) => head.previous.set(node),
+            Some(head) => head.set_previous(node),
             None => self.tail.set(node),
         }
     }
@@ -134,8 +152,8 @@ impl<D> List<D> {
         debug_assert!(!node.linked.get());
         node.linked.set(true);
         node.waiter.set(waiter);
-        node.previous.set(previous);
-        node.next.set(next);
+        node.set_previous(previous);
+        node.set_next(next);
     }
 
     /// The oldest waiter, left where it is.
@@ -184,7 +202,7 @@ impl<D> List<D> {
         if !node.linked.replace(false) {
             return false;
         }
-        let next = node.next.get();
+        let next = node.next();
         // The first one's `previous` says nothing, so that nothing is written to its successor, a line that may have to come from another
         // CPU while the lock is held.
         if std::ptr::eq(self.head.get(), node) {
@@ -199,9 +217,9 @@ impl<D> List<D> {
         let previous = node.previous.get();
         // SAFETY: its neighbours are in the list, and alive (rule 2).
         unsafe {
-            (*previous).next.set(next);
+            (*previous).set_next(next);
             match next.as_ref() {
-                Some(next) => next.previous.set(previous),
+                Some(next) => next.set_previous(previous),
                 None => self.tail.set(previous),
             }
         }
@@ -220,8 +238,7 @@ impl<D> List<D> {
         std::iter::from_fn(move || {
             // SAFETY: what is in the list is alive (rule 2).
             let here = unsafe { node.as_ref() }?;
-            here.touch();
-            node = here.next.get();
+            node = here.next();
             Some(here)
         })
     }
@@ -249,14 +266,13 @@ impl<D> Wakes<D> {
     /// The caller has taken the node out of its list, under the lock that is still held.
     #[inline(always)]
     pub(crate) unsafe fn add(&mut self, node: &Node<D>) {
-        node.touch();
         debug_assert!(!node.linked.get());
-        node.next.set(null());
+        node.set_next(null());
         if self.first.is_null() {
             self.first = node;
         } else {
             // SAFETY: it has not been woken yet, so it is alive.
-            unsafe { (*self.last).next.set(node) };
+            unsafe { (*self.last).set_next(node) };
         }
         self.last = node;
     }
@@ -270,7 +286,7 @@ impl<D> Drop for Wakes<D> {
         // chain's: an owner that would take it back finds it in no list, and waits for the wake.
         while let Some(node) = unsafe { next.as_ref() } {
             let waiter = node.waiter();
-            next = node.next.get();
+            next = node.next();
             // SAFETY: whoever added it took it out of its primitive.
             unsafe { waiter.wake() };
         }
