@@ -106,7 +106,7 @@
 //! One kind more *gives way*: an attempt that fails instead of waiting (`try_recv`, `try_send`, `try_iter`, `try_select`, a `select!` with
 //! `default`, `try_lock`, `try_acquire`, `is_finished` and their like), if 64 of them have failed without a suspension between, and
 //! the task has run for its time slice, or such a loop was seen there just now. The task then goes behind the others there, as in
-//! [`yield_now`], since what it tries for may be theirs to bring: a loop over attempts would keep them from it for ever. It returns
+//! [`yield_now`], since those tasks may be what it waits for: a loop over attempts would keep them from it for ever. It returns
 //! the failure that it had.
 //!
 //! Where a call only lets others run, neither a cancellation nor a limit of time ends anything. It does not so inside [`no_suspend`],
@@ -131,7 +131,7 @@
 //!   destructor, in the middle of its unwinding. A std `MutexGuard` that another of them took before and drops then poisons its
 //!   mutex, though nothing has panicked there.
 //!
-//! Two patterns of safe code become **undefined behaviour**. Their `unsafe` parts rely on nesting, with every right on a plain thread,
+//! Two patterns of safe code become **undefined behaviour**. Their `unsafe` parts rely on nesting, which is sound on a plain thread,
 //! and no library of stackful tasks can keep that up:
 //!
 //! - **a `thread_local!` whose initialiser suspends.** Another task on the thread initialises the same variable meanwhile, and borrows

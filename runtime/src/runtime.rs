@@ -32,7 +32,7 @@ const SPARES: usize = 512;
 /// cancelled and given a second to unwind, or more as long as they do; what is still there then is named on stderr. When this
 /// returns, the runtime's threads have ended, with the destructors of their thread-locals. See [`Runtime`].
 ///
-/// Where all tasks wait for a thread outside the runtime for more than a second, stderr speaks of a deadlock, once;
+/// Where all tasks wait for a thread outside the runtime for more than a second, a warning of a deadlock is printed to stderr, once;
 /// [`RuntimeBuilder::on_deadlock`] can silence that.
 ///
 /// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.

@@ -179,7 +179,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 }
 
 /// A channel that delivers a message, the moment that it is due, every so often, for the first time after `duration`. It never
-/// disconnects. Ticks that nobody receives are not made up for. If the time is too long to be said, it is [`never()`].
+/// disconnects. Ticks that nobody receives are not made up for. If the duration cannot be represented, it is [`never()`].
 ///
 /// ```
 /// use std::time::Duration;

@@ -96,8 +96,8 @@ impl Error for ContextError {}
 
 /// Says when work is to stop, and carries values that belong to a request.
 ///
-/// Cloning is cheap, and gives another handle to the same context. Deriving one costs an allocation, and taking it back finds its place
-/// in the list of the one above at once, however many there are.
+/// Cloning is cheap, and gives another handle to the same context. Deriving one costs an allocation, and unlinking it
+/// from the one above is O(1).
 ///
 /// ```
 /// use greenloom::context::Context;
@@ -271,7 +271,7 @@ impl Context {
     /// it waits in. If the context is done already, `f` is dropped and does not run.
     ///
     /// It is to a context what [`timeout`](crate::time::timeout) is to a limit of time, and all that is said there holds here: for whatever
-    /// suspends inside, in any library above; destructors run, and may suspend; what never suspends is not ended, unless it has a
+    /// suspends inside, in any library that `f` calls; destructors run, and may suspend; what never suspends is not ended, unless it has a
     /// [`checkpoint`](crate::checkpoint) in it; what catches the unwinding only delays it. If `f` returns before it notices the
     /// end, its value counts.
     ///

@@ -94,7 +94,7 @@ fn say_that_hook_waits(record: &Record) {
     if !SAID.swap(true, Ordering::Relaxed) {
         say(format_args!(
             "greenloom: {}: it waits in the panic hook, or in a Debug or Display in a panic's message. No limit and no cancellation ends \
-             that, and std::panic::set_hook blocks as long as it takes: a hook should hand over what it has without waiting",
+             that, and std::panic::set_hook would wait for it for ever: a hook should hand over what it has without waiting",
             Who(Some(record))
         ));
     }

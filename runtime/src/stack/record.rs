@@ -75,9 +75,9 @@ unsafe impl Stack for Frames {
 
 /// The head of a stack; see the module.
 ///
-/// `coroutine`, `yielder`, `task`, `frame`, `no_suspend`, `interrupts`, `base`, `locals` and `slots` are for the thread that runs the stack, or, while it is
-/// free, for whoever owns it. The rest are labels, which any thread of the runtime may read that keeps heads from being given
-/// back ([`StackPool::keep_heads`](super::pool::StackPool::keep_heads)), and any time the owner's thread.
+/// `slot` never changes. `id`, `site`, `name`, `reason`, `parked_in` and `home` are labels, which any thread of the runtime may read that
+/// keeps heads from being given back ([`StackPool::keep_heads`](super::pool::StackPool::keep_heads)), and any time the owner's thread. All else is
+/// for the thread that runs the stack, or, while it is free, for whoever owns it.
 #[repr(C, align(16))]
 pub(crate) struct Record {
     // Two lines of the cache, from the two words under the record, where the coroutine keeps its way back, up to `parked_in`: all that a

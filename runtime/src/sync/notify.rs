@@ -47,7 +47,7 @@ const WAITING: u8 = 2;
 /// ```
 pub struct Notify {
     word: Word,
-    /// Each waiter learns whom else its notification would do for.
+    /// Each waiter learns which notify call woke it, so that it can be passed on.
     crowd: Lock<Crowd<Cell<Meant>>>,
 }
 

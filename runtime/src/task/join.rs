@@ -89,7 +89,7 @@ macro_rules! handle_methods {
         /// one that has not started never will, and only drops its closure. `join` then tells so by an error that
         /// [`is_cancelled`](JoinError::is_cancelled).
         ///
-        /// Never waits. A task that has ended does not mind. One that never suspends is not stopped; nor is one in a loop over
+        /// Never waits. It has no effect on a task that has ended. One that never suspends is not stopped; nor is one in a loop over
         /// attempts (`try_recv`, `try_lock`, a `select!` with `default`, `is_finished`), though they
         /// [give way](crate#what-suspends): put a [`checkpoint`](crate::checkpoint) into it. In a build with `panic = "abort"`,
         /// which cannot unwind, one that has started goes on, and stderr says so once.

@@ -96,7 +96,7 @@ impl Task {
 
     /// Asks the task to end, as [`JoinHandle::cancel`] does: it unwinds from its next suspension point, or the one it waits in.
     ///
-    /// Never waits. A task that has ended does not mind; nor does a plain thread, which cannot be cancelled.
+    /// Never waits. It has no effect on a task that has ended, nor on a plain thread, which cannot be cancelled.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -113,7 +113,7 @@ impl Task {
 
     /// Makes the task's current or next [`park`] return.
     ///
-    /// Never waits. From any thread or task; a task that has ended does not mind.
+    /// Never waits. From any thread or task; it has no effect on a task that has ended.
     pub fn unpark(&self) {
         match &self.0 {
             Kind::Green(task) => {

@@ -22,7 +22,7 @@ use crate::wait::{self, Reason};
 
 /// Waits for so long.
 ///
-/// Suspends the task; blocks a plain thread. A time that is too long to be said is for ever. One of zero lets others run, as
+/// Suspends the task; blocks a plain thread. A duration that cannot be represented waits forever. One of zero lets others run, as
 /// [`yield_now`] does.
 ///
 /// # Panics

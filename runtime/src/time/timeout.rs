@@ -30,14 +30,14 @@ impl From<Elapsed> for io::Error {
 /// Runs `f`, but for no longer than `limit`: when time is up, it unwinds to here from its next suspension point, or from the one it
 /// waits in.
 ///
-/// That is so for whatever suspends inside, here or in any library above. Destructors run, and may suspend. Of limits inside each
+/// That is so for whatever suspends inside, here or in any library that `f` calls. Destructors run, and may suspend. Of limits inside each
 /// other, the one that is over first ends what is inside it; if several are over, the outermost does. The task itself goes on
 /// after it.
 ///
 /// - What never suspends is not ended; a [`checkpoint`](crate::checkpoint) in it helps. Nor is a loop over attempts (`try_recv`,
 ///   `try_lock`, a `select!` with `default`, `is_finished`), though they [give way](crate#what-suspends): put a `checkpoint` into
 ///   it. If `f` returns before it notices that time is up, its value counts.
-/// - A limit of zero lets `f` run to its first suspension point. A limit that is too long to be said is none.
+/// - A limit of zero lets `f` run to its first suspension point. A limit that cannot be represented is none.
 /// - A value that a partner had handed over before is returned by the suspension point, and the limit comes at the next one.
 /// - Catching the unwinding delays it to the next suspension point; the result is `Elapsed` all the same.
 /// - It poisons std locks that `f` holds, and a `LazyLock` whose initialiser it ends, as any panic does (not those of

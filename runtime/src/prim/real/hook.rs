@@ -10,6 +10,9 @@
 //! [`show`] begins a panic, whose message raises an unwinding before the hook is called, and which nobody catches: that adds one to the
 //! count, and the mark. It happens on a stack of its own, which is given up in the middle.
 //!
+//! A panic reads std's lock of the hook, which the suspended one holds to read as well. If a thread waits in `set_hook` when [`show`] is
+//! called, that lock lets no more readers in, and neither ever goes on. Nothing tells whether one waits, so the documentation forbids it.
+//!
 //! The count of the process, by which std spares threads a look at their own, stays two too high: no more than that saving is lost.
 //!
 //! None of it is promised. It is how std 1.95 does it (`library/std/src/panicking.rs`), and `tests/panic_hook.rs` notices a change.
