@@ -58,22 +58,23 @@ pub(crate) fn show() {
     unsafe { panics.force_reset() };
 }
 
-/// Room for a panic.
-struct Memory(Box<[u128]>);
+/// Room for a panic. No Box: where one is moved, the compiler takes it for the only way to what is in it.
+struct Memory(Vec<u128>);
 
 impl Memory {
     fn new() -> Self {
-        Self(vec![0; 1 << 12].into())
+        Self(vec![0; 1 << 12])
     }
 }
 
 // SAFETY: 64 KiB of memory that stays where it is. What runs there is known and needs a tenth of that, which takes the place of a guard.
 unsafe impl Stack for Memory {
     fn base(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.0.as_ptr_range().end.addr()).expect("it is the end of something")
+        let end = self.0.as_ptr().wrapping_add(self.0.len());
+        NonZeroUsize::new(end.expose_provenance()).expect("it is the end of something")
     }
 
     fn limit(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.0.as_ptr().addr()).expect("a pointer to something is not null")
+        NonZeroUsize::new(self.0.as_ptr().expose_provenance()).expect("a pointer to something is not null")
     }
 }
