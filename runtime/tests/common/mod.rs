@@ -59,6 +59,16 @@ where
     unless_it_hangs(move || builder.build().unwrap().run(root))
 }
 
+/// The same with spare machines, for what takes place when the monitor sees that one is held.
+#[track_caller]
+pub fn run_with_spares<T, F>(processors: usize, root: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    unless_it_hangs(move || runtime(processors).run(root))
+}
+
 /// Lets others run until `condition` holds. In a task or on a thread.
 pub fn yield_until(condition: impl Fn() -> bool) {
     while !condition() {
