@@ -442,6 +442,45 @@ fn the_closure_of_a_task_without_a_stack_may_wait_when_it_is_dropped() {
 }
 
 #[test]
+fn tasks_that_wait_for_their_end_without_a_stack_all_start_if_there_are_addresses_by_then() {
+    let child = in_child("tasks_that_wait_for_their_end_without_a_stack_all_start_if_there_are_addresses_by_then", || {
+        runtime(1).run(|| {
+            limit_addresses_for_now(32 << 20);
+            let (begun, started) = (Counter::default(), Counter::default());
+            let (release, released) = bounded::<()>(0);
+            let goodbye = {
+                let begun = begun.clone();
+                OnDrop::new(move || {
+                    begun.add();
+                    released.recv().unwrap();
+                })
+            };
+            let first = without_a_stack(move || drop(goodbye));
+            yield_until(|| begun.get() == 1);
+            let others: Vec<_> = (0..10)
+                .map(|_| {
+                    let started = started.clone();
+                    without_a_stack(move || {
+                        started.add();
+                    })
+                })
+                .collect();
+            // Each has its turn, and finds neither a stack nor the one for ends.
+            (0..100).for_each(|_| yield_now());
+            assert_eq!(started.get(), 0);
+            let none = libc::RLIM_INFINITY;
+            // SAFETY: a valid limit, for this process alone.
+            unsafe { libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: none, rlim_max: none }) };
+            release.send(()).unwrap();
+            others.into_iter().for_each(|task| task.join().unwrap());
+            assert_eq!(started.get(), 10);
+            assert_no_stack(first.join());
+        });
+    });
+    child.assert_success();
+}
+
+#[test]
 fn the_hook_for_panics_may_wait_where_a_task_has_no_stack() {
     let child = in_child("the_hook_for_panics_may_wait_where_a_task_has_no_stack", || {
         let (log, lines) = bounded::<String>(0);

@@ -340,6 +340,7 @@ impl Local {
         self.notice_phase();
         self.take_mail();
         self.fire_timers();
+        self.retry_refused();
         let aged_first = !self.aged_first.get();
         self.aged_first.set(aged_first);
         let old = if aged_first {

@@ -4,7 +4,8 @@
 //! may wait. On the machine's own stack, between two tasks, it would block the machine, and with it perhaps what it waits for. So each
 //! machine has one stack that was set aside when it started (addresses alone; its memory comes with its first use), and such an end
 //! is a task like others there: it may suspend, and is in reports. While one does, further ones wait here. They start, or end, when the
-//! stack is free again: there may be memory by then.
+//! stack is free again: there may be memory by then. One at a time, lest they take what memory there is from each other: the next one when
+//! the machine has nothing else to run, or now and then if it never comes to that.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -26,8 +27,8 @@ pub(crate) struct Reserve {
     why: Cell<Option<io::Error>>,
     /// It is told so, and not that it was cancelled.
     refuses: Cell<bool>,
-    /// Fresh tasks that wait until the stack is free. There are none while it is; so the machine has a task that has started as long as there
-    /// are some, and does not end.
+    /// Fresh tasks that wait until the stack is free. While it is not, the machine has a task that has started, and does not end; while it
+    /// is, the machine does not sleep before each of them has had its turn.
     waiting: RefCell<VecDeque<TaskPtr>>,
 }
 
@@ -99,9 +100,17 @@ impl Local {
         debug_assert_eq!(self.reserve.stack.get(), Some(record.stack()));
         self.set_live(self.live() - 1);
         self.reserve.in_use.set(false);
-        if let Some(next) = self.pop_refused() {
-            self.push_ready(next);
-        }
+        self.retry_refused();
+    }
+
+    /// One of those that wait has its turn, if the stack is free; whether there was one.
+    ///
+    /// It may find a stack of its own by now. Then nobody ends on the reserved one, after whom the next would have its turn: so this is
+    /// also asked for where the machine has nothing else to run, and where it looks at what it neglects.
+    #[cold]
+    pub(crate) fn retry_refused(&self) -> bool {
+        let next = if self.reserve.in_use.get() { None } else { self.pop_refused() };
+        next.inspect(|&task| self.push_ready(task)).is_some()
     }
 
     /// Ends those that wait, where the machine will not start another task, on its own stack: it has nothing else to do any more.

@@ -176,7 +176,7 @@ impl Local {
     #[cold]
     fn rest(&self, granted: bool) -> Rest {
         let mut search = granted.then(|| self.shared.granted_search(self.processor()));
-        if self.take_mail() || self.fire_timers() || self.notice_phase() {
+        if self.take_mail() || self.fire_timers() || self.notice_phase() || self.retry_refused() {
             // What has arrived may run for long: another machine must look for the work that this one was woken for.
             return Rest::Again;
         }
