@@ -562,6 +562,13 @@ impl RuntimeBuilder {
     /// Nothing is left behind then, but in a task inside [`no_suspend`](crate::no_suspend), where the threads that have started
     /// end by themselves.
     pub fn build(self) -> io::Result<Runtime> {
+        let (config, stacks) = self.describe()?;
+        let shared = Shared::start(config, stacks)?;
+        Ok(Runtime { handle: Handle { shared } })
+    }
+
+    /// What the runtime is to be made of.
+    pub(crate) fn describe(self) -> io::Result<(Config, StackPool)> {
         let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         let processors = self.processors.unwrap_or_else(default_processors);
         if !(1..=MAX_PROCESSORS).contains(&processors) {
@@ -595,8 +602,7 @@ impl RuntimeBuilder {
             on_deadlock: self.on_deadlock,
             testing: self.testing,
         };
-        let shared = Shared::start(config, StackPool::new(slabs))?;
-        Ok(Runtime { handle: Handle { shared } })
+        Ok((config, StackPool::new(slabs)))
     }
 }
 

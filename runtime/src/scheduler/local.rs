@@ -441,3 +441,6 @@ impl Local {
         });
     }
 }
+
+#[cfg(all(test, not(greenloom_loom)))]
+mod tests;

@@ -134,9 +134,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Makes the processors and starts their machines.
-    pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
-        fork::watch();
+    /// Makes the processors, which nobody drives yet.
+    fn new(config: Config, stacks: StackPool) -> Arc<Shared> {
         let regular = config.processors;
         // In models there is no monitor, and nobody else makes spares.
         let spares = if cfg!(greenloom_loom) { 0 } else { config.max_machines - regular };
@@ -163,9 +162,16 @@ impl Shared {
             monitor: Parker::new(),
         });
         shared.processors.attach(&raw const *shared);
+        shared
+    }
+
+    /// Makes the processors and starts their machines.
+    pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
+        fork::watch();
+        let shared = Shared::new(config, stacks);
         #[cfg(not(greenloom_loom))]
         monitor::start(&shared)?;
-        for index in 0..regular {
+        for index in 0..shared.regular {
             if let Err(error) = start_machine(&shared, index) {
                 shared.never_started(index);
                 if local::may_suspend() {

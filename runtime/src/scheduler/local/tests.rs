@@ -3,6 +3,7 @@
 use super::*;
 use crate::Runtime;
 use crate::scheduler::placement::Placement;
+use crate::task::cells::SharedCells;
 
 /// A runtime of so many processors that nobody drives.
 fn idle_runtime(processors: usize) -> Arc<Shared> {
@@ -12,7 +13,8 @@ fn idle_runtime(processors: usize) -> Arc<Shared> {
 
 fn drive(shared: &Arc<Shared>, index: usize) -> Local {
     let seat = processor(shared, index).take_seat().unwrap();
-    Local::new(shared.clone(), index, seat)
+    let reserved = shared.stacks.set_aside(shared.class).unwrap();
+    Local::new(shared.clone(), index, seat, reserved)
 }
 
 fn alone() -> Local {
@@ -20,7 +22,7 @@ fn alone() -> Local {
 }
 
 fn processor(shared: &Shared, index: usize) -> &Processor {
-    &shared.processors[index]
+    shared.processors.get(index)
 }
 
 fn task(id: u64) -> TaskPtr {
@@ -56,10 +58,17 @@ impl Local {
         ids((0..count).map_while(|_| self.pick()))
     }
 
-    /// The next pick is a fair one.
+    /// The next pick is a fair one. If it finds nothing, it is the ready tasks' turn.
     fn fair_pick(&self) -> Option<u64> {
         self.until_fair.set(1);
+        self.fresh_first.set(false);
         self.pick().map(TaskPtr::id)
+    }
+
+    /// The same, where not all picks since the last fair one have been of the next slot.
+    fn fair_pick_beside_others(&self) -> Option<u64> {
+        self.chain_only.set(false);
+        self.fair_pick()
     }
 
     fn begin_slice(&self) {
@@ -122,7 +131,7 @@ fn a_new_slice_brings_the_mail() {
     unsafe { mail.set_home(local.processor()) };
     local.shared.send(mail, local.processor());
     assert_eq!(local.picks(1), [1]);
-    assert_eq!(local.picks(1), [], "it has not looked");
+    assert!(local.picks(1).is_empty(), "it has not looked");
     local.begin_slice();
     assert_eq!(local.picks(1), [2]);
 }
@@ -148,24 +157,24 @@ fn of_the_fresh_those_are_old_that_were_there_for_a_slice() {
     let slice = |number| local.shared.slice.store(number, Ordering::Relaxed);
     local.add_fresh(1..=3);
     local.add_ready(100..200);
-    assert!(local.fair_pick() >= Some(100), "it is the first look");
+    assert!(local.fair_pick_beside_others() >= Some(100), "it is the first look");
     slice(1);
-    assert!(local.fair_pick() >= Some(100), "nobody had seen them before");
+    assert!(local.fair_pick_beside_others() >= Some(100), "nobody had seen them before");
     // These come later.
     local.add_fresh(11..=13);
     slice(2);
     for old in 1..=3 {
-        assert_eq!(local.fair_pick(), Some(old), "oldest first, one at a time");
+        assert_eq!(local.fair_pick_beside_others(), Some(old), "oldest first, one at a time");
     }
-    assert!(local.fair_pick() >= Some(100), "the others are younger");
+    assert!(local.fair_pick_beside_others() >= Some(100), "the others are younger");
     slice(3);
-    assert_eq!(local.fair_pick(), Some(11));
+    assert_eq!(local.fair_pick_beside_others(), Some(11));
     // What was taken otherwise meanwhile is not waited for.
     local.fresh_first.set(true);
     assert_eq!(local.picks(1), [13]);
     slice(4);
-    assert_eq!(local.fair_pick(), Some(12));
-    assert!(local.fair_pick() >= Some(100));
+    assert_eq!(local.fair_pick_beside_others(), Some(12));
+    assert!(local.fair_pick_beside_others() >= Some(100));
 }
 
 #[test]
@@ -175,15 +184,15 @@ fn the_old_and_the_injected_are_looked_at_by_turns() {
     local.add_ready(100..200);
     local.add_fresh(1..=4);
     slice(1);
-    assert!(local.fair_pick() >= Some(100));
+    assert!(local.fair_pick_beside_others() >= Some(100));
     slice(2);
-    assert_eq!(local.fair_pick(), Some(1), "they are old now");
+    assert_eq!(local.fair_pick_beside_others(), Some(1), "they are old now");
     (11..=14).for_each(|id| local.shared.injector.push(task(id)));
-    let old: Vec<bool> = (0..6).map(|_| local.fair_pick().unwrap() < 10).collect();
+    let old: Vec<bool> = (0..6).map(|_| local.fair_pick_beside_others().unwrap() < 10).collect();
     assert!(old.windows(2).all(|pair| pair[0] != pair[1]), "{old:?}");
     // Where there is one kind, it has every turn.
-    assert_eq!(local.fair_pick(), Some(14));
-    assert!(local.fair_pick() >= Some(100));
+    assert_eq!(local.fair_pick_beside_others(), Some(14));
+    assert!(local.fair_pick_beside_others() >= Some(100));
 }
 
 #[test]
@@ -247,7 +256,7 @@ fn a_deque_that_thieves_have_emptied_is_found_empty_and_one_they_have_filled_is_
     for _ in 0..3 {
         thief.steal_oldest(local.processor()).unwrap();
     }
-    assert_eq!(local.picks(9), []);
+    assert!(local.picks(9).is_empty());
     assert!(local.pop_fresh().is_none());
     local.add_fresh([4]);
     assert_eq!(local.picks(9), [4]);
@@ -260,7 +269,7 @@ fn a_deque_that_thieves_have_emptied_is_found_empty_and_one_they_have_filled_is_
 /// Processor `index` sleeps, as far as the words say.
 fn put_to_sleep(shared: &Shared, index: usize) {
     assert!(processor(shared, index).inbox.fall_asleep());
-    let _ = shared.idle.fell_asleep(false, processor(shared, index).spare);
+    let _ = shared.idle.fell_asleep(processor(shared, index).spare);
 }
 
 #[test]
