@@ -331,14 +331,14 @@ impl Monitor {
         // Before the start: a shutdown wins the sleepers among the seated ones. Whoever sees the new machine asleep in the idle word sees
         // this, which came before the start; whoever does not has announced the end before the machine slept.
         let Some(index) = shared.processors.seat_spare(&raw const **shared) else {
-            shared.idle.fell_asleep(true);
+            discount_spare(shared);
             return self.say_that_all_are_held();
         };
         shared.count_machine();
         if start_machine(shared, index).is_err() {
             // No thread to be had; the next tick tries again.
             shared.processors.unseat(index);
-            shared.idle.fell_asleep(true);
+            discount_spare(shared);
             shared.machine_ended();
         }
     }
@@ -446,6 +446,15 @@ fn begin_slice(processor: &Processor) {
     processor.slice.fetch_add(1, Ordering::Relaxed);
 }
 
+/// A spare machine that has been counted awake will not come to be.
+fn discount_spare(shared: &Shared) {
+    let seen = shared.idle.fell_asleep(true);
+    if seen.awake() == 0 && shared.phase() != Phase::Running {
+        // The others may have fallen asleep meanwhile, and each has left the end of the runtime to this one.
+        shared.try_close(seen);
+    }
+}
+
 /// Queues a fresh task for anyone, from this thread. If the runtime has ended meanwhile its closure is dropped, which is code of the user's
 /// and may wait: not here, where the end is told, but on a thread of its own.
 fn inject(shared: &Arc<Shared>, task: TaskPtr) {
@@ -514,6 +523,24 @@ mod tests {
     use super::*;
     use crate::prim::untracked::AtomicBool;
     use crate::{Runtime, yield_now};
+
+    /// A runtime of one processor that nobody drives.
+    fn idle_runtime() -> Arc<Shared> {
+        let (config, stacks) = Runtime::builder().processors(1).describe().unwrap();
+        Shared::new(config, stacks)
+    }
+
+    #[test]
+    fn a_spare_that_is_not_to_be_had_does_not_keep_a_runtime_from_its_end() {
+        let shared = idle_runtime();
+        shared.set_phase(Phase::Draining);
+        assert!(shared.idle.add_machine());
+        // Meanwhile the only machine falls asleep, which is not the last.
+        assert!(shared.processors.get(0).inbox.fall_asleep());
+        assert_eq!(shared.idle.fell_asleep(false).awake(), 1);
+        discount_spare(&shared);
+        assert!(shared.idle.peek().is_closed());
+    }
 
     #[test]
     fn a_grace_period_is_extended_as_long_as_tasks_end_and_not_for_ever() {
