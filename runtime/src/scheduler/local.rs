@@ -372,10 +372,11 @@ impl Local {
 
     /// Moves the mail into the queues; whether there was any.
     pub(crate) fn take_mail(&self) -> bool {
-        let mut any = false;
+        let (mut any, mut fresh) = (false, 0);
         for task in self.processor().inbox.take() {
             any = true;
-            self.processor().placed.store(0, Ordering::Relaxed);
+            // SAFETY: taken out of the inbox (rule 2 of the header).
+            fresh += u32::from(unsafe { task.record().is_null() });
             // SAFETY: taken out of the inbox: a fresh task without a home is unbound (rule 2 of the header).
             let bound = unsafe { !task.home().is_null() };
             if !bound {
@@ -383,6 +384,9 @@ impl Local {
                 unsafe { task.note_sent() };
             }
             self.push(Ready { task, bound });
+        }
+        if fresh > 0 {
+            self.processor().placed.fetch_sub(fresh, Ordering::Relaxed);
         }
         any
     }

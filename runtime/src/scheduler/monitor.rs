@@ -493,10 +493,15 @@ fn rescue(shared: &Arc<Shared>, processor: &Processor) {
     if let Some(task) = processor.next.rescue() {
         inject(shared, task);
     }
+    if processor.placed.load(Ordering::Relaxed) == 0 {
+        // All that is there are wakes of the machine's own tasks. There may be a hundred thousand, at each tick.
+        return;
+    }
     for task in processor.inbox.take() {
         // SAFETY: taken out of the inbox, so ours (rule 2 of the header).
         let movable = unsafe { task.record().is_null() } && !task.is_pinned();
         if movable {
+            processor.placed.fetch_sub(1, Ordering::Relaxed);
             // SAFETY: as above.
             unsafe { task.set_home(std::ptr::null()) };
             inject(shared, task);
@@ -520,8 +525,12 @@ fn post_back(shared: &Arc<Shared>, processor: &Processor, task: TaskPtr) {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::Location;
+
     use super::*;
     use crate::prim::untracked::AtomicBool;
+    use crate::task::cells::SharedCells;
+    use crate::task::header::Extra;
     use crate::{Runtime, yield_now};
 
     /// A runtime of one processor that nobody drives.
@@ -540,6 +549,26 @@ mod tests {
         assert_eq!(shared.idle.fell_asleep(false).awake(), 1);
         discount_spare(&shared);
         assert!(shared.idle.peek().is_closed());
+    }
+
+    #[test]
+    fn what_is_not_bound_to_a_held_machine_leaves_its_inbox_and_its_count() {
+        let shared = idle_runtime();
+        let processor = shared.processors.get(0);
+        let task = |id, pinned: bool| {
+            let extra = pinned.then(|| Box::new(Extra { pinned, ..Extra::default() }));
+            // SAFETY: never run, and leaked.
+            unsafe { TaskPtr::new(|| (), Location::caller(), id, extra, |layout| SharedCells::new(0).alloc(layout)) }.unwrap()
+        };
+        for (id, pinned) in [(1, false), (2, true), (3, false)] {
+            shared.send(task(id, pinned), processor);
+        }
+        assert_eq!(processor.placed.load(Ordering::Relaxed), 3);
+        rescue(&shared, processor);
+        let injected = std::iter::from_fn(|| shared.injector.steal().success());
+        assert_eq!(injected.map(TaskPtr::id).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(processor.placed.load(Ordering::Relaxed), 1);
+        assert_eq!(processor.inbox.take().map(TaskPtr::id).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) struct Processor {
     pub(crate) live: untracked::AtomicU32,
     /// Not zero while the machine has nothing to run: it starts, looks around, sleeps, or is just being woken.
     pub(crate) resting: untracked::AtomicU32,
-    /// Tasks that others have placed here and that are still in the inbox; about.
+    /// Fresh tasks in the inbox, and some that are about to be there: counted before they are left, and taken off afterwards.
     pub(crate) placed: untracked::AtomicU32,
 }
 
