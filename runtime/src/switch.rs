@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::prim::say;
 use crate::prim::untracked::Arc;
+use crate::scheduler::fork;
 use crate::scheduler::local::Local;
 use crate::stack::record::Record;
 use crate::task::Task;
@@ -206,6 +207,10 @@ impl Hooks {
 
 /// Calls a hook, in which nothing can wait.
 fn guarded(machine: &Local, hook: &dyn AnyHook, task: &Task, call: impl FnOnce()) {
+    if machine.shared.is_elsewhere() {
+        // The task has forked, and has ended in the child.
+        fork::refuse_to_go_on();
+    }
     machine.in_hook.set(true);
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
         say(format_args!(
@@ -215,6 +220,9 @@ fn guarded(machine: &Local, hook: &dyn AnyHook, task: &Task, call: impl FnOnce()
             task.id(),
         ));
         std::process::abort();
+    }
+    if machine.shared.is_elsewhere() {
+        fork::refuse_to_leave_hook();
     }
     machine.in_hook.set(false);
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Child, in_child};
 use greenloom::context::{Context, ContextError};
 use greenloom::time::timeout;
-use greenloom::{Runtime, channel, park, scope, sleep, spawn, yield_now};
+use greenloom::{Runtime, SwitchHook, Task, channel, park, scope, sleep, spawn, yield_now};
 
 const ELSEWHERE: &str = "the runtime belongs to the process that this one was forked from";
 const SHORT: Duration = Duration::from_millis(20);
@@ -213,22 +213,50 @@ fn a_task_that_forks_cannot_be_suspended_in_the_child() {
     child.assert_said("build a new Runtime on a new thread; it would be sleeping");
 }
 
+/// Forks; in the child, whose end is an abort, the caller goes on.
+fn fork() -> bool {
+    // SAFETY: the child does what the caller does, until that ends.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            return true;
+        }
+        let mut status = 0;
+        while libc::waitpid(pid, &mut status, 0) != pid {}
+        assert_eq!(ExitStatus::from_raw(status).signal(), Some(libc::SIGABRT));
+    }
+    false
+}
+
+#[test]
+fn a_hook_at_switches_that_forks_cannot_return_in_the_child() {
+    /// Forks each time that it is called for this task.
+    struct Forks;
+    impl SwitchHook for Forks {
+        type Slot = ();
+
+        fn start(&self, _: &Task) {}
+
+        fn enter(&self, task: &Task, (): &mut ()) {
+            if task.name() == Some("forks") {
+                fork();
+            }
+        }
+
+        fn leave(&self, task: &Task, slot: &mut ()) {
+            self.enter(task, slot);
+        }
+    }
+    let child = in_child("a_hook_at_switches_that_forks_cannot_return_in_the_child", || {
+        let runtime = Runtime::builder().processors(1).on_switch(Forks).build().unwrap();
+        runtime.run(|| greenloom::task::Builder::new().name("forks").spawn(|| println!("runs")).unwrap().join().unwrap());
+    });
+    child.assert_success();
+    assert_eq!(child.stderr.matches("that hook cannot return").count(), 2, "{}", child.stderr);
+}
+
 #[test]
 fn a_task_that_forks_cannot_end_in_the_child() {
-    /// Forks; in the child the task goes on.
-    fn fork() -> bool {
-        // SAFETY: the child does what the task does, until it ends.
-        unsafe {
-            let pid = libc::fork();
-            if pid == 0 {
-                return true;
-            }
-            let mut status = 0;
-            while libc::waitpid(pid, &mut status, 0) != pid {}
-            assert_eq!(ExitStatus::from_raw(status).signal(), Some(libc::SIGABRT));
-        }
-        false
-    }
     let child = in_a_task("a_task_that_forks_cannot_end_in_the_child", || {
         let returns = spawn(|| _ = fork());
         returns.join().unwrap();

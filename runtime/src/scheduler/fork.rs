@@ -12,6 +12,7 @@
 //!    threads, `exec` and exit. Where it would be suspended the process aborts with a sentence, and also where it ends, lest its machine
 //!    go on to others. It does not unwind: its destructors are the parent's. Neither costs the parent anything: the look is what
 //!    [`no_suspend`](crate::no_suspend) needs anyhow, and what the machine does where its thread unwinds.
+//!    A hook at switches that forks may `exec` and exit too; where it would return, the process aborts.
 //! 4. What belongs to the process, the clock of contexts, each process makes for itself.
 
 use crate::prim::{process, say};
@@ -52,6 +53,16 @@ pub(crate) fn refuse_to_suspend(reason: Reason) -> ! {
 #[cold]
 pub(crate) fn refuse_to_go_on() -> ! {
     say(format_args!("greenloom: fatal error: {MAY}; it has ended"));
+    std::process::abort();
+}
+
+/// A hook at switches has forked, and returns: the machine would go on to the parent's task.
+#[cold]
+pub(crate) fn refuse_to_leave_hook() -> ! {
+    say(format_args!(
+        "greenloom: fatal error: in a process that was forked by a hook at switches, that hook cannot return, since all that would go on is \
+         the parent's: call exec or _exit"
+    ));
     std::process::abort();
 }
 
