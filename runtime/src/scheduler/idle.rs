@@ -9,7 +9,7 @@
 //! | `CLOSED` | 1 | the runtime has ended: nobody looks at the injector any more |
 //! | epoch | 24 | announcements of work in the injector, and machines that were counted awake |
 //!
-//! Regular machines that are not awake are *sleepers*: work for anyone may wake them. Spares only the monitor wakes.
+//! Regular machines that are not awake are *sleepers*: work for anyone may wake them. Spares only the monitor wakes for that.
 //!
 //! # States of a machine
 //!
