@@ -420,11 +420,12 @@ fn of_a_hundred_that_wait_for_a_notification_those_that_are_left_get_it_in_their
 
 #[test]
 fn of_a_hundred_that_wait_for_others_to_come_to_go_or_to_be_done_those_that_are_left_go_on() {
+    type Cells = (Once, OnceLock<usize>);
     play(|| {
         let barrier = leak(Barrier::new(71));
         let (hold_group, group) = exchange::<WaitGroup>();
-        let (hold_once, once) = exchange::<Arc<(Once, OnceLock<usize>)>>();
-        let initialise = |body: fn(&(Once, OnceLock<usize>), &dyn Fn())| {
+        let (hold_once, once) = exchange::<Arc<Cells>>();
+        let initialise = |body: fn(&Cells, &dyn Fn())| {
             move || -> Release {
                 let cell = Arc::new((Once::new(), OnceLock::new()));
                 hold_once(cell.clone());
@@ -848,7 +849,10 @@ fn a_hundred_that_are_cancelled_together_all_end() {
             let group = greenloom::group::Group::<()>::new();
             for number in 0..100 {
                 let member = member(ended.on_drop());
-                group.spawn(move || Ok(member()));
+                group.spawn(move || {
+                    member();
+                    Ok(())
+                });
                 if number == 50 {
                     let_others_run();
                 }

@@ -141,18 +141,18 @@ fn locals() {
     impl Drop for Last {
         fn drop(&mut self) {
             VALUE.set(block());
-            BLOCKS_OF_TASK.with_borrow_mut(|blocks| blocks.push(block()));
+            BLOCKS_OF_TASK.with_borrow_mut(|blocks| blocks.push(7));
         }
     }
     greenloom::task_local! {
         static VALUE: Box<u64> = block();
-        static BLOCKS_OF_TASK: RefCell<Vec<Box<u64>>> = RefCell::default();
+        static BLOCKS_OF_TASK: RefCell<Vec<u64>> = RefCell::default();
         static LAST: Last = Last;
         static SCOPED: Box<u64>;
     }
     let uses = || {
         VALUE.with(|_| ());
-        BLOCKS_OF_TASK.with_borrow_mut(|blocks| blocks.push(block()));
+        BLOCKS_OF_TASK.with_borrow_mut(|blocks| blocks.push(7));
         SCOPED.scope(block(), || SCOPED.set(block()));
     };
     leaves_nothing("values of a task", move || spawn(uses).join().unwrap());
@@ -407,6 +407,11 @@ fn contexts() {
     });
 }
 
+fn park_for_ever() -> Result<(), &'static str> {
+    park();
+    Ok(())
+}
+
 fn scopes_and_groups() {
     leaves_nothing("scopes", || {
         let seen = block();
@@ -444,7 +449,7 @@ fn scopes_and_groups() {
         group.spawn(|| Err(block()));
         drop(catch_unwind(AssertUnwindSafe(|| drop(group.wait()))));
         let (abandoned, ctx) = Group::with_context(&Context::background());
-        (0..40).for_each(|_| abandoned.spawn(|| Ok::<_, &'static str>(park())));
+        (0..40).for_each(|_| abandoned.spawn(park_for_ever));
         settle();
         abandoned.spawn(|| Err("late"));
         drop(abandoned);
