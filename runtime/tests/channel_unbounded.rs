@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -284,4 +285,28 @@ fn a_burst_wakes_as_many_receivers_as_it_has_values() {
             assert_eq!(received, [0, 1, 2, 3, 4, 5]);
         }
     });
+}
+
+/// As many as fill some blocks.
+#[test]
+fn promises_of_many_messages_are_kept_or_given_back() {
+    let (s, r) = unbounded();
+    (0..150).for_each(|message| s.send(message).unwrap());
+    let mut promises: Vec<_> = (0..100)
+        .map(|_| {
+            let mut select = Select::new();
+            select.recv(&r);
+            select.try_select().unwrap()
+        })
+        .collect();
+    assert_eq!(r.len(), 50);
+    let given_back = promises.split_off(50);
+    let mut received: Vec<_> = promises.into_iter().map(|promise| promise.recv(&r).unwrap()).collect();
+    assert_eq!(r.len(), 50);
+    for promise in given_back {
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(promise))).is_err());
+    }
+    assert_eq!(r.len(), 100);
+    received.extend(r.try_iter());
+    assert_eq!(received, (0..150).collect::<Vec<_>>());
 }

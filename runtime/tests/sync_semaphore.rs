@@ -531,3 +531,28 @@ fn it_can_be_shown() {
     assert!(format!("{semaphore:?}").contains("17"), "{semaphore:?}");
     assert!(format!("{:?}", semaphore.acquire()).contains("Ok"));
 }
+
+/// The word says truly that nobody waits any more.
+#[test]
+fn a_closed_semaphore_counts_what_comes_back_though_many_waited() {
+    run_on(1, || {
+        for waiters in [1, 2, 32, 33, 70] {
+            let semaphore = Arc::new(Semaphore::new(2));
+            let permits = semaphore.acquire_many(2).unwrap();
+            let waiters: Vec<_> = (0..waiters)
+                .map(|_| {
+                    let semaphore = semaphore.clone();
+                    spawn_begun(move || semaphore.acquire().is_err())
+                })
+                .collect();
+            let_others_run();
+            semaphore.close();
+            assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap()));
+            drop(permits);
+            assert_eq!(semaphore.available_permits(), 2);
+            assert_eq!(semaphore.forget_permits(1), 1);
+            semaphore.add_permits(3);
+            assert_eq!(semaphore.available_permits(), 4);
+        }
+    });
+}
