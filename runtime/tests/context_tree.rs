@@ -449,3 +449,23 @@ fn whoever_cancels_finds_all_done_that_a_deadline_is_just_ending() {
         }
     });
 }
+
+/// The clock ends what is below a context in pieces.
+#[test]
+fn a_deadline_ends_a_tree_that_is_larger_than_a_piece() {
+    common::run_on(1, || {
+        let (top, _canceller) = Context::background().with_timeout(Duration::from_millis(20));
+        let mut below = Vec::new();
+        for number in 0..1_300 {
+            let (child, canceller) = top.with_cancel();
+            if number % 10 == 0 {
+                below.push(child.with_value(number).with_cancel());
+            }
+            below.push((child, canceller));
+        }
+        for (ctx, _) in &below {
+            assert!(ctx.done().recv().is_err());
+            assert_eq!(ctx.err(), Some(ContextError::DeadlineExceeded));
+        }
+    });
+}

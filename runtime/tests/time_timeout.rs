@@ -529,3 +529,27 @@ fn an_elapsed_limit_reads_as_tokios() {
     assert_eq!(elapsed.to_string(), "deadline has elapsed");
     assert_eq!(std::io::Error::from(elapsed).kind(), std::io::ErrorKind::TimedOut);
 }
+
+/// More than fire under one holding of a lock.
+#[test]
+fn hundreds_of_limits_and_sleeps_that_are_over_at_one_moment_all_end() {
+    run_on(1, || {
+        let moment = Instant::now() + Duration::from_millis(30);
+        let tasks: Vec<_> = (0..300)
+            .map(|number| {
+                spawn(move || match number % 3 {
+                    0 => timeout_at(moment, park).is_err(),
+                    1 => {
+                        greenloom::time::sleep_until(moment);
+                        true
+                    }
+                    // Taken back before.
+                    _ => timeout_at(moment, yield_now).is_ok(),
+                })
+            })
+            .collect();
+        for (number, task) in tasks.into_iter().enumerate() {
+            assert!(task.join().unwrap() || number % 3 == 2, "{number}");
+        }
+    });
+}
