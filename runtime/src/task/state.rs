@@ -490,8 +490,12 @@ mod tests {
             // Who waits has the handle.
             ends().split_off(1),
         );
-        let mut with_result = vec![Rule { down: HANDLE, answer: "DropResult", ..ANY }, completes(JOINER, None, "WakeJoiner")];
-        with_result.extend(ends());
+        // Who has the handle has a reference: it is never the last.
+        let with_result = vec![
+            Rule { down: HANDLE, answer: "DropResult", ..ANY },
+            completes(JOINER, None, "WakeJoiner"),
+            completes(0, None, "Done"),
+        ];
         add("complete, with the result", running, answer!(|s| s.complete(false)), with_result);
         add(
             "detach",
