@@ -81,10 +81,10 @@ fn who_loses_a_race_finds_its_place_though_others_have_left_meanwhile() {
             let mutex = Arc::new(Mutex::new(Vec::new()));
             let guard = mutex.lock().unwrap();
             let mut queue = Queue::behind(&mutex, 4);
-            let first_leaver = queue.tell_to_leave(before);
             drop(guard);
-            // The leaver runs before the one that was woken.
-            let guard = mutex.lock().unwrap();
+            let guard = mutex.try_lock().unwrap();
+            // Made ready last, the leaver runs before the one that was woken.
+            let first_leaver = queue.tell_to_leave(before);
             let_others_run();
             let second_leaver = queue.tell_to_leave(after);
             let_others_run();
