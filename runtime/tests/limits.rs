@@ -241,6 +241,7 @@ fn a_runtime_that_gets_no_threads_is_an_error_and_leaves_none_behind() {
     let child = in_child("a_runtime_that_gets_no_threads_is_an_error_and_leaves_none_behind", || {
         let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
         let before = threads();
+        keep_heap();
         // From one or two to all of them.
         let mut failed = 0;
         for room in (4..64).map(|mib| mib << 20) {
@@ -266,6 +267,17 @@ fn a_runtime_that_gets_no_threads_is_an_error_and_leaves_none_behind() {
         assert!(failed > 10, "only {failed} were short of threads: this shows nothing");
     });
     child.assert_success();
+}
+
+/// Leaves memory on the heap that needs no further addresses, for all threads: where those run out, std's own small allocations go on.
+fn keep_heap() {
+    // SAFETY: settings that malloc allows at any time; what is freed was allocated.
+    unsafe {
+        assert_eq!(libc::mallopt(libc::M_ARENA_MAX, 1), 1);
+        assert_eq!(libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX), 1);
+        assert_eq!(libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20), 1);
+        libc::free(libc::malloc(16 << 20));
+    }
 }
 
 /// As [`limit_addresses`], but the limit may be raised again.

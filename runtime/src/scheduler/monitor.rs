@@ -40,6 +40,7 @@ use crate::task::TaskPtr;
 use crate::task::error::JoinError;
 
 const TICK: Duration = Duration::from_millis(1);
+/// Where there is one processor, and none of its timers was late for so long ([`LINGER`]).
 const LAZY_TICK: Duration = Duration::from_millis(10);
 const STUCK: Duration = Duration::from_millis(10);
 /// When a stuck task that keeps others waiting is named on stderr.
@@ -63,6 +64,8 @@ struct Monitor {
     now: Instant,
     /// The number of the time slice that the machines were told of last.
     slice: u32,
+    /// When a timer was late last.
+    late: Option<Instant>,
     /// When the last pass over the idle stacks began, and whether it goes on.
     trimmed: Instant,
     trimming: bool,
@@ -133,6 +136,7 @@ impl Monitor {
             watched: Vec::new(),
             now,
             slice: 0,
+            late: None,
             trimmed: now,
             trimming: false,
             quiet_since: None,
@@ -181,7 +185,9 @@ impl Monitor {
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
-            let lazy = shared.processors.seated_count() == 1 && shared.processors.get(0).timers.is_empty() && !self.trimming;
+            // What sleeps beside a task that holds the machine has mostly not set its next timer yet when the last one has been fired.
+            let calm = self.late.is_none_or(|late| self.now - late >= LINGER) && shared.processors.get(0).timers.is_empty();
+            let lazy = shared.processors.seated_count() == 1 && calm && !self.trimming;
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
             let next = self.grace.as_ref().map_or(next, |grace| grace.end.min(next));
             shared.monitor.park_until(next);
@@ -244,6 +250,7 @@ impl Monitor {
                 self.name_holder(processor, held);
             }
             if late {
+                self.late = Some(self.now);
                 if !held.is_zero() {
                     // The tasks go to its inbox.
                     processor.timers.fire(make_runnable);
