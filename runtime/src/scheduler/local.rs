@@ -298,6 +298,9 @@ impl Local {
     /// The running task gives way, and will be queued behind all that is here.
     pub(crate) fn make_way(&self) {
         let processor = self.processor();
+        // What others have left is here, too: it may be for its sake that the task is asked to, a timer that the monitor has fired.
+        self.take_mail();
+        self.fire_timers();
         // What it has made ready, too: a chain whose slice has ended is queued last, and so behind it.
         if let Some(next) = processor.next.take() {
             self.push(next);
