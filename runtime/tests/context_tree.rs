@@ -408,12 +408,24 @@ fn destructors_of_values_and_causes_may_use_contexts() {
     });
 }
 
+/// A context whose deadline comes soon, and has not come while these were made below it.
+fn soon_over(parent: &Context, children: usize) -> (Context, Canceller, Vec<(Context, Canceller)>) {
+    let mut limit = ms(100);
+    loop {
+        let (top, canceller) = parent.with_timeout(limit);
+        let children: Vec<_> = (0..children).map(|_| top.with_cancel()).collect();
+        if top.err().is_none() {
+            return (top, canceller, children);
+        }
+        limit *= 2;
+    }
+}
+
 #[test]
 fn a_deadline_that_comes_while_a_large_tree_ends_does_not_wait_for_that() {
     unless_it_hangs(|| {
         let overtaken = || {
-            let (root, _roots) = Context::background().with_timeout(Duration::from_millis(100));
-            let children: Vec<_> = (0..DEEP).map(|_| root.with_cancel()).collect();
+            let (root, _roots, children) = soon_over(&Context::background(), DEEP);
             // Those that came last end first.
             let (oldest, _) = &children[0];
             while root.err().is_none() {
@@ -435,8 +447,7 @@ fn whoever_cancels_finds_all_done_that_a_deadline_is_just_ending() {
     unless_it_hangs(|| {
         for from_above in [true, false] {
             let (root, roots) = Context::background().with_cancel();
-            let (middle, middles) = root.with_timeout(ms(100));
-            let below: Vec<_> = (0..DEEP / 2).map(|_| middle.with_cancel()).collect();
+            let (middle, middles, below) = soon_over(&root, DEEP / 2);
             while middle.err().is_none() {
                 std::thread::yield_now();
             }

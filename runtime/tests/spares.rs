@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use common::{Counter, Ticks, in_child, run_on, spin_until, unless_it_hangs, yield_until};
+use common::{Counter, Ticks, in_child, run_with_spares, spin_until, unless_it_hangs, yield_until};
 use greenloom::task::Builder;
 use greenloom::time::timeout;
 use greenloom::{Runtime, checkpoint, park, sleep, spawn, spawn_local, yield_now};
@@ -19,7 +19,7 @@ use greenloom::{Runtime, checkpoint, park, sleep, spawn, spawn_local, yield_now}
 /// Runs `host` in a task on a spare machine, while another task holds the only regular one.
 #[track_caller]
 fn on_a_spare<T: Send + 'static>(host: impl FnOnce() -> T + Send + 'static) -> T {
-    run_on(1, || hold_while_a_spare_runs(host))
+    run_with_spares(1, || hold_while_a_spare_runs(host))
 }
 
 /// The same, held by the caller.
@@ -47,7 +47,7 @@ fn block(tasks: usize) -> Vec<mpsc::Sender<()>> {
 #[test]
 fn a_task_that_ends_what_many_others_block_for_is_started() {
     for processors in [1, 2] {
-        run_on(processors, || {
+        run_with_spares(processors, || {
             let blockers = block(30);
             // Behind all of them: newest first here, oldest first for all others.
             let ends = hold_while_a_spare_runs(move || {
@@ -154,7 +154,7 @@ fn limits_and_sleeps_end_on_a_spare() {
 
 #[test]
 fn a_task_on_a_spare_is_woken_and_cancelled_from_elsewhere() {
-    run_on(1, || {
+    run_with_spares(1, || {
         let here = thread::current().id();
         let (begun, unwound) = (Counter::default(), Counter::default());
         let task = hold_while_a_spare_runs({
@@ -207,7 +207,7 @@ fn tasks_on_a_spare_unwind_when_the_runtime_ends() {
 
 #[test]
 fn a_spare_that_was_not_needed_any_more_is_called_again() {
-    run_on(1, || {
+    run_with_spares(1, || {
         let threads = Arc::new(Mutex::new(HashSet::<ThreadId>::new()));
         for _ in 0..5 {
             let threads = threads.clone();
@@ -252,7 +252,7 @@ fn the_monitor_wakes_with_the_first_machine() {
 /// The monitor looks each millisecond, also when all machines have just been asleep for a moment.
 #[test]
 fn a_fresh_task_beside_a_sleeping_processor_soon_starts_after_a_short_rest() {
-    run_on(2, || {
+    run_with_spares(2, || {
         let ticks = Ticks::start();
         let mut waits: Vec<_> = (0..21)
             .map(|_| {
