@@ -19,6 +19,7 @@ const CALLS: &[(&str, fn())] = &[
     ("flate2", flate2),
     ("jiff", jiff),
     ("a panic with its backtrace", panic),
+    ("a panic whose message waits", panic_that_waits),
 ];
 
 fn main() {
@@ -157,4 +158,18 @@ fn panic() {
     }));
     assert!(std::panic::catch_unwind(|| panic!("on purpose")).is_err());
     drop(std::panic::take_hook());
+}
+
+/// std counts a panic from when its message is made. This is a package of its own, with crates as they come: an unwinding needs somebody who
+/// catches it there, too.
+fn panic_that_waits() {
+    struct Waits;
+    impl std::fmt::Display for Waits {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            greenloom::yield_now();
+            f.write_str("on purpose, later")
+        }
+    }
+    let error = greenloom::spawn(|| panic!("{Waits}")).join().unwrap_err();
+    assert!(error.is_panic() && !std::thread::panicking());
 }

@@ -7,8 +7,8 @@
 //! would end the process, and the end of an unwinding would leave the count wrong for good.
 //!
 //! So the count goes with the task. [`hide`] raises an unwinding and catches it: that takes the mark away, and one from the count.
-//! [`show`] begins a panic, whose message raises an unwinding before the hook is called, and which nobody catches: that adds one to the
-//! count, and the mark. It happens on a stack of its own, which is given up in the middle.
+//! [`show`] begins a panic, whose message raises an unwinding before the hook is called, and which never comes to where it is caught: that
+//! adds one to the count, and the mark. It happens on a stack of its own, which is given up in the middle.
 //!
 //! A panic reads std's lock of the hook, which the suspended one holds to read as well. If a thread waits in `set_hook` when [`show`] is
 //! called, that lock lets no more readers in, and neither ever goes on. Nothing tells whether one waits, so the documentation forbids it.
@@ -19,7 +19,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::panic::{catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use corosensei::stack::Stack;
 use corosensei::{Coroutine, Yielder};
@@ -49,8 +49,11 @@ pub(crate) fn show() {
         }
     }
     let mut panics = Coroutine::<(), (), (), Memory>::with_stack(Memory::new(), |yielder, ()| {
-        let _leave = Leave(yielder);
-        panic!("{Raise}")
+        // An unwinding begins only where somebody will catch it; the coroutine's root need not.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let _leave = Leave(yielder);
+            panic!("{Raise}")
+        }));
     });
     panics.resume(());
     // SAFETY: nothing on its stack needs a destructor: it is the unwinding that has run those of std's frames. What that is made of is
