@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Counter, OnDrop, run_on, yield_until};
+use common::{Counter, OnDrop, run_with_spares, yield_until};
 use greenloom::channel::{Select, TryRecvError, TrySendError, after, at, bounded, never, select, select_biased, unbounded};
 use greenloom::group::Group;
 use greenloom::pool::WorkerPool;
@@ -57,7 +57,7 @@ impl Other {
 #[track_caller]
 fn in_tasks(case: fn()) {
     for processors in [1, 2] {
-        run_on(processors, case);
+        run_with_spares(processors, case);
     }
 }
 
@@ -260,7 +260,7 @@ fn two_that_talk_by_attempts_alone_take_turns_without_the_monitor() {
 
 #[test]
 fn what_a_task_has_made_ready_itself_goes_before_it() {
-    run_on(1, || {
+    run_with_spares(1, || {
         let ran = Counter::default();
         let waits = spawn_local({
             let ran = ran.clone();
@@ -281,7 +281,7 @@ fn what_a_task_has_made_ready_itself_goes_before_it() {
 /// The job of a worker, say, under the std lock that its queue is behind: the next worker of the thread would wait for that for ever.
 #[test]
 fn a_few_attempts_after_long_work_do_not_give_way() {
-    run_on(1, || {
+    run_with_spares(1, || {
         let (_s, r) = unbounded::<()>();
         let other = Other::ready();
         be_noticed();
@@ -320,7 +320,7 @@ fn one_attempt_beside_a_loop_over_attempts_does_not_give_way() {
 
 #[test]
 fn inside_no_suspend_an_attempt_does_not_give_way() {
-    run_on(1, || {
+    run_with_spares(1, || {
         let (_s, r) = unbounded::<()>();
         let mutex = Mutex::new(());
         let _guard = mutex.lock().unwrap();
@@ -337,7 +337,7 @@ fn inside_no_suspend_an_attempt_does_not_give_way() {
 
 #[test]
 fn an_attempt_in_a_destructor_of_an_unwinding_does_not_give_way() {
-    run_on(1, || {
+    run_with_spares(1, || {
         let (_s, r) = unbounded::<()>();
         let other = Other::ready();
         let unwinds = catch_unwind(AssertUnwindSafe(|| {

@@ -117,7 +117,7 @@ impl Local {
     }
 
     /// Gives a fresh task a stack. `None` if it went to another processor, or has to wait for a stack.
-    #[inline]
+    #[inline(always)]
     fn start(&self, task: TaskPtr) -> Option<&Record> {
         if self.live() >= self.look_around_at.get() && self.place_elsewhere(task) {
             return None;
@@ -146,7 +146,7 @@ impl Local {
         Some(record)
     }
 
-    #[inline]
+    #[inline(always)]
     fn stop(&self, record: &Record) {
         self.set_live(self.live() - 1);
         self.stacks.give(&self.shared.stacks, record.stack());
