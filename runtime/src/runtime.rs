@@ -461,7 +461,8 @@ impl RuntimeBuilder {
     /// ends in a panic as well.) Before that the process's own panic hook has printed message and place, as for a plain thread;
     /// that is [`std::panic::set_hook`]'s business. Cancellation is no panic, and neither hook hears of it.
     ///
-    /// The hook may do what a task may. If it panics, nothing happens but that the line is printed after all.
+    /// The hook may do what a task may. A cancellation that comes while it waits is put off until it has returned. If it
+    /// panics, nothing happens but that the line is printed after all.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};

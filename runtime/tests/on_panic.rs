@@ -5,13 +5,14 @@ mod common;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, panic_any};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{Counter, OnDrop, in_child, runtime, unless_it_hangs, yield_until};
 use greenloom::channel::Receiver;
 use greenloom::group::{Group, run_all};
 use greenloom::pool::WorkerPool;
 use greenloom::task::Builder;
-use greenloom::{Runtime, TaskPanic, current, park, spawn, spawn_local, yield_now};
+use greenloom::{Runtime, TaskPanic, current, park, sleep, spawn, spawn_local, yield_now};
 
 /// What a hook has heard of a panic.
 #[derive(Debug, PartialEq)]
@@ -163,21 +164,23 @@ fn a_hook_that_panics_takes_nothing_down_and_the_task_is_named_after_all() {
 }
 
 #[test]
-fn a_hook_may_suspend_and_be_cancelled_there() {
+fn a_hook_that_waits_comes_to_its_end_though_its_runtime_ends() {
     unless_it_hangs(|| {
-        let begun = Counter::default();
+        let [begun, ended] = [(); 2].map(|()| Counter::default());
         let hook = {
-            let begun = begun.clone();
+            let (begun, ended) = (begun.clone(), ended.clone());
             move |_: &TaskPanic<'_>| {
                 begun.add();
                 yield_now();
-                park();
+                sleep(Duration::from_millis(1));
+                ended.add();
             }
         };
         let runtime = Runtime::builder().processors(1).on_panic(hook).build().unwrap();
         let task = runtime.spawn(|| panic!("waits in the hook"));
         yield_until(|| begun.get() == 1);
         drop(runtime);
+        assert_eq!(ended.get(), 1);
         assert!(task.join().unwrap_err().is_panic());
     });
 }
