@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 
-use common::{Counter, OnDrop, Slot, run_on, runtime, spin_until, unless_it_hangs, yield_until};
+use common::{Counter, OnDrop, Slot, run_on, run_with_spares, runtime, spin_until, unless_it_hangs, yield_until};
 use greenloom::{Scope, ScopedJoinHandle, no_suspend, park, scope, spawn, yield_now};
 use waiting::{in_tasks, let_others_run, spawn_begun};
 
@@ -490,10 +490,13 @@ fn a_plain_thread_waits_for_children_in_a_runtime() {
 
 #[test]
 fn a_plain_thread_inside_a_scope_spawns_through_it() {
-    in_tasks(|| {
-        let seen = scope(|s| std::thread::scope(|threads| threads.spawn(|| s.spawn(|| 3).join().unwrap()).join().unwrap()));
-        assert_eq!(seen, 3);
-    });
+    for processors in [1, 2] {
+        // The scope of threads holds the machine.
+        run_with_spares(processors, || {
+            let seen = scope(|s| std::thread::scope(|threads| threads.spawn(|| s.spawn(|| 3).join().unwrap()).join().unwrap()));
+            assert_eq!(seen, 3);
+        });
+    }
 }
 
 #[test]
