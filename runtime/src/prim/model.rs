@@ -13,7 +13,7 @@ mod lock;
 mod parker;
 
 pub(crate) use lock::{Lock, LockGuard};
-pub(crate) use loom::thread_local;
+pub(crate) use loom::{lazy_static, thread_local};
 pub(crate) use parker::Parker;
 
 pub(crate) mod atomic {

@@ -13,7 +13,7 @@ struct Watched(*const Node);
 // SAFETY: whoever finds it in the list, under the lock, may use it: it is alive. Any thread may use a node.
 unsafe impl Send for Watched {}
 
-loom::lazy_static! {
+crate::prim::lazy_static! {
     static ref DUE: Lock<Vec<Watched>> = Lock::new(Vec::new());
 }
 
