@@ -191,6 +191,14 @@ fn spin_until_over() {
 }
 
 #[test]
+fn a_loop_over_limits_that_are_over_at_once_lets_others_run() {
+    in_tasks(|| {
+        let (_s, r) = bounded::<()>(1);
+        Other::ready().wait_repeating(|| assert!(timeout(Duration::ZERO, || r.recv()).is_err()));
+    });
+}
+
+#[test]
 fn a_loop_over_ticks_that_were_missed_lets_others_run() {
     in_tasks(|| {
         let mut ticks = interval(Duration::from_nanos(1));
@@ -218,6 +226,21 @@ fn a_receiver_whose_channel_is_never_empty_lets_others_run() {
         other.unwrap().join().unwrap();
         receiver.unwrap().join().unwrap();
         producer.join().unwrap();
+    });
+}
+
+/// It is the only one, and no spare machine is to be had.
+#[test]
+fn a_loop_that_never_waits_lets_a_task_begin() {
+    run_on(1, || {
+        let (mutex, begun) = (Mutex::new(()), Counter::default());
+        drop(spawn({
+            let begun = begun.clone();
+            move || begun.add()
+        }));
+        while begun.get() == 0 {
+            drop(mutex.lock());
+        }
     });
 }
 

@@ -244,7 +244,8 @@ impl Monitor {
             if held >= SLICE || (late && !held.is_zero()) {
                 processor.ask_to_give_way(self.watched[processor.index as usize].runs);
             }
-            overtime |= !held.is_zero() && processor.is_over_time() && processor.may_have_others();
+            // What was taken from it a tick ago waits in the injector, perhaps for this very machine.
+            overtime |= !held.is_zero() && processor.is_over_time() && (processor.may_have_others() || waiting);
             if held >= STUCK {
                 stuck += 1;
                 self.name_holder(processor, held);

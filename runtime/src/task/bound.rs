@@ -25,6 +25,7 @@ use crate::prim::thread::{self, Thread};
 use crate::task::TaskPtr;
 use crate::task::header::Cancelled;
 use crate::task::interrupt::{Interrupts, Running, Section, SectionKind};
+use crate::wait;
 
 /// How often a plain thread that waits looks whether others have tripped a bound of its own.
 const LOOK: Duration = Duration::from_millis(10);
@@ -159,6 +160,8 @@ fn leave_tripped(bound: &Bound) {
     if chain(bound.outer).any(Bound::is_tripped) {
         task.state().keep_bound_up();
     }
+    // A loop over limits that are over before anything has to wait is one over operations that never do.
+    wait::look_at_slice();
 }
 
 /// An unwinding has come to the frame of a bound: it ends here if it is the bound's own.
