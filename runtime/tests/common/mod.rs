@@ -221,6 +221,12 @@ const IN_CHILD: &str = "GREENLOOM_TEST_IN_CHILD";
 /// The child is this very test program, told to run only the test of this name: that test calls this, and finds the variable set.
 #[track_caller]
 pub fn in_child(test: &str, body: impl FnOnce()) -> Child {
+    in_child_with(&[], test, body)
+}
+
+/// As [`in_child`], with these variables in the environment of the child.
+#[track_caller]
+pub fn in_child_with(environment: &[(&str, &str)], test: &str, body: impl FnOnce()) -> Child {
     if std::env::var(IN_CHILD).is_ok_and(|name| name == test) {
         // SAFETY: sets a limit of this process. A child that is meant to abort leaves no core file.
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 }) };
@@ -231,6 +237,7 @@ pub fn in_child(test: &str, body: impl FnOnce()) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(IN_CHILD, test)
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
