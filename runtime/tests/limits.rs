@@ -225,6 +225,16 @@ fn a_signal_for_which_a_stack_has_no_room_is_named() {
 
 /// Lets this process have so many bytes of addresses more than it has now.
 fn limit_addresses(more: u64) {
+    limit_addresses_up_to(more, true);
+}
+
+/// As [`limit_addresses`], but the limit may be raised again.
+fn limit_addresses_for_now(more: u64) {
+    limit_addresses_up_to(more, false);
+}
+
+fn limit_addresses_up_to(more: u64, for_good: bool) {
+    others_have_begun();
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
     // SAFETY: asks for a number; then sets a valid limit, for this process alone.
@@ -232,7 +242,26 @@ fn limit_addresses(more: u64) {
         // A thread that starts later, a spare's perhaps, cannot have a heap of its own, for which glibc sets many addresses aside.
         libc::mallopt(libc::M_ARENA_MAX, 1);
         let limit = pages * libc::sysconf(libc::_SC_PAGESIZE) as u64 + more;
-        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: limit }), 0);
+        let most = if for_good { limit } else { libc::RLIM_INFINITY };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: most }), 0);
+    }
+}
+
+/// Waits until all other threads sleep, and look so for a while: those that have just been started have come to their work then. While it
+/// begins a thread, std aborts if it gets no memory.
+fn others_have_begun() {
+    // SAFETY: has no contract.
+    let this = unsafe { libc::gettid() }.to_string();
+    let sleeps = |thread: std::io::Result<std::fs::DirEntry>| {
+        let thread = thread.unwrap();
+        // One that has ended meanwhile is no matter. The name, in parentheses, may have any characters.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        thread.file_name() == *this || stat.rsplit(')').next().is_none_or(|rest| !rest.starts_with(" R"))
+    };
+    let mut in_a_row = 0;
+    while in_a_row < 10 {
+        in_a_row = if std::fs::read_dir("/proc/self/task").unwrap().all(sleeps) { in_a_row + 1 } else { 0 };
+        std::thread::yield_now();
     }
 }
 
@@ -280,17 +309,6 @@ fn keep_heap() {
         assert_eq!(libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX), 1);
         assert_eq!(libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20), 1);
         libc::free(libc::malloc(16 << 20));
-    }
-}
-
-/// As [`limit_addresses`], but the limit may be raised again.
-fn limit_addresses_for_now(more: u64) {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-    // SAFETY: as there.
-    unsafe {
-        let limit = pages * libc::sysconf(libc::_SC_PAGESIZE) as u64 + more;
-        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &libc::rlimit { rlim_cur: limit, rlim_max: libc::RLIM_INFINITY }), 0);
     }
 }
 
