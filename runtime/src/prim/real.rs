@@ -14,6 +14,11 @@ pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// The time, for decisions that depend on how long something took.
+pub(crate) fn measured_now() -> Option<std::time::Instant> {
+    Some(now())
+}
+
 pub(crate) mod deque {
     pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 }

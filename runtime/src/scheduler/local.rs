@@ -6,18 +6,19 @@
 use std::cell::Cell;
 use std::io;
 use std::panic::Location;
+use std::time::Instant;
 
 use crate::prim::deque::{Steal, Worker};
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{FAIR_EVERY, next_random, take_ids};
-use crate::scheduler::Shared;
+use crate::prim::{self, FAIR_EVERY, next_random, take_ids};
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::panics::Panics;
 use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::reserve::Reserve;
+use crate::scheduler::{SLICE, Shared};
 use crate::stack::pool::StackCache;
 use crate::stack::record::Record;
 use crate::stack::slab::Slot;
@@ -54,6 +55,8 @@ pub(crate) struct Local {
     aging: Cell<Aging>,
     /// The number of the processor's slice when the running chain began.
     slice: Cell<u32>,
+    /// See [`lends_slice`](Self::lends_slice).
+    lends_from: Cell<Option<Instant>>,
     live: Cell<u32>,
     /// From so many live tasks on, look whether others have fewer; see `placement`.
     pub(crate) look_around_at: Cell<u32>,
@@ -73,6 +76,17 @@ pub(crate) struct Local {
     random: Cell<u64>,
     /// Where the next `Spread` task goes.
     pub(crate) next_spread: Cell<usize>,
+}
+
+/// See [`Local::few_ready`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Few {
+    /// There is nobody, or there are many.
+    Nobody,
+    /// The running chain has made them ready: they share its time slice.
+    Own,
+    /// Others too.
+    Others,
 }
 
 /// How old the fresh tasks are, in time slices.
@@ -161,6 +175,7 @@ impl Local {
             aged_first: Cell::new(false),
             aging: Cell::default(),
             slice: Cell::new(0),
+            lends_from: Cell::new(None),
             live: Cell::new(0),
             look_around_at: Cell::new(0),
             run: Cell::default(),
@@ -310,14 +325,34 @@ impl Local {
         self.until_fair.set(self.until_fair.get().min(2));
     }
 
-    /// Whether others are ready whom the running chain has made so, and nobody else is, and they are so few that their turn comes soon.
-    ///
-    /// Whoever lets others go first loses what is left of its chain's time slice to them. Among its own that is no loss. But of two chains
-    /// the one whose turns are short would be left with one of them for each long turn of the other.
-    pub(crate) fn has_few_ready(&self) -> bool {
+    /// Who is ready here besides the running task, if they are so few that its turn comes again soon.
+    pub(crate) fn few_ready(&self) -> Few {
         let waiting = self.ready.len();
         let others = self.ready.is_owed_a_turn() || self.crowd.get() > 0;
-        !others && waiting < FEW && (waiting > 0 || !self.processor().next.is_empty())
+        if waiting + self.crowd.get() >= FEW || (waiting == 0 && !others && self.processor().next.is_empty()) {
+            return Few::Nobody;
+        }
+        if others { Few::Others } else { Few::Own }
+    }
+
+    /// The time, if the running task may let [others](Few::Others) go first although it could keep its time slice.
+    ///
+    /// What is left of the slice is theirs then. Of two chains the one whose turns are short would be left with one of them for each long
+    /// turn of the other: so, for as long as half the time that it took until the last such task had its turn again, nobody does so.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn lends_slice(&self) -> Option<Instant> {
+        let now = prim::measured_now()?;
+        self.lends_from.get().is_none_or(|from| from <= now).then_some(now)
+    }
+
+    /// A task has let others go first since then.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_lent(&self, since: Instant) {
+        if let Some(now) = prim::measured_now() {
+            self.lends_from.set(Some(now + ((now - since) / 2).min(SLICE)));
+        }
     }
 
     #[inline]

@@ -16,7 +16,7 @@ pub(crate) mod list;
 use std::time::Instant;
 
 use crate::prim::{self, Parker};
-use crate::scheduler::local::{self, Local};
+use crate::scheduler::local::{self, Few, Local};
 use crate::scheduler::overtime;
 use crate::scheduler::timers::{Aim, Timer};
 use crate::stack::record::{Record, Suspend};
@@ -263,12 +263,20 @@ fn aborted(
 #[track_caller]
 pub(crate) fn let_few_run(reason: Reason, deadline: impl FnOnce() -> Option<Instant>) -> bool {
     let Some((local, record)) = local::running() else { return false };
-    if !local.has_few_ready() {
-        return false;
-    }
+    let since = match local.few_ready() {
+        Few::Nobody => return false,
+        Few::Own => None,
+        Few::Others => match local.lends_slice() {
+            None => return false,
+            since => since,
+        },
+    };
     cancel::raise_or_defer(record.task());
     record.assert_may_suspend(reason);
     record.suspend(Suspend::Yield, reason);
+    if let Some(since) = since {
+        local.note_lent(since);
+    }
     if record.task().state().is_interrupted() {
         raise_unless_over(record.task(), deadline());
     }

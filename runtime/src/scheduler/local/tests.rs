@@ -1,5 +1,7 @@
 //! Whose turn it is, and what goes where: a processor's own decisions, without a machine.
 
+use std::time::Duration;
+
 use super::*;
 use crate::Runtime;
 use crate::scheduler::placement::Placement;
@@ -120,6 +122,48 @@ fn a_chain_ends_with_its_slice_and_queues_like_everyone() {
         local.push_next(Ready { task: task(2), bound });
         assert_eq!(local.picks(9), [2, 1]);
     }
+}
+
+#[test]
+fn a_few_that_are_ready_are_the_running_chains_own_or_others() {
+    let local = alone();
+    assert_eq!(local.few_ready(), Few::Nobody);
+    local.push_next(Ready { task: task(1), bound: true });
+    assert_eq!(local.few_ready(), Few::Own);
+    local.add_ready([2, 3]);
+    assert_eq!(local.few_ready(), Few::Own, "queued since the chain began");
+    assert_eq!(local.picks(2), [1, 2]);
+    assert_eq!(local.few_ready(), Few::Others, "3 was queued before 2, which began a chain");
+    assert_eq!(local.picks(1), [3]);
+    local.add_fresh([4]);
+    assert_eq!(local.few_ready(), Few::Others, "whose child a fresh task is, nobody knows");
+    local.add_ready(10..10 + FEW as u64 - 2);
+    assert_eq!(local.few_ready(), Few::Others);
+    local.add_ready([5]);
+    assert_eq!(local.few_ready(), Few::Nobody, "they are many");
+}
+
+#[test]
+fn who_has_let_others_go_first_keeps_its_slice_for_half_as_long_as_they_took() {
+    let local = alone();
+    let began = local.lends_slice().expect("the first time");
+    let ago = |took| {
+        let now = Instant::now();
+        local.note_lent(now - took);
+        local.lends_from.get().unwrap() - now
+    };
+    let hour = Duration::from_secs(3600);
+    let at_once = Duration::from_millis(1);
+    let kept = ago(at_once);
+    assert!(kept >= at_once / 2, "{kept:?} is less than half");
+    assert!(kept <= (at_once + began.elapsed()) / 2 + began.elapsed(), "{kept:?} is more than half");
+    // Nothing is kept for longer than a slice.
+    let kept = ago(hour);
+    assert!(kept >= SLICE && kept <= SLICE + began.elapsed(), "{kept:?}");
+    local.lends_from.set(Some(Instant::now() + hour));
+    assert!(local.lends_slice().is_none(), "it is early");
+    local.lends_from.set(Some(Instant::now()));
+    assert!(local.lends_slice().is_some(), "time is up");
 }
 
 #[test]
