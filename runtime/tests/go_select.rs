@@ -548,8 +548,8 @@ fn a_timeout_is_one_more_arm() {
 fn ticks_come_while_other_arms_are_quiet() {
     everywhere(|| {
         let (_s, r) = bounded::<u32>(0);
-        let ticks = tick(ms(2));
         takes_at_least(ms(6), || {
+            let ticks = tick(ms(2));
             for _ in 0..3 {
                 select! {
                     recv(r) -> _ => panic!("nobody sends"),
