@@ -421,6 +421,26 @@ fn an_unwinding_that_was_kept_ends_no_other_limit() {
     });
 }
 
+/// The frame of the second limit is where that of the first was.
+#[test]
+fn an_unwinding_that_was_kept_does_not_end_a_later_limit_in_the_same_place() {
+    in_a_task(|| {
+        let mut kept = None;
+        for limit in [Duration::ZERO, LONG] {
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                timeout(limit, || match kept.take() {
+                    None => kept = catch_unwind(yield_now).err(),
+                    Some(payload) => resume_unwind(payload),
+                })
+            }));
+            match ended {
+                Ok(result) => assert!(result.is_err() && limit.is_zero()),
+                Err(_nobodys) => assert_eq!(limit, LONG),
+            }
+        }
+    });
+}
+
 #[test]
 fn a_limit_ends_while_another_task_is_suspended_in_its_unwinding() {
     in_a_task(|| {
