@@ -313,6 +313,26 @@ fn a_partner_whose_select_breaks_its_promise_is_there_for_who_waits() {
     });
 }
 
+#[test]
+fn a_select_that_waits_to_send_or_to_receive_is_a_partner_that_watchers_are_told_of() {
+    run_on(1, || {
+        for to_send in [true, false] {
+            let ends = bounded(0);
+            let watcher = waits_for(&ends, !to_send, true);
+            let_others_run();
+            assert!(!watcher.is_finished(), "there is no partner");
+            let partner = waits_for(&ends, to_send, false);
+            watcher.join().unwrap();
+            if to_send {
+                assert_eq!(ends.1.recv(), Ok(2));
+            } else {
+                ends.0.send(1).unwrap();
+            }
+            partner.join().unwrap();
+        }
+    });
+}
+
 // What must not be done.
 
 #[test]
