@@ -11,7 +11,7 @@ use common::{Counter, runtime, unless_it_hangs};
 use greenloom::context::{Context, ContextError};
 use greenloom::sync::Mutex;
 use greenloom::time::timeout;
-use greenloom::{checkpoint, park_timeout, sleep, spawn, uncancellable, yield_now};
+use greenloom::{checkpoint, park, park_timeout, sleep, spawn, uncancellable, yield_now};
 
 const NEVER_HERE: Duration = Duration::from_secs(3600);
 
@@ -140,6 +140,27 @@ fn swallowing_it_only_delays_it() {
             "a value all the same"
         });
         assert_eq!((result, caught), (Err(Cancelled), 3));
+    });
+}
+
+#[test]
+fn a_cancellation_ends_the_park_of_a_plain_thread() {
+    unless_it_hangs(|| {
+        let (ctx, canceller) = Context::background().with_cancel();
+        let (begins, begun) = bounded(1);
+        let parks = std::thread::spawn(move || {
+            ctx.run(|| {
+                begins.send(()).unwrap();
+                loop {
+                    park();
+                }
+            })
+        });
+        begun.recv().unwrap();
+        // It is parked by then, as a rule.
+        std::thread::sleep(ms(10));
+        canceller.cancel();
+        assert_eq!(parks.join().unwrap(), Err::<(), _>(Cancelled));
     });
 }
 
