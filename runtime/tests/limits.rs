@@ -475,6 +475,20 @@ fn the_closure_of_a_task_without_a_stack_may_wait_when_it_is_dropped() {
 }
 
 #[test]
+fn a_task_that_is_cancelled_before_it_finds_no_stack_ends_as_cancelled() {
+    let child = in_child("a_task_that_is_cancelled_before_it_finds_no_stack_ends_as_cancelled", || {
+        Runtime::builder().processors(1).max_machines(1).build().unwrap().run(|| {
+            limit_addresses(32 << 20);
+            let task = without_a_stack(|| ());
+            task.cancel();
+            assert!(task.join().unwrap_err().is_cancelled());
+            assert_no_stack(without_a_stack(|| ()).join());
+        });
+    });
+    child.assert_success();
+}
+
+#[test]
 fn tasks_that_wait_for_their_end_without_a_stack_all_start_if_there_are_addresses_by_then() {
     let child = in_child("tasks_that_wait_for_their_end_without_a_stack_all_start_if_there_are_addresses_by_then", || {
         runtime(1).run(|| {
