@@ -366,6 +366,32 @@ fn dropping_a_pool_cancels_what_runs_and_drops_what_is_queued() {
 }
 
 #[test]
+fn what_is_queued_does_not_wait_for_a_worker_that_unwinds_when_the_pool_is_dropped() {
+    in_tasks(|| {
+        let (pool, begun, go) = (WorkerPool::new(2, 1), Counter::default(), Arc::new(AtomicBool::new(false)));
+        let job = |begun: Counter, goodbye: Box<dyn FnOnce() + Send>| {
+            move || {
+                let _goodbye = OnDrop::new(goodbye);
+                begun.add();
+                park();
+            }
+        };
+        let long: Box<dyn FnOnce() + Send> = Box::new({
+            let go = go.clone();
+            move || yield_until(|| go.load(SeqCst))
+        });
+        let running = [long, Box::new(|| ())].map(|goodbye| pool.submit(job(begun.clone(), goodbye)).unwrap());
+        yield_until(|| begun.get() == 2);
+        let queued = pool.submit(|| ()).unwrap();
+        drop(pool);
+        assert!(queued.join().unwrap_err().is_cancelled());
+        assert!(!running[0].is_finished());
+        go.store(true, SeqCst);
+        running.into_iter().for_each(|job| assert!(job.join().unwrap_err().is_cancelled()));
+    });
+}
+
+#[test]
 fn a_queued_job_whose_destructor_panics_hurts_nobody() {
     in_tasks(|| {
         let (pool, _go, running) = busy_pool(4);
