@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use common::{Counter, OnDrop, run_on};
 use greenloom::channel::Receiver;
 use greenloom::group::run_all;
-use greenloom::park;
+use greenloom::{current, park};
 use waiting::{cancel_and_join, in_tasks, let_others_run, spawn_begun};
 
 #[derive(Debug, PartialEq)]
@@ -136,5 +136,17 @@ fn a_cancelled_caller_cancels_its_services_and_waits_for_them() {
         let after = unwound.get();
         let_others_run();
         assert_eq!(unwound.get(), after);
+    });
+}
+
+#[test]
+fn services_are_spawned_where_run_all_is_called() {
+    in_tasks(|| {
+        let service = |_stop: Receiver<()>| match current().spawned_at() {
+            Some(site) => Err((site.file(), site.line())),
+            None => Ok(()),
+        };
+        let (sites, line) = (run_all([service, service]), line!());
+        assert_eq!(sites, [Err((file!(), line)); 2]);
     });
 }

@@ -138,9 +138,10 @@ fn a_scope_is_shared_passed_on_and_borrows_what_its_caller_borrowed() {
 fn a_handle_tells_whether_its_task_has_ended_and_who_it_is() {
     in_tasks(|| {
         scope(|s| {
-            let child = s.spawn(park);
+            let (child, line) = (s.spawn(park), line!());
             assert!(!child.is_finished());
-            assert!(child.task().spawned_at().unwrap().file().ends_with("scope.rs"));
+            let site = child.task().spawned_at().unwrap();
+            assert_eq!((site.file(), site.line()), (file!(), line));
             child.task().unpark();
             yield_until(|| child.is_finished());
             child.join().unwrap();
