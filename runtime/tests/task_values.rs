@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::run_on;
-use greenloom::{spawn, task_local, yield_now};
+use common::{Counter, CountsDrop, run_on};
+use greenloom::{JoinHandle, channel, spawn, task_local, yield_now};
 
 task_local! {
     static COUNT: Cell<u32> = Cell::new(0);
@@ -183,5 +183,71 @@ fn the_result_of_a_detached_task_is_dropped_before_its_values() {
             common::yield_until(|| seen.load(Ordering::Relaxed) > before);
             assert_eq!(seen.load(Ordering::Relaxed), before + 11, "of this task alone, and still there");
         }
+    });
+}
+
+/// Its destructor makes a value of the task that it is dropped in, and counts.
+struct Makes(Option<CountsDrop>, Counter);
+
+impl Drop for Makes {
+    fn drop(&mut self) {
+        MADE.set(self.0.take());
+        self.1.add();
+    }
+}
+
+task_local! {
+    static MADE: Option<CountsDrop> = None;
+    static OWN_HANDLE: RefCell<Option<JoinHandle<Makes>>> = RefCell::default();
+}
+
+/// The handle is there when the task looks whether somebody wants its result, and gone when it is complete.
+#[test]
+fn what_a_result_makes_is_dropped_also_where_the_handle_goes_with_a_value_of_its_own_task() {
+    run_on(1, || {
+        let (made, ended) = (Counter::default(), Counter::default());
+        let (give, take) = channel::bounded(1);
+        let makes = Makes(Some(made.on_drop()), ended.clone());
+        let task = spawn(move || {
+            OWN_HANDLE.set(take.recv().ok());
+            makes
+        });
+        give.send(task).unwrap();
+        common::yield_until(|| ended.get() == 1);
+        assert_eq!(made.get(), 1);
+    });
+}
+
+/// The first makes the second when it is dropped, the second the third, and panics.
+struct Link(u8, Counter);
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let next = Some(Link(self.0 + 1, self.1.clone()));
+        self.1.add();
+        match self.0 {
+            1 => SECOND_LINK.set(next),
+            2 => {
+                THIRD_LINK.set(next);
+                panic!("a destructor's own");
+            }
+            _ => std::mem::forget(next),
+        }
+    }
+}
+
+task_local! {
+    static FIRST_LINK: Option<Link> = None;
+    static SECOND_LINK: Option<Link> = None;
+    static THIRD_LINK: Option<Link> = None;
+}
+
+#[test]
+fn what_destructors_make_is_dropped_however_long_that_goes_on_and_their_panics_are_their_own() {
+    run_on(1, || {
+        let dropped = Counter::default();
+        let link = Link(1, dropped.clone());
+        spawn(move || FIRST_LINK.set(Some(link))).join().unwrap();
+        assert_eq!(dropped.get(), 3);
     });
 }
