@@ -554,8 +554,12 @@ fn two_may_be_in_the_middle_of_unwinding_and_end_in_either_order() {
                 let first = Unwinding::new(false);
                 let second = Unwinding::new(by_panic);
                 let (one, other) = if newest_first { (second, first) } else { (first, second) };
+                let mutex = Mutex::new(());
+                let guard = mutex.lock().unwrap();
                 one.release();
                 other.assert_suspended();
+                drop(guard);
+                assert!(!mutex.is_poisoned(), "neither panic was this task's");
                 let (parked, _, passed) = waiter(park);
                 parked.cancel();
                 assert!(parked.join().unwrap_err().is_cancelled());

@@ -113,15 +113,19 @@ fn a_guard_is_not_poisoned_by_another_task_that_is_suspended_while_it_unwinds() 
             assert!(!mutex.is_poisoned());
             // One made now belongs to nobody who unwinds either.
             drop(mutex.lock().unwrap());
-            may_end.store(true, Ordering::Relaxed);
-            assert_eq!(unwinds.join().unwrap_err().is_cancelled(), !panics);
+            // And is poisoned by a panic that comes when that is over.
             let task = spawn({
                 let mutex = mutex.clone();
                 move || {
                     let _guard = mutex.lock().unwrap();
+                    greenloom::park();
                     panic!("later");
                 }
             });
+            settle();
+            may_end.store(true, Ordering::Relaxed);
+            assert_eq!(unwinds.join().unwrap_err().is_cancelled(), !panics);
+            task.task().unpark();
             assert!(task.join().is_err() && mutex.is_poisoned());
         });
     }
