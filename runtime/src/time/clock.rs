@@ -203,10 +203,22 @@ fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::panic_any;
     use std::time::Duration;
 
     use super::*;
     use crate::context::Context;
+
+    #[test]
+    fn a_panic_whose_payload_panics_when_it_is_dropped_is_caught() {
+        struct Panics;
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("the clock's thread would end");
+            }
+        }
+        assert!(caught(|| panic_any(Panics)).is_none());
+    }
 
     /// The one of these tests that gives the clock a deadline a year away.
     #[test]

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::Runtime;
+use crate::prim;
 use crate::scheduler::placement::Placement;
+use crate::scheduler::timers::{Aim, Timer};
 use crate::task::cells::SharedCells;
+use crate::task::state::Park;
 
 /// A runtime of so many processors that nobody drives.
 fn idle_runtime(processors: usize) -> Arc<Shared> {
@@ -180,6 +183,29 @@ fn a_new_slice_brings_the_mail() {
     assert_eq!(local.picks(1), [2]);
 }
 
+/// The task sleeps, and its time has come. The timer is new, and to be taken back.
+fn sleep_to_the_end(local: &Local, sleeper: TaskPtr, timer: &Timer) {
+    let timers = &local.processor().timers;
+    // SAFETY: the callers'.
+    unsafe { timers.set(timer, Aim::Wake(sleeper), prim::now()) };
+    let _ = sleeper.state().commit(Park::Wait, false);
+    while !timers.is_due(prim::now()) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn a_new_slice_fires_the_timers_that_are_due() {
+    let local = alone();
+    local.add_ready([1]);
+    let timer = Timer::new();
+    sleep_to_the_end(&local, task(2), &timer);
+    assert_eq!(local.picks(2), [1], "it has not looked");
+    local.begin_slice();
+    assert_eq!(local.picks(2), [2]);
+    assert!(local.processor().timers.take_back(&timer));
+}
+
 #[test]
 fn every_sixty_first_pick_looks_at_what_the_others_would_starve() {
     let local = alone();
@@ -271,6 +297,21 @@ fn whoever_gives_way_does_so_to_what_it_has_made_ready_and_to_the_neglected() {
     local.make_way();
     local.add_ready([4]);
     assert_eq!(local.picks(9), [1, 3, 2, 4]);
+}
+
+#[test]
+fn whoever_gives_way_does_so_to_mail_and_to_timers_that_are_due() {
+    let local = alone();
+    let (mail, timer) = (task(2), Timer::new());
+    // SAFETY: ours.
+    unsafe { mail.set_home(local.processor()) };
+    sleep_to_the_end(&local, task(3), &timer);
+    local.shared.send(mail, local.processor());
+    local.add_ready([1]);
+    local.make_way();
+    local.add_ready([4]);
+    assert_eq!(local.picks(9), [1, 2, 3, 4]);
+    assert!(local.processor().timers.take_back(&timer));
 }
 
 #[test]
