@@ -5,6 +5,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::{Counter, CountsDrop, Slot, run_on, runtime, unless_it_hangs, yield_until};
+use greenloom::channel::{Sender, bounded, unbounded};
 use greenloom::{JoinHandle, Runtime, current, park, spawn, spawn_local, yield_now};
 
 /// What is dropped on each path.
@@ -439,4 +440,29 @@ fn local_closures_and_results_are_dropped_on_their_thread() {
         yield_until(|| dropped_on.lock().unwrap().len() == 4);
         assert!(dropped_on.lock().unwrap().iter().all(|&id| id == std::thread::current().id()));
     });
+}
+
+/// A message that asks its channel when it is dropped.
+struct Asks {
+    sender: Sender<Asks>,
+    dropped: Counter,
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        assert!(self.sender.is_empty());
+        self.dropped.add();
+    }
+}
+
+#[test]
+fn what_is_left_in_a_channel_may_use_it_when_it_is_dropped_with_the_last_receiver() {
+    let dropped = Counter::default();
+    for (sender, receiver) in [bounded(3), unbounded()] {
+        for _ in 0..3 {
+            sender.send(Asks { sender: sender.clone(), dropped: dropped.clone() }).unwrap();
+        }
+        unless_it_hangs(move || drop(receiver));
+    }
+    assert_eq!(dropped.get(), 6);
 }
