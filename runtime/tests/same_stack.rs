@@ -16,8 +16,8 @@ use greenloom::sync::Mutex;
 use greenloom::task::Builder;
 use greenloom::time::timeout;
 use greenloom::{
-    JoinHandle, checkpoint, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, task_local, uncancellable,
-    yield_now,
+    JoinHandle, Runtime, checkpoint, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, task_local, testing,
+    uncancellable, yield_now,
 };
 
 task_local! {
@@ -342,4 +342,26 @@ fn a_task_on_the_stack_of_one_that_unwound_is_not_said_to_unwind() {
         releases[1].add();
         assert!(second.join().unwrap_err().is_panic());
     });
+}
+
+#[test]
+fn a_task_without_a_name_is_not_reported_under_that_of_the_last() {
+    let leaked = catch_unwind(|| {
+        let builder = Runtime::builder().processors(1).max_machines(1);
+        testing::run_in(builder, || {
+            let named = Builder::new().name("the last").spawn(here).unwrap().join().unwrap();
+            let stack = Slot::new();
+            drop(spawn({
+                let stack = stack.clone();
+                move || {
+                    stack.put(here());
+                    park();
+                }
+            }));
+            yield_now();
+            assert!(is_same_stack(named, stack.take().unwrap()));
+        });
+    });
+    let message = *leaked.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.starts_with("leaked tasks: 1") && !message.contains("the last"), "{message}");
 }
