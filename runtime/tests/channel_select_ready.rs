@@ -13,8 +13,8 @@ use common::channel::{
 use common::everywhere::{breathe, everywhere, go, insist, join_all, ms, panic_message, takes_at_least};
 use common::flavour::open;
 use common::selecting::{CAPACITIES, assert_fair, recv_any};
-use common::{in_child, run_on};
-use greenloom::JoinHandle;
+use common::{Slot, in_child, run_on};
+use greenloom::{JoinHandle, checkpoint};
 use waiting::{let_others_run, spawn_begun};
 
 #[test]
@@ -330,6 +330,52 @@ fn a_select_that_waits_to_send_or_to_receive_is_a_partner_that_watchers_are_told
             }
             partner.join().unwrap();
         }
+    });
+}
+
+#[test]
+fn who_is_cancelled_when_two_selects_are_to_meet_still_has_the_message() {
+    run_on(1, || {
+        let (s, r) = bounded(0);
+        let received = Slot::new();
+        let receiver = spawn_begun({
+            let received = received.clone();
+            move || {
+                let mut select = Select::new();
+                select.recv(&r);
+                received.put(select.select().recv(&r));
+                checkpoint();
+            }
+        });
+        let_others_run();
+        let mut select = Select::new();
+        select.send(&s);
+        let promise = select.try_select().unwrap();
+        receiver.cancel();
+        promise.send(&s, 1).unwrap();
+        assert!(receiver.join().unwrap_err().is_cancelled());
+        assert_eq!(received.take(), Some(Ok(1)));
+    });
+}
+
+#[test]
+fn an_attempt_goes_on_to_the_next_where_the_select_that_it_meets_breaks_its_promise() {
+    run_on(1, || {
+        let (s, r) = bounded(0);
+        let breaks = spawn_begun({
+            let s = s.clone();
+            move || {
+                let mut select = Select::new();
+                select.send(&s);
+                break_promise(select.select());
+            }
+        });
+        let_others_run();
+        let sender = spawn_begun(move || s.send(2));
+        let_others_run();
+        assert_eq!(r.try_recv(), Ok(2));
+        breaks.join().unwrap();
+        sender.join().unwrap().unwrap();
     });
 }
 
