@@ -12,7 +12,7 @@ use greenloom::channel::{Select, bounded, select, unbounded};
 use greenloom::sync::{Barrier, Mutex, Notify, RwLock, Semaphore, WaitGroup};
 use greenloom::task::{Builder, Placement};
 use greenloom::time::{interval, timeout};
-use greenloom::{LocalJoinHandle, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, yield_now};
+use greenloom::{LocalJoinHandle, checkpoint, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, yield_now};
 
 /// Another started task of this machine, which is ready, and counts when its turn comes.
 struct Other {
@@ -195,6 +195,9 @@ fn a_loop_over_limits_that_are_over_at_once_lets_others_run() {
     in_tasks(|| {
         let (_s, r) = bounded::<()>(1);
         Other::ready().wait_repeating(|| assert!(timeout(Duration::ZERO, || r.recv()).is_err()));
+        for ends in [yield_now, checkpoint, park] {
+            Other::ready().wait_repeating(|| assert!(timeout(Duration::ZERO, ends).is_err()));
+        }
     });
 }
 
