@@ -12,7 +12,9 @@ use greenloom::channel::{Select, bounded, select, unbounded};
 use greenloom::sync::{Barrier, Mutex, Notify, RwLock, Semaphore, WaitGroup};
 use greenloom::task::{Builder, Placement};
 use greenloom::time::{interval, timeout};
-use greenloom::{LocalJoinHandle, checkpoint, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, yield_now};
+use greenloom::{
+    Handle, LocalJoinHandle, checkpoint, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, yield_now,
+};
 
 /// Another started task of this machine, which is ready, and counts when its turn comes.
 struct Other {
@@ -229,6 +231,22 @@ fn a_receiver_whose_channel_is_never_empty_lets_others_run() {
         other.unwrap().join().unwrap();
         receiver.unwrap().join().unwrap();
         producer.join().unwrap();
+    });
+}
+
+/// It waits where nobody's own tasks are.
+#[test]
+fn a_loop_that_never_waits_lets_a_task_begin_that_a_thread_has_spawned() {
+    run_on(1, || {
+        let (mutex, begun) = (Mutex::new(()), Counter::default());
+        let spawns = std::thread::spawn({
+            let (runtime, begun) = (Handle::current(), begun.clone());
+            move || drop(runtime.spawn(move || begun.add()))
+        });
+        spawns.join().unwrap();
+        while begun.get() == 0 {
+            drop(mutex.lock());
+        }
     });
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -296,10 +296,18 @@ fn where_no_more_machines_are_allowed_stderr_names_who_holds_them() {
         });
         yield_until(|| blocked.get() == 2);
         let third = runtime.spawn(|| 3);
-        let mut line = String::new();
-        BufReader::new(read).read_line(&mut line).unwrap();
+        let (mut line, mut more) = (String::new(), String::new());
+        let fd = read.as_raw_fd();
+        let mut read = BufReader::new(read);
+        read.read_line(&mut line).unwrap();
         assert!(!third.is_finished());
         print!("{line}");
+        // Once: not at each of the monitor's looks.
+        thread::sleep(Duration::from_millis(50));
+        // SAFETY: it is open.
+        assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) }, 0);
+        let _ = read.read_to_string(&mut more);
+        assert!(!more.contains("hold all"), "{more}");
         drop(go);
         assert_eq!(third.join().unwrap(), 3);
     });
