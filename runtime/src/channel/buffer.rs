@@ -60,7 +60,7 @@ impl<T> Buffer<T> {
         // SAFETY: the caller's promise.
         unsafe {
             match &mut self.places {
-                Places::Ring(ring) => ring.push(from, self.len),
+                Places::Ring(ring) => ring.push(from),
                 Places::Blocks(blocks) => blocks.push(from),
             }
         }
@@ -102,6 +102,8 @@ struct Ring<T> {
     places: Box<[MaybeUninit<T>]>,
     /// The place of the oldest message.
     head: usize,
+    /// The place of the next one.
+    tail: usize,
 }
 
 impl<T> Ring<T> {
@@ -113,25 +115,27 @@ impl<T> Ring<T> {
         }
         // SAFETY: there is room for so many, and they need no initialisation.
         unsafe { room.set_len(places) };
-        Self { places: room.into_boxed_slice(), head: 0 }
+        Self { places: room.into_boxed_slice(), head: 0, tail: 0 }
     }
 
-    /// Adds a message to `len` others.
-    unsafe fn push(&mut self, from: *const T, len: usize) {
-        // Not `head + len`: of messages without a size there may be as many as can be counted.
-        let behind = self.places.len() - self.head;
-        let place = if len < behind { self.head + len } else { len - behind };
+    /// The place behind this one, in the ring.
+    #[inline(always)]
+    fn after(&self, place: usize) -> usize {
+        if place + 1 == self.places.len() { 0 } else { place + 1 }
+    }
+
+    #[inline(always)]
+    unsafe fn push(&mut self, from: *const T) {
         // SAFETY: the caller's: there is a free place, and this is the first; a place is as large as a message.
-        unsafe { self.places.get_unchecked_mut(place).as_mut_ptr().copy_from_nonoverlapping(from, 1) };
+        unsafe { self.places.get_unchecked_mut(self.tail).as_mut_ptr().copy_from_nonoverlapping(from, 1) };
+        self.tail = self.after(self.tail);
     }
 
+    #[inline(always)]
     unsafe fn pop(&mut self, to: *mut T) {
         // SAFETY: the caller's: the oldest message is at `head`.
         unsafe { to.copy_from_nonoverlapping(self.places.get_unchecked(self.head).as_ptr(), 1) };
-        self.head += 1;
-        if self.head == self.places.len() {
-            self.head = 0;
-        }
+        self.head = self.after(self.head);
     }
 }
 

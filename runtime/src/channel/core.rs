@@ -207,14 +207,34 @@ impl<T> Core<T> {
         if !self.connected {
             return Attempt::Closed;
         }
-        if !open.rendezvous {
-            if self.buffer.needs_block() {
-                return Attempt::NeedsBlock;
-            }
-            if !self.has_room() {
-                return Attempt::Blocked;
-            }
+        if open.rendezvous {
+            // SAFETY: the caller's promise.
+            return unsafe { self.offer_to_receivers(from, wakes) };
         }
+        if self.buffer.needs_block() {
+            return Attempt::NeedsBlock;
+        }
+        if !self.has_room() {
+            return Attempt::Blocked;
+        }
+        // SAFETY: the caller's promise, and there is room.
+        match unsafe { self.offer_to_receivers(from, wakes) } {
+            Attempt::Blocked => {}
+            attempt => return attempt,
+        }
+        // SAFETY: there is room.
+        unsafe { self.buffer.push(from) };
+        self.items += 1;
+        self.note_item(open, wakes);
+        Attempt::Done
+    }
+
+    /// Gives the message at `from` to the first receiver that can be won; blocked if there is none.
+    ///
+    /// # Safety
+    /// As [`offer`](Self::offer). In a channel with a buffer, there is room for it.
+    #[inline(always)]
+    unsafe fn offer_to_receivers(&mut self, from: *const T, wakes: &mut Wakes<Arm>) -> Attempt {
         // SAFETY: under the lock (rules of `wait::list`).
         while let Some(receiver) = unsafe { self.receivers.front() } {
             if self.lacks_block_for(receiver) {
@@ -228,14 +248,7 @@ impl<T> Core<T> {
                 return Attempt::Done;
             }
         }
-        if open.rendezvous {
-            return Attempt::Blocked;
-        }
-        // SAFETY: there is room.
-        unsafe { self.buffer.push(from) };
-        self.items += 1;
-        self.note_item(open, wakes);
-        Attempt::Done
+        Attempt::Blocked
     }
 
     /// Whether serving this receiver, which has no cell, needs a block that is not there.
