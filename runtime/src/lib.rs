@@ -109,6 +109,9 @@
 //! [`yield_now`], since those tasks may be what it waits for: a loop over attempts would keep them from it for ever. It returns
 //! the failure that it had.
 //!
+//! A loop over attempts that succeed, or over calls that only tell a state (`len`, `is_empty`, `available_permits`, `Context::err`,
+//! `OnceLock::get`, [`checkpoint`]), never lets others run. Put a [`yield_now`] into it.
+//!
 //! Where a call only lets others run, neither a cancellation nor a limit of time ends anything. It does not so inside [`no_suspend`],
 //! nor in a destructor that runs because of an unwinding.
 //!

@@ -6,7 +6,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::Duration;
 
 use crate::prim::sync::Arc;
-use crate::prim::thread;
+use crate::prim::{say, thread};
 use crate::report::{OnDeadlock, OnLeak, PanicHook, ShutdownReport, TaskPanic};
 use crate::scheduler::idle::MOST_MACHINES;
 use crate::scheduler::placement::Placement;
@@ -17,7 +17,7 @@ use crate::stack::pool::StackPool;
 use crate::stack::slab::Slabs;
 use crate::switch::{Hooks, SwitchHook};
 use crate::task::header::Extra;
-use crate::task::{JoinHandle, spawn_on};
+use crate::task::{JoinError, JoinHandle, spawn_on};
 use crate::wait::Reason;
 
 /// The most processors that a runtime may have.
@@ -138,15 +138,18 @@ impl Runtime {
         };
         let elsewhere = local::machine().is_some_and(|local| !Arc::ptr_eq(&local.shared, shared));
         let verdict = shared.roots.wait(root.raw(), if elsewhere { Reason::Run } else { Reason::Join });
-        match (root.join(), verdict) {
+        let ended = root.join().map_err(JoinError::try_into_panic);
+        if let (Some(verdict), Ok(_) | Err(Ok(_))) = (&verdict, &ended) {
+            // It has swallowed the cancellation.
+            say(format_args!("greenloom: {verdict}"));
+        }
+        match (ended, verdict) {
             (Ok(value), _) => value,
-            (Err(error), verdict) => match (error.try_into_panic(), verdict) {
-                (Ok(payload), _) => resume_unwind(payload),
-                (Err(_), Some(verdict)) => panic!("{verdict}"),
-                (Err(_), None) => panic!(
-                    "greenloom: the task of Runtime::run was cancelled: by somebody, or because its runtime is shutting down"
-                ),
-            },
+            (Err(Ok(payload)), _) => resume_unwind(payload),
+            (Err(Err(_)), Some(verdict)) => panic!("{verdict}"),
+            (Err(Err(_)), None) => {
+                panic!("greenloom: the task of Runtime::run was cancelled: by somebody, or because its runtime is shutting down")
+            }
         }
     }
 

@@ -62,6 +62,10 @@ const CASES: &[Case] = cases![
         assert!(process.panics().stderr.contains("receiving from a channel"));
     },
     a_root_that_parks => |process| assert!(process.panics().stderr.contains("parked")),
+    a_root_that_swallows_its_end => |process| {
+        let end = process.succeeds();
+        assert!(end.stderr.contains(&format!("greenloom: {DEADLOCK}")) && end.stderr.contains("receiving from a channel"), "{}", end.stderr);
+    },
     every_kind_of_wait => |process| _ = process.succeeds(),
     after_a_spare_was_needed => |process| assert!(process.panics().stderr.contains(DEADLOCK)),
     two_threads_in_run => |process| {
@@ -170,6 +174,16 @@ fn a_root_that_waits_for_a_message_of_nobody() {
             rx.recv()
         })
         .unwrap();
+}
+
+fn a_root_that_swallows_its_end() {
+    let (_sender, receiver) = channel::bounded::<()>(0);
+    let five = greenloom::run(move || {
+        let received = catch_unwind(AssertUnwindSafe(|| receiver.recv()));
+        assert!(received.is_err());
+        5
+    });
+    assert_eq!(five, 5);
 }
 
 fn a_root_that_parks() {

@@ -315,8 +315,9 @@ impl Monitor {
             && self.watched[processor.index as usize].named != task.id
         {
             self.watched[processor.index as usize].named = task.id;
+            let others = if others == 1 { "a task" } else { &*format!("{others} tasks") };
             say(format_args!(
-                "greenloom: {task}, has held its thread for {} ms without suspending; {others} tasks that started there cannot run",
+                "greenloom: {task}, has held its thread for {} ms without suspending; {others} that started there cannot run",
                 held.as_millis()
             ));
         }

@@ -12,10 +12,10 @@
 //! - `On(i)`: that processor, and no thief.
 
 use crate::prim::untracked::Ordering;
-use crate::scheduler::Shared;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::local::{CROWD, Local};
 use crate::scheduler::processor::{Processor, Ready};
+use crate::scheduler::{Phase, Shared};
 use crate::task::TaskPtr;
 use crate::task::error::JoinError;
 
@@ -31,7 +31,8 @@ pub enum Placement {
     /// blocks its thread, is better placed with `Spread`.
     #[default]
     Near,
-    /// On one processor after another: right for a pool of workers.
+    /// On one processor after another: right for a pool of workers. Such a task is bound to its processor before it has started: once
+    /// that has looked at its mail, neither an idle processor nor a spare thread takes it over, however long others hold the thread.
     Spread,
     /// On the processor of this number, counted from zero, whatever else happens there.
     On(usize),
@@ -135,8 +136,13 @@ fn load(processor: &Processor) -> u32 {
 }
 
 impl Shared {
-    /// Queues a new task of a thread that is no machine of this runtime.
+    /// Queues a new task of a thread that is no machine of this runtime; cancels it if the runtime is ending.
     pub(crate) fn place(&self, task: TaskPtr, placement: Placement) {
+        if self.phase() != Phase::Running {
+            // Here, not on a machine: threads that never stop spawning would keep the runtime from its end.
+            // SAFETY: new and ours, and fresh.
+            return unsafe { task.fail(JoinError::cancelled(), self) };
+        }
         match placement {
             Placement::Near => self.inject(task),
             Placement::Spread => {

@@ -160,6 +160,7 @@ impl<T> Raw<T> {
     }
 
     #[inline(always)]
+    #[track_caller]
     fn join(self) -> Result<T, JoinError> {
         wait_until_complete(self.task, Reason::Join);
         let task = self.task;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::Runtime;
 use crate::prim;
+use crate::scheduler::Phase;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::timers::{Aim, Timer};
 use crate::task::cells::SharedCells;
@@ -384,6 +385,18 @@ fn who_injects_wakes_a_searcher_unless_somebody_searches() {
     assert_eq!((shared.idle.peek().searching(), shared.idle.peek().sleepers()), (1, 1));
     shared.inject(task(2));
     assert_eq!((shared.idle.peek().searching(), shared.idle.peek().sleepers()), (1, 1));
+}
+
+#[test]
+fn what_a_thread_spawns_while_the_runtime_ends_is_cancelled_and_queued_nowhere() {
+    for placement in [Placement::Near, Placement::Spread, Placement::On(0)] {
+        let shared = idle_runtime(1);
+        shared.set_phase(Phase::Draining);
+        let task = task(1);
+        shared.place(task, placement);
+        assert!(task.state().is_complete());
+        assert!(shared.injector.is_empty() && inbox(&shared, 0).is_empty());
+    }
 }
 
 #[test]
