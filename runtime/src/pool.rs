@@ -32,8 +32,8 @@ use crew::{Crew, Ended};
 ///
 /// A job runs in a worker's task: one that cancels its own task ends the worker with it.
 ///
-/// The workers are spread over the processors and stay there: a job that blocks its thread (in the kernel, say) keeps all workers of its
-/// processor from theirs, and no spare thread comes. Tasks of [`spawn`](crate::spawn) that have not started are taken over.
+/// The workers are spread over the processors and stay there: while a job blocks its thread (in the kernel, say), no other
+/// worker of that processor runs, and no spare thread takes over. Tasks of [`spawn`](crate::spawn) that have not started are taken over.
 ///
 /// They are named `pool worker 0` and so on. Jobs start in the order in which they were
 /// submitted, each as soon as a worker is free that has its turn; a worker on a processor that has nothing to do is called first. A job

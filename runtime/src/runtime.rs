@@ -140,7 +140,7 @@ impl Runtime {
         let verdict = shared.roots.wait(root.raw(), if elsewhere { Reason::Run } else { Reason::Join });
         let ended = root.join().map_err(JoinError::try_into_panic);
         if let (Some(verdict), Ok(_) | Err(Ok(_))) = (&verdict, &ended) {
-            // It has swallowed the cancellation.
+            // Something has caught the cancellation, or put it off.
             say(format_args!("greenloom: {verdict}"));
         }
         match (ended, verdict) {
@@ -305,7 +305,8 @@ impl Handle {
 
     /// Starts a task in the handle's runtime. Never waits.
     ///
-    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it was cancelled.
+    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it was cancelled. Its closure is then
+    /// dropped here.
     ///
     /// # Panics
     /// When there is no memory for the task.
@@ -521,7 +522,8 @@ impl RuntimeBuilder {
     /// What to do when all tasks wait and nothing can wake one of them.
     ///
     /// By default [`run`](Runtime::run) panics with "all tasks are asleep - deadlock!" and the tasks with their spawn sites and what they
-    /// wait for: its root task is cancelled, so that destructors run, and when it has ended the caller panics. Where that is impossible
+    /// wait for: its root task is cancelled, so that destructors run, and when it has ended the caller panics. (If it catches
+    /// the cancellation, and returns or panics, so does `run`, and stderr names the deadlock.) Where that is impossible
     /// (the root waits in a destructor, say, for another of these tasks; or the build has `panic = "abort"`), stderr says so, and the
     /// process aborts: nothing could ever happen in it again.
     ///

@@ -306,6 +306,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// });
     /// ```
     #[inline(always)]
+    #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         self.inner.join().and_then(|ended| ended.take().unwrap_or_else(|| Err(JoinError::cancelled())))
     }

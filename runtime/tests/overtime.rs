@@ -234,7 +234,7 @@ fn a_receiver_whose_channel_is_never_empty_lets_others_run() {
     });
 }
 
-/// It waits where nobody's own tasks are.
+/// Such a task waits in the injector, in no machine's queue.
 #[test]
 fn a_loop_that_never_waits_lets_a_task_begin_that_a_thread_has_spawned() {
     run_on(1, || {

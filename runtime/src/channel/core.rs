@@ -229,7 +229,8 @@ impl<T> Core<T> {
         Attempt::Done
     }
 
-    /// Gives the message at `from` to the first receiver that can be won; blocked if there is none.
+    /// Gives the message at `from` to the first receiver that can be won; blocked if there is none. The receiver may need a
+    /// block first.
     ///
     /// # Safety
     /// As [`offer`](Self::offer). In a channel with a buffer, there is room for it.

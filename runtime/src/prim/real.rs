@@ -99,13 +99,15 @@ pub(crate) mod thread {
 
     /// Whether addresses for the stack of a thread can be had.
     fn has_room_for_a_stack() -> bool {
-        /// std's default for a thread.
+        /// std's default for a thread, unless this variable says more.
         const STACK_BYTES: usize = 2 << 20;
+        let told = std::env::var("RUST_MIN_STACK").ok().and_then(|bytes| bytes.parse().ok());
+        let bytes = told.unwrap_or(0).max(STACK_BYTES);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new private mapping at an address of the kernel's choice, which is unmapped again.
         unsafe {
-            let start = libc::mmap(std::ptr::null_mut(), STACK_BYTES, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
-            start != libc::MAP_FAILED && libc::munmap(start, STACK_BYTES) == 0
+            let start = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            start != libc::MAP_FAILED && libc::munmap(start, bytes) == 0
         }
     }
 

@@ -31,7 +31,7 @@ use crate::wait::Reason;
 /// tick: a pair that talks starts within a microsecond on one processor, and would be torn apart for good by an eager thief.
 pub(crate) const CROWD: usize = 8;
 
-/// Up to so many ready tasks may run before one that could have gone on.
+/// Fewer ready tasks than that may run before one that could have gone on.
 const FEW: usize = 16;
 
 /// Task numbers taken at a time.
@@ -82,7 +82,7 @@ pub(crate) struct Local {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Few {
     /// There is nobody, or there are many.
-    Nobody,
+    NobodyOrMany,
     /// The running chain has made them ready: they share its time slice.
     Own,
     /// Others too.
@@ -330,15 +330,16 @@ impl Local {
         let waiting = self.ready.len();
         let others = self.ready.is_owed_a_turn() || self.crowd.get() > 0;
         if waiting + self.crowd.get() >= FEW || (waiting == 0 && !others && self.processor().next.is_empty()) {
-            return Few::Nobody;
+            return Few::NobodyOrMany;
         }
         if others { Few::Others } else { Few::Own }
     }
 
     /// The time, if the running task may let [others](Few::Others) go first although it could keep its time slice.
     ///
-    /// What is left of the slice is theirs then. Of two chains the one whose turns are short would be left with one of them for each long
-    /// turn of the other: so, for as long as half the time that it took until the last such task had its turn again, nobody does so.
+    /// The others then use up the slice. A chain with short turns would get one of them for each long turn of another. So after such a yield
+    /// nobody on this processor yields so again for half the time that it took: a chain with short turns has at least a third of the time.
+    /// For a slice at most: that is how long a chain may go on.
     #[cold]
     #[inline(never)]
     pub(crate) fn lends_slice(&self) -> Option<Instant> {

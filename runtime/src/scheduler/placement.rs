@@ -31,8 +31,9 @@ pub enum Placement {
     /// blocks its thread, is better placed with `Spread`.
     #[default]
     Near,
-    /// On one processor after another: right for a pool of workers. Such a task is bound to its processor before it has started: once
-    /// that has looked at its mail, neither an idle processor nor a spare thread takes it over, however long others hold the thread.
+    /// On one processor after another: right for a pool of workers. Such a task is bound to its processor before it has started. Once
+    /// that has taken it out of its inbox, neither an idle processor nor a spare thread takes it over, however long others hold the thread;
+    /// one that is placed on its spawner's processor is never in an inbox.
     Spread,
     /// On the processor of this number, counted from zero, whatever else happens there.
     On(usize),
@@ -140,7 +141,7 @@ impl Shared {
     pub(crate) fn place(&self, task: TaskPtr, placement: Placement) {
         if self.phase() != Phase::Running {
             // Here, not on a machine: threads that never stop spawning would keep the runtime from its end.
-            // SAFETY: new and ours, and fresh.
+            // SAFETY: fresh, and in no queue: it is the spawner's, who holds no lock of the runtime.
             return unsafe { task.fail(JoinError::cancelled(), self) };
         }
         match placement {

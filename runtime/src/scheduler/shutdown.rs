@@ -3,6 +3,7 @@
 //! 1. Whoever ends it sets the phase to draining, announces that in the idle word, and wins every sleeper. A machine sees the
 //!    phase before it sleeps, or is woken; every 61st pick, or when it runs dry, otherwise.
 //! 2. A machine that sees it cancels its own started tasks, and from then on starts fresh ones only to drop their closures.
+//!    What another thread spawns from then on, that thread cancels at once: it would keep the runtime from its end otherwise.
 //! 3. The last machine to fall asleep, with no task alive and nothing in the injector, closes the idle word. That fails if
 //!    anything was announced since. It wakes all machines; each closes its inbox and ends.
 //! 4. The monitor joins their threads, and so waits for the destructors of their thread-locals, as whoever joins a thread of std's does.

@@ -13,7 +13,7 @@
 //! | the same, when it unwinds | the task's | put off: it unwinds | yes |
 //! | a closure that never runs: cancelled before its start, or its runtime ends | the task's | put off | yes |
 //! | the same, of a task for which there is no stack | the one that its machine keeps for that, as a task | put off | yes |
-//! | the same, of a task that no queue took, or that is left in one when its runtime has ended | whoever finds that out: its spawner, the monitor, a machine that ends | put off | in a task, yes; else it blocks the thread |
+//! | the same, of a task that no queue took, because its runtime is ending, say, or that is left in one when it has ended | whoever finds that out: its spawner, the monitor, a machine that ends | put off | in a task, yes; else it blocks the thread |
 //! | a result without a handle, a payload that nobody takes | the task's, after the closure | put off | yes |
 //! | a task's `task_local!` values | the task's, after the result | put off | yes |
 //! | a result that goes with its handle | that of the handle's owner | the owner's, as of any value it drops | as the owner |

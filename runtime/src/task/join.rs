@@ -66,6 +66,7 @@ macro_rules! handle_methods {
         /// # Cancellation
         /// A cancelled caller unwinds from here; the task that it waited for is then detached.
         #[inline(always)]
+        #[track_caller]
         pub fn join(self) -> Result<T, JoinError> {
             self.raw.join()
         }

@@ -78,7 +78,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 impl Interval {
     /// Waits for the next tick, and returns when it was due.
     ///
-    /// Suspends the task; blocks a plain thread. Where the tick is due it returns at once, without letting others run. One that is too
+    /// Suspends the task; blocks a plain thread. Where the tick is due it returns at once. One that is too
     /// far away to be said never comes.
     ///
     /// # Panics

@@ -264,7 +264,7 @@ fn aborted(
 pub(crate) fn let_few_run(reason: Reason, deadline: impl FnOnce() -> Option<Instant>) -> bool {
     let Some((local, record)) = local::running() else { return false };
     let since = match local.few_ready() {
-        Few::Nobody => return false,
+        Few::NobodyOrMany => return false,
         Few::Own => None,
         Few::Others => match local.lends_slice() {
             None => return false,

@@ -8,7 +8,7 @@ use greenloom::{JoinHandle, spawn, yield_now};
 
 use crate::common::{run_on, yield_until};
 
-/// Spawns a task, and lets it begin. On one processor it has then come to its first suspension: to where it waits.
+/// Spawns a task, and lets it begin. On one processor it has then come to its first suspension.
 pub fn spawn_begun<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let begun = Arc::new(AtomicBool::new(false));
     let task = spawn({

@@ -131,7 +131,7 @@ fn a_chain_ends_with_its_slice_and_queues_like_everyone() {
 #[test]
 fn a_few_that_are_ready_are_the_running_chains_own_or_others() {
     let local = alone();
-    assert_eq!(local.few_ready(), Few::Nobody);
+    assert_eq!(local.few_ready(), Few::NobodyOrMany);
     local.push_next(Ready { task: task(1), bound: true });
     assert_eq!(local.few_ready(), Few::Own);
     local.add_ready([2, 3]);
@@ -141,14 +141,20 @@ fn a_few_that_are_ready_are_the_running_chains_own_or_others() {
     assert_eq!(local.picks(1), [3]);
     local.add_fresh([4]);
     assert_eq!(local.few_ready(), Few::Others, "whose child a fresh task is, nobody knows");
+    assert!(local.steal_oldest(local.processor()).is_some());
+    assert_eq!(local.few_ready(), Few::Others, "thieves do not count");
+    assert!(local.picks(1).is_empty());
+    assert_eq!(local.few_ready(), Few::NobodyOrMany, "now it is known");
+    local.add_ready([1, 2]);
+    assert_eq!(local.picks(1), [1]);
     local.add_ready(10..10 + FEW as u64 - 2);
     assert_eq!(local.few_ready(), Few::Others);
     local.add_ready([5]);
-    assert_eq!(local.few_ready(), Few::Nobody, "they are many");
+    assert_eq!(local.few_ready(), Few::NobodyOrMany, "they are many");
 }
 
 #[test]
-fn who_has_let_others_go_first_keeps_its_slice_for_half_as_long_as_they_took() {
+fn after_others_were_let_go_first_slices_are_kept_for_half_as_long_as_that_took() {
     let local = alone();
     let began = local.lends_slice().expect("the first time");
     let ago = |took| {
