@@ -158,7 +158,7 @@ fn after_others_were_let_go_first_slices_are_kept_for_half_as_long_as_that_took(
     let local = alone();
     let began = local.lends_slice().expect("the first time");
     let ago = |took| {
-        let now = Instant::now();
+        let now = prim::now();
         local.note_lent(now - took);
         local.lends_from.get().unwrap() - now
     };
@@ -170,9 +170,9 @@ fn after_others_were_let_go_first_slices_are_kept_for_half_as_long_as_that_took(
     // Nothing is kept for longer than a slice.
     let kept = ago(hour);
     assert!(kept >= SLICE && kept <= SLICE + began.elapsed(), "{kept:?}");
-    local.lends_from.set(Some(Instant::now() + hour));
+    local.lends_from.set(Some(prim::now() + hour));
     assert!(local.lends_slice().is_none(), "it is early");
-    local.lends_from.set(Some(Instant::now()));
+    local.lends_from.set(Some(prim::now()));
     assert!(local.lends_slice().is_some(), "time is up");
 }
 
