@@ -338,8 +338,8 @@ impl Local {
     /// The time, if the running task may let [others](Few::Others) go first although it could keep its time slice.
     ///
     /// The others then use up the slice. A chain with short turns would get one of them for each long turn of another. So after such a yield
-    /// nobody on this processor yields so again for half the time that it took: a chain with short turns has at least a third of the time.
-    /// For a slice at most: that is how long a chain may go on.
+    /// nobody on this processor yields so again for half the time that it took, or for a slice if that is less, since a chain may not go on
+    /// for longer. A chain with short turns then has a third of the time, unless the others' turns last for more than two slices.
     #[cold]
     #[inline(never)]
     pub(crate) fn lends_slice(&self) -> Option<Instant> {
