@@ -1,7 +1,5 @@
 //! What is left of a runtime that has ended: nothing of its threads, their thread-locals, or its stacks.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use common::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, runtime, unless_it_hangs, yield_until};
 use greenloom::channel::bounded;
 use greenloom::context::Context;
 use greenloom::task::{Builder, Placement};
 use greenloom::{Runtime, park, spawn};
+use test_support::{Counter, CountsDrop, OnDrop, Slot, in_child, run_on, runtime, unless_it_hangs, yield_until};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(600);
@@ -170,7 +168,7 @@ fn stacks_of_an_ended_runtime(end: impl FnOnce(Runtime)) -> Vec<usize> {
 #[test]
 fn a_handle_or_a_function_that_waits_for_a_context_keeps_no_stack_of_an_ended_runtime() {
     // In a child, where nobody maps memory at the same addresses.
-    let child = in_child("a_handle_or_a_function_that_waits_for_a_context_keeps_no_stack_of_an_ended_runtime", || {
+    let child = in_child!("a_handle_or_a_function_that_waits_for_a_context_keeps_no_stack_of_an_ended_runtime", || {
         let handle = Slot::new();
         let addresses = stacks_of_an_ended_runtime(|runtime| {
             handle.put(runtime.handle());
@@ -224,7 +222,7 @@ static ALLOCATOR: CountingChunks = CountingChunks;
 #[test]
 fn runtimes_in_a_task_leave_no_memory_of_tasks_there() {
     // In a child, where nobody else has tasks.
-    let child = in_child("runtimes_in_a_task_leave_no_memory_of_tasks_there", || {
+    let child = in_child!("runtimes_in_a_task_leave_no_memory_of_tasks_there", || {
         runtime(1).run(|| {
             let nested = || runtime(1).run(|| spawn(|| 1).join().unwrap());
             nested();

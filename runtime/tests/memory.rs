@@ -3,8 +3,6 @@
 //!
 //! One test, since the counts are the process's.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -13,7 +11,6 @@ use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Counter, CountsDrop, yield_until};
 use greenloom::context::Context;
 use greenloom::group::Group;
 use greenloom::pool::WorkerPool;
@@ -22,6 +19,7 @@ use greenloom::time::timeout;
 use greenloom::{
     JoinHandle, Runtime, RuntimeBuilder, channel, current, park, scope, sleep, spawn, spawn_local, task_local, yield_now,
 };
+use test_support::{Counter, CountsDrop, yield_until};
 
 struct Counting;
 

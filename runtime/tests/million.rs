@@ -1,7 +1,5 @@
 //! A million tasks in one runtime, with default settings of the system. Alone in its binary, for the sake of memory.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 

@@ -1,16 +1,14 @@
 //! A runtime in which nothing happens does nothing: none of its threads wakes up, whatever happened before.
 
-mod common;
-
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Counter, spin_until, yield_until};
 use greenloom::time::timeout;
 use greenloom::{Runtime, channel, park, sleep, spawn, yield_now};
+use test_support::{Counter, spin_until, yield_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

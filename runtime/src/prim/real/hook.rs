@@ -15,7 +15,7 @@
 //!
 //! The count of the process, by which std spares threads a look at their own, stays two too high: no more than that saving is lost.
 //!
-//! None of it is promised. It is how std 1.95 does it (`library/std/src/panicking.rs`), and `tests/panic_hook.rs` notices a change.
+//! None of it is promised. It is how std 1.95 does it (`library/std/src/panicking.rs`), and `tests/task/panic_hook.rs` notices a change.
 
 use std::fmt;
 use std::num::NonZeroUsize;

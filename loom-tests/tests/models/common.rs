@@ -1,0 +1,67 @@
+//! How every model is run, and what its parties leave for each other.
+
+use std::backtrace::Backtrace;
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
+
+use loom::cell::UnsafeCell;
+
+/// Runs `f` under every schedule with at most `preemptions` forced switches, and asserts that there was more than one.
+///
+/// A failing model ends its process: loom's complaint is a panic, and in a task it would be caught as the task's own.
+pub fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
+    fail_loudly();
+    let executions = Arc::new(AtomicUsize::new(0));
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    let count = executions.clone();
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        f();
+    });
+    let executions = executions.load(Ordering::Relaxed);
+    println!("{executions} executions at bound {preemptions}");
+    assert!(executions > 1, "the model explored one execution only");
+}
+
+fn fail_loudly() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            // How loom's own coroutines are unwound when a model's thread is given up; no failure.
+            if info.location().is_some_and(|l| l.file().contains("generator-")) {
+                return;
+            }
+            // All threads of a model share the thread of its test.
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("a model");
+            // Not `eprintln!`, whose output the test harness would keep, and lose.
+            let _ = writeln!(std::io::stderr(), "\n{name} fails: {info}\n{}", Backtrace::capture());
+            std::process::abort();
+        }));
+    });
+}
+
+/// What one party does that another must see: an access that is not ordered behind those before it fails the model.
+pub struct Data(UnsafeCell<u32>);
+
+// SAFETY: loom reports what is not ordered.
+unsafe impl Sync for Data {}
+
+impl Data {
+    pub fn new() -> Self {
+        Self(UnsafeCell::new(0))
+    }
+
+    pub fn add(&self) {
+        // SAFETY: loom's cell; see above.
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    pub fn get(&self) -> u32 {
+        // SAFETY: as above.
+        self.0.with(|value| unsafe { *value })
+    }
+}

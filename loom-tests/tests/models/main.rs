@@ -1,0 +1,13 @@
+//! The runtime and its protocols under every schedule that loom can make.
+
+mod channel;
+mod channel_select;
+mod common;
+mod context;
+mod data;
+mod parts;
+mod protocols;
+mod runtime;
+mod structure;
+mod sync;
+mod time;
