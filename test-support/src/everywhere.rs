@@ -1,7 +1,7 @@
 //! Runs a case of the channels wherever they must work: among plain threads, among tasks, and between the two.
 //!
 //! A case is written once. It starts its parties with [`go`], joins them with [`Going::join`], and waits by channels alone, so that
-//! it never blocks a machine. Each run is watched: a lost wake ends the program within [`LIMIT`], with the case's name.
+//! it never blocks a machine. Each run is watched: a lost wake ends the program within `LIMIT`, with the case's name.
 
 use std::any::type_name;
 use std::collections::HashMap;

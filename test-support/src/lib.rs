@@ -195,9 +195,15 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
 /// A place where a task leaves something for others to find.
 pub struct Slot<T>(Arc<Mutex<Option<T>>>);
 
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
 impl<T> Slot<T> {
     pub fn new() -> Self {
-        Self(Arc::default())
+        Self::default()
     }
 
     pub fn put(&self, value: T) {
