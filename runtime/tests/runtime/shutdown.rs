@@ -197,6 +197,30 @@ fn what_plain_threads_spawn_at_the_end_either_runs_or_is_cancelled() {
     });
 }
 
+#[test]
+fn threads_that_never_stop_spawning_do_not_keep_a_runtime_from_its_end() {
+    unless_it_hangs(|| {
+        let runtime = runtime(2);
+        let stop = Arc::new(AtomicBool::new(false));
+        let spawners: Vec<_> = (0..2)
+            .map(|_| {
+                let (handle, stop) = (runtime.handle(), stop.clone());
+                thread::spawn(move || {
+                    while !stop.load(SeqCst) {
+                        // It runs, or is cancelled.
+                        drop(handle.spawn(|| ()).join());
+                    }
+                })
+            })
+            .collect();
+        runtime.run(yield_now);
+        // The grace is longer than the watchdog waits: its end is not what ends the runtime.
+        assert!(runtime.shutdown(Duration::from_secs(1_000)).is_clean());
+        stop.store(true, SeqCst);
+        spawners.into_iter().for_each(|spawner| spawner.join().unwrap());
+    });
+}
+
 /// A runtime that does not wait long.
 fn impatient(processors: usize) -> Runtime {
     Runtime::builder().processors(processors).shutdown_grace(Duration::from_millis(50)).build().unwrap()
