@@ -8,6 +8,7 @@ mod data;
 mod parts;
 mod protocols;
 mod runtime;
+mod stacks;
 mod structure;
 mod sync;
 mod time;
