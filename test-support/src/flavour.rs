@@ -1,4 +1,4 @@
-//! What holds for a channel of any capacity, and what holds for every one that can be full. The `channel_*` tests of the single
+//! What holds for a channel of any capacity, and what holds for every one that can be full. The tests of the single
 //! capacities run these by [`cases_of!`](crate::cases_of) and add their own.
 
 use std::sync::Arc;

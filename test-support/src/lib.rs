@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The channels that the `channel_*` tests are about.
+/// What the tests of channels are about.
 pub use greenloom::channel;
 use greenloom::{Runtime, RuntimeBuilder, Task};
 

@@ -1,4 +1,4 @@
-//! Go's own tests of its channels, select and errgroup.
+//! What Go promises of channels, select and errgroup, and its classic programs on them.
 
 mod chan;
 mod errgroup;

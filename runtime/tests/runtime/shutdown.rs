@@ -200,24 +200,31 @@ fn what_plain_threads_spawn_at_the_end_either_runs_or_is_cancelled() {
 #[test]
 fn threads_that_never_stop_spawning_do_not_keep_a_runtime_from_its_end() {
     unless_it_hangs(|| {
-        let runtime = runtime(2);
-        let stop = Arc::new(AtomicBool::new(false));
-        let spawners: Vec<_> = (0..2)
-            .map(|_| {
-                let (handle, stop) = (runtime.handle(), stop.clone());
-                thread::spawn(move || {
+        for _ in 0..20 {
+            let runtime = runtime(2);
+            let stop = Arc::new(AtomicBool::new(false));
+            let stops = OnDrop::new({
+                let stop = stop.clone();
+                move || stop.store(true, SeqCst)
+            });
+            let spawners = [(); 2].map(|()| {
+                let (handle, stop, spawned) = (runtime.handle(), stop.clone(), Counter::default());
+                let count = spawned.clone();
+                let thread = thread::spawn(move || {
                     while !stop.load(SeqCst) {
                         // It runs, or is cancelled.
                         drop(handle.spawn(|| ()).join());
+                        count.add();
                     }
-                })
-            })
-            .collect();
-        runtime.run(yield_now);
-        // The grace is longer than the watchdog waits: its end is not what ends the runtime.
-        assert!(runtime.shutdown(Duration::from_secs(1_000)).is_clean());
-        stop.store(true, SeqCst);
-        spawners.into_iter().for_each(|spawner| spawner.join().unwrap());
+                });
+                (thread, spawned)
+            });
+            yield_until(|| spawners.iter().all(|(_, spawned)| spawned.get() > 10));
+            // The grace is longer than the watchdog waits: its end is not what ends the runtime.
+            assert!(runtime.shutdown(Duration::from_secs(1_000)).is_clean());
+            drop(stops);
+            spawners.into_iter().for_each(|(thread, _)| thread.join().unwrap());
+        }
     });
 }
 
