@@ -132,12 +132,13 @@ impl Runtime {
     {
         let shared = self.shared();
         let extra = Box::new(Extra { root: true, class: Some(Class::ROOT.max(shared.class)), ..Extra::default() });
+        let coming = shared.roots.expect();
         let root = match spawn_on(shared, f, site, Some(extra), Placement::Near) {
             Ok(root) => root,
             Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
         };
         let elsewhere = local::machine().is_some_and(|local| !Arc::ptr_eq(&local.shared, shared));
-        let verdict = shared.roots.wait(root.raw(), if elsewhere { Reason::Run } else { Reason::Join });
+        let verdict = shared.roots.wait(root.raw(), coming, if elsewhere { Reason::Run } else { Reason::Join });
         let ended = root.join().map_err(JoinError::try_into_panic);
         if let (Some(verdict), Ok(_) | Err(Ok(_))) = (&verdict, &ended) {
             // Something has caught the cancellation, or put it off.

@@ -271,10 +271,17 @@ fn every_kind_of_wait() {
             group.wait();
         }),
         (waiting, || {
-            let once = Once::new();
+            let (once, begun) = (Once::new(), AtomicBool::new(false));
             scope(|s| {
-                s.spawn(|| once.call_once(park));
-                yield_now();
+                s.spawn(|| {
+                    once.call_once(|| {
+                        begun.store(true, SeqCst);
+                        park();
+                    });
+                });
+                while !begun.load(SeqCst) {
+                    yield_now();
+                }
                 once.call_once(|| ());
             });
         }),

@@ -36,9 +36,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long in a test: its harness always has another thread, and a test that hangs for ever tells nothing.
 const PATIENCE_OF_TESTS: Duration = Duration::from_secs(4);
 
+/// How soon the monitor looks again if somebody is about to wait for a root.
+const A_MOMENT: Duration = Duration::from_millis(1);
+
 /// The root tasks of a runtime that somebody waits for, and what their callers are to panic with.
 #[derive(Default)]
-pub(crate) struct Roots(Mutex<HashMap<TaskPtr, Root>>);
+pub(crate) struct Roots(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    of: HashMap<TaskPtr, Root>,
+    /// Callers whose root may have started, and is not among these yet.
+    coming: usize,
+}
+
+/// A caller that spawns a root, and will wait for it.
+pub(crate) struct Coming<'a>(&'a Roots);
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.0.lock().coming -= 1;
+    }
+}
 
 struct Root {
     caller: Caller,
@@ -74,44 +93,55 @@ struct Alive {
     threads: usize,
     /// When the first caller will have waited long enough.
     limit: Option<Instant>,
+    /// Callers that are about to wait for theirs.
+    coming: usize,
 }
 
 impl Roots {
-    fn lock(&self) -> impl std::ops::DerefMut<Target = HashMap<TaskPtr, Root>> {
+    fn lock(&self) -> impl std::ops::DerefMut<Target = Entries> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// To be called before a root is spawned: it may wait for ever, and all machines be asleep, before its caller comes to [`wait`]
+    /// (Self::wait). A monitor that finds no root then would not look again.
+    pub(crate) fn expect(&self) -> Coming<'_> {
+        self.lock().coming += 1;
+        Coming(self)
     }
 
     /// Waits for the end of a root, whose join handle the caller has; what the caller must panic with, if it was in a deadlock.
     #[track_caller]
-    pub(crate) fn wait(&self, task: TaskPtr, reason: Reason) -> Option<Arc<str>> {
+    pub(crate) fn wait(&self, task: TaskPtr, coming: Coming<'_>, reason: Reason) -> Option<Arc<str>> {
         /// The entry goes before the join handle does, and so before the task.
         struct Leave<'a>(&'a Roots, TaskPtr);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                self.0.lock().remove(&self.1);
+                self.0.lock().of.remove(&self.1);
             }
         }
-        self.lock().insert(task, Root { caller: Caller::this(), verdict: None });
+        self.lock().of.insert(task, Root { caller: Caller::this(), verdict: None });
+        drop(coming);
         let _leave = Leave(self, task);
         join::wait_until_complete(task, reason);
-        self.lock().get(&task).and_then(|root| root.verdict.clone())
+        self.lock().of.get(&task).and_then(|root| root.verdict.clone())
     }
 
     fn alive(&self) -> Alive {
         let roots = self.lock();
-        let callers = || roots.iter().filter(|(task, _)| !task.state().is_complete()).map(|(_, root)| root.caller);
+        let callers = || roots.of.iter().filter(|(task, _)| !task.state().is_complete()).map(|(_, root)| root.caller);
         let limit = |caller| if let Caller::Bounded(limit) = caller { limit } else { None };
         Alive {
             roots: callers().count(),
             threads: callers().filter(|caller| *caller == Caller::Thread).count(),
             limit: callers().filter_map(limit).min(),
+            coming: roots.coming,
         }
     }
 
     /// Cancels them; how many that has woken.
     fn condemn(&self, verdict: &Arc<str>) -> usize {
         let mut woken = 0;
-        for (task, root) in self.lock().iter_mut().filter(|(task, _)| !task.state().is_complete()) {
+        for (task, root) in self.lock().of.iter_mut().filter(|(task, _)| !task.state().is_complete()) {
             root.verdict = Some(verdict.clone());
             if task.state().cancel() {
                 local::make_runnable(*task);
@@ -148,6 +178,10 @@ impl Watch {
         };
         self.still = Some((runs, since));
         let alive = shared.roots.alive();
+        if alive.coming > 0 {
+            self.still = None;
+            return Some(now + A_MOMENT);
+        }
         if alive.roots == 0 {
             return None;
         }
@@ -218,5 +252,28 @@ impl Shared {
             any |= record.report().is_some_and(|task| matches!(task.reason, Reason::Run | Reason::Shutdown));
         });
         any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Runtime, park, prim, yield_now};
+
+    #[test]
+    fn the_monitor_looks_again_while_the_caller_of_a_root_is_still_coming() {
+        let runtime = Runtime::builder().processors(1).build().unwrap();
+        drop(runtime.spawn(park));
+        let shared = runtime.shared();
+        let still = || shared.idle.all_asleep() && shared.runs() > 0;
+        while !still() {
+            yield_now();
+        }
+        let now = prim::now();
+        let coming = shared.roots.expect();
+        let mut watch = Watch::default();
+        assert!(watch.look(shared, now).is_some_and(|again| again > now));
+        drop(coming);
+        assert_eq!(watch.look(shared, now), None);
     }
 }
