@@ -102,8 +102,8 @@ impl Roots {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// To be called before a root is spawned: it may wait for ever, and all machines be asleep, before its caller comes to [`wait`]
-    /// (Self::wait). A monitor that finds no root then would not look again.
+    /// To be called before a root is spawned. The root may park, and all machines fall asleep, before its caller reaches
+    /// [`wait`](Self::wait); a monitor that found no root then would not look again.
     pub(crate) fn expect(&self) -> Coming<'_> {
         self.lock().coming += 1;
         Coming(self)
@@ -265,7 +265,7 @@ mod tests {
         let runtime = Runtime::builder().processors(1).build().unwrap();
         drop(runtime.spawn(park));
         let shared = runtime.shared();
-        let still = || shared.idle.all_asleep() && shared.runs() > 0;
+        let still = || shared.is_still() && shared.runs() > 0;
         while !still() {
             yield_now();
         }
