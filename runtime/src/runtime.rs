@@ -10,14 +10,14 @@ use crate::prim::{say, thread};
 use crate::report::{OnDeadlock, OnLeak, PanicHook, ShutdownReport, TaskPanic};
 use crate::scheduler::idle::MOST_MACHINES;
 use crate::scheduler::placement::Placement;
-use crate::scheduler::{Config, Shared, local};
+use crate::scheduler::{Config, Shared, fork, local};
 use crate::scope::{Scope, scope_in};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::stack::slab::Slabs;
 use crate::switch::{Hooks, SwitchHook};
 use crate::task::header::Extra;
-use crate::task::{JoinError, JoinHandle, spawn_on};
+use crate::task::{JoinError, JoinHandle, join, spawn_on};
 use crate::wait::Reason;
 
 /// The most processors that a runtime may have.
@@ -132,13 +132,18 @@ impl Runtime {
     {
         let shared = self.shared();
         let extra = Box::new(Extra { root: true, class: Some(Class::ROOT.max(shared.class)), ..Extra::default() });
+        if shared.is_elsewhere() {
+            fork::refuse_to_run();
+        }
         let coming = shared.roots.expect();
         let root = match spawn_on(shared, f, site, Some(extra), Placement::Near) {
             Ok(root) => root,
             Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
         };
         let elsewhere = local::machine().is_some_and(|local| !Arc::ptr_eq(&local.shared, shared));
-        let verdict = shared.roots.wait(root.raw(), coming, if elsewhere { Reason::Run } else { Reason::Join });
+        let entry = shared.roots.enter(root.raw(), coming);
+        join::wait_until_complete(root.raw(), if elsewhere { Reason::Run } else { Reason::Join });
+        let verdict = entry.verdict();
         let ended = root.join().map_err(JoinError::try_into_panic);
         if let (Some(verdict), Ok(_) | Err(Ok(_))) = (&verdict, &ended) {
             // Something has caught the cancellation, or put it off.

@@ -79,6 +79,7 @@ const CASES: &[Case] = cases![
         assert!(end.stderr.contains(&format!("greenloom: fatal error: {DEADLOCK}\n")), "{}", end.stderr);
     },
     after_the_deadline_of_a_context => |process| _ = process.panics(),
+    after_a_deadline_that_wakes_nobody => |process| _ = process.panics(),
     after_a_foreign_thread_has_ended => |process| assert!(process.panics().stderr.contains(DEADLOCK)),
     after_a_runtime_that_left_a_machine_behind => |process| {
         assert!(process.panics().stderr.contains(&format!("panicked at {}", file!())));
@@ -492,6 +493,13 @@ fn after_the_deadline_of_a_context() {
     one().build().unwrap().run(|| {
         let (context, _cancel) = Context::background().with_timeout(A_LOOK);
         assert!(context.done().recv().is_err());
+        park();
+    });
+}
+
+fn after_a_deadline_that_wakes_nobody() {
+    one().build().unwrap().run(|| {
+        let (_context, _cancel) = Context::background().with_timeout(A_REPORT);
         park();
     });
 }

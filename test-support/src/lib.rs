@@ -243,6 +243,9 @@ pub struct Child {
 
 const IN_CHILD: &str = "GREENLOOM_TEST_IN_CHILD";
 
+/// What a child prints before it runs the body: another test than the caller's would not.
+const BEGUN: &str = "(the child begins)";
+
 /// Runs a closure in a child process, and tells what became of it; in the child, this does not return.
 ///
 /// The child is this very test program, told to run only the test of this name: that test calls this, and finds the variable set. The
@@ -277,12 +280,13 @@ pub fn run_in_child(environment: &[(&str, &str)], test: &str, body: impl FnOnce(
     if std::env::var(IN_CHILD).is_ok_and(|name| name == test) {
         // SAFETY: sets a limit of this process. A child that is meant to abort leaves no core file.
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 }) };
+        println!("{BEGUN}");
         body();
         // Not by a return: threads that are left must not matter, and the harness must not add to the output.
         std::process::exit(0);
     }
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--nocapture", "--test-threads=1", "--include-ignored"])
         .env(IN_CHILD, test)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
@@ -312,7 +316,7 @@ pub fn run_in_child(environment: &[(&str, &str)], test: &str, body: impl FnOnce(
     let status = child.wait().unwrap();
     let (stdout, stderr) = texts.join().unwrap();
     assert!(in_time, "the child hangs; it said:\n{stdout}\n{stderr}");
-    assert!(stdout.contains("running 1 test"), "{test} is not the name of the test that calls this:\n{stdout}\n{stderr}");
+    assert!(stdout.contains(BEGUN), "{test} is not the name of the test that calls this:\n{stdout}\n{stderr}");
     Child { status, stdout, stderr }
 }
 

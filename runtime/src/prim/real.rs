@@ -5,7 +5,7 @@ pub(crate) mod atomic {
 }
 
 pub(crate) mod sync {
-    pub(crate) use std::sync::{Arc, Mutex};
+    pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
 }
 
 /// The clock that all of the runtime goes by.

@@ -15,6 +15,11 @@
 //! that wait for another runtime are left in peace. Machines that an ended runtime has left behind with tasks that would not end do
 //! nothing any more, and do not count.
 //!
+//! **Why none is overlooked.** The monitor sleeps without limit only if it finds no root, or something that wakes a machine, and with it the
+//! monitor, when it goes by. What does not is looked at again after a while: a deadline of a context, which may end without waking a task; and
+//! a caller that has spawned a root, or is about to, and is not in the list of those who wait. Such a caller is counted from before the
+//! spawn until it is in the list; so whoever looks sees it in one of the two, or looks before the spawn, which wakes a machine.
+//!
 //! **How `run` panics.** Its root is cancelled, so that destructors run, and the verdict is left beside it for the caller to panic with.
 //! If no root can be woken so (it waits in a destructor, say, for another of these tasks), nothing can ever happen in this process: it is
 //! aborted, with a sentence.
@@ -25,9 +30,8 @@ use std::time::{Duration, Instant};
 use crate::prim::untracked::{Arc, Mutex, Ordering};
 use crate::prim::{process, say};
 use crate::report::{LISTED_IN_A_MESSAGE, OnDeadlock};
-use crate::scheduler::{Phase, Shared, local};
-use crate::task::{TaskPtr, cancel, interrupt, join};
-use crate::time::clock;
+use crate::scheduler::{Phase, Shared, local, outside};
+use crate::task::{TaskPtr, cancel, interrupt};
 use crate::wait::Reason;
 
 /// How long all tasks wait before that is reported where other threads might wake one.
@@ -51,11 +55,31 @@ struct Entries {
 }
 
 /// A caller that spawns a root, and will wait for it.
+#[must_use = "it counts for as long as it lives"]
 pub(crate) struct Coming<'a>(&'a Roots);
 
 impl Drop for Coming<'_> {
     fn drop(&mut self) {
         self.0.lock().coming -= 1;
+    }
+}
+
+/// A root that its caller waits for. It must go before the root's join handle does, and so before the task.
+pub(crate) struct Entry<'a> {
+    roots: &'a Roots,
+    task: TaskPtr,
+}
+
+impl Entry<'_> {
+    /// What the caller must panic with, if the root was in a deadlock.
+    pub(crate) fn verdict(self) -> Option<Arc<str>> {
+        self.roots.lock().of.get(&self.task).and_then(|root| root.verdict.clone())
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.roots.lock().of.remove(&self.task);
     }
 }
 
@@ -103,27 +127,17 @@ impl Roots {
     }
 
     /// To be called before a root is spawned. The root may park, and all machines fall asleep, before its caller reaches
-    /// [`wait`](Self::wait); a monitor that found no root then would not look again.
+    /// [`enter`](Self::enter); a monitor that found no root then would not look again.
     pub(crate) fn expect(&self) -> Coming<'_> {
         self.lock().coming += 1;
         Coming(self)
     }
 
-    /// Waits for the end of a root, whose join handle the caller has; what the caller must panic with, if it was in a deadlock.
-    #[track_caller]
-    pub(crate) fn wait(&self, task: TaskPtr, coming: Coming<'_>, reason: Reason) -> Option<Arc<str>> {
-        /// The entry goes before the join handle does, and so before the task.
-        struct Leave<'a>(&'a Roots, TaskPtr);
-        impl Drop for Leave<'_> {
-            fn drop(&mut self) {
-                self.0.lock().of.remove(&self.1);
-            }
-        }
+    /// The caller, who has the root's join handle, is about to wait for it.
+    pub(crate) fn enter(&self, task: TaskPtr, coming: Coming<'_>) -> Entry<'_> {
         self.lock().of.insert(task, Root { caller: Caller::this(), verdict: None });
         drop(coming);
-        let _leave = Leave(self, task);
-        join::wait_until_complete(task, reason);
-        self.lock().of.get(&task).and_then(|root| root.verdict.clone())
+        Entry { roots: self, task }
     }
 
     fn alive(&self) -> Alive {
@@ -138,17 +152,18 @@ impl Roots {
         }
     }
 
-    /// Cancels them; how many that has woken.
-    fn condemn(&self, verdict: &Arc<str>) -> usize {
-        let mut woken = 0;
+    /// Cancels them; whether that has woken any, or there is none any more.
+    fn condemn(&self, verdict: &Arc<str>) -> bool {
+        let (mut any, mut woken) = (false, false);
         for (task, root) in self.lock().of.iter_mut().filter(|(task, _)| !task.state().is_complete()) {
+            any = true;
             root.verdict = Some(verdict.clone());
             if task.state().cancel() {
                 local::make_runnable(*task);
-                woken += 1;
+                woken = true;
             }
         }
-        woken
+        woken || !any
     }
 }
 
@@ -168,8 +183,24 @@ impl Watch {
 
     /// Looks for a deadlock; to be called while all machines sleep. When to look again, should they still do so.
     pub(crate) fn look(&mut self, shared: &Shared, now: Instant) -> Option<Instant> {
+        if shared.config.on_deadlock == OnDeadlock::Ignore {
+            return None;
+        }
+        let alive = shared.roots.alive();
+        // Neither wakes a machine, and with it the monitor, when it has gone by.
+        let goes_by = if alive.coming > 0 {
+            Some(A_MOMENT)
+        } else if alive.roots > 0 && outside::pending() > 0 {
+            Some(PATIENCE)
+        } else {
+            None
+        };
+        if let Some(time) = goes_by {
+            self.still = None;
+            return Some(now + time);
+        }
         let runs = shared.runs();
-        if shared.config.on_deadlock == OnDeadlock::Ignore || !shared.is_still() {
+        if alive.roots == 0 || !shared.is_still() {
             return None;
         }
         let since = match self.still {
@@ -177,21 +208,13 @@ impl Watch {
             _ => now,
         };
         self.still = Some((runs, since));
-        let alive = shared.roots.alive();
-        if alive.coming > 0 {
-            self.still = None;
-            return Some(now + A_MOMENT);
-        }
-        if alive.roots == 0 {
-            return None;
-        }
         if let Some(limit) = alive.limit.filter(|limit| *limit > now) {
             // As good as a timer: that caller goes on by then, and may wake somebody.
             self.still = None;
             return Some(limit);
         }
         // The monitor is one of ours.
-        let ours = shared.machines() + 1 + clock::threads() + alive.threads;
+        let ours = shared.machines() + 1 + outside::threads() + alive.threads;
         let asleep = now - since;
         let nobody_else = || process::count_threads().is_some_and(|all| all <= ours) && !process::handles_signals();
         let alone = nobody_else() || (shared.config.testing && asleep >= PATIENCE_OF_TESTS);
@@ -201,7 +224,10 @@ impl Watch {
             return again;
         }
         // Nothing has moved since the first look: what was counted in between belongs to one moment.
-        if !shared.is_still() || shared.runs() != runs || shared.waits_for_another_runtime() {
+        if !shared.is_still() || shared.runs() != runs {
+            return again;
+        }
+        if shared.waits_for_another_runtime() {
             return None;
         }
         let tasks = shared.tasks_alive(LISTED_IN_A_MESSAGE);
@@ -220,7 +246,7 @@ impl Watch {
                 say(format_args!("greenloom: {verdict}"));
             }
             self.said = true;
-        } else if cfg!(panic = "abort") || shared.roots.condemn(&verdict) == 0 {
+        } else if cfg!(panic = "abort") || !shared.roots.condemn(&verdict) {
             say(format_args!("greenloom: fatal error: {verdict}"));
             std::process::abort();
         }
@@ -232,7 +258,7 @@ impl Shared {
     /// Whether all machines sleep, and no work or timer that the runtime knows of will wake one.
     fn is_still(&self) -> bool {
         // The clock first: whom it has woken is in an inbox by the time that nothing is pending.
-        clock::pending() == 0
+        outside::pending() == 0
             && self.idle.all_asleep()
             && self.phase() == Phase::Running
             && self.injector.is_empty()
@@ -258,22 +284,32 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Runtime, park, prim, yield_now};
+    use crate::task::join;
+    use crate::{Runtime, channel, park, prim};
 
     #[test]
     fn the_monitor_looks_again_while_the_caller_of_a_root_is_still_coming() {
         let runtime = Runtime::builder().processors(1).build().unwrap();
-        drop(runtime.spawn(park));
         let shared = runtime.shared();
-        let still = || shared.is_still() && shared.runs() > 0;
-        while !still() {
-            yield_now();
-        }
         let now = prim::now();
         let coming = shared.roots.expect();
         let mut watch = Watch::default();
         assert!(watch.look(shared, now).is_some_and(|again| again > now));
         drop(coming);
         assert_eq!(watch.look(shared, now), None);
+    }
+
+    #[test]
+    fn a_deadlock_is_found_whose_root_has_waited_long_before_its_caller_does() {
+        let runtime = Runtime::builder().processors(1).for_a_test().build().unwrap();
+        let shared = runtime.shared();
+        let coming = shared.roots.expect();
+        let root = runtime.spawn(park);
+        // Long enough for the monitor to look, and to find nobody.
+        channel::after(Duration::from_millis(200)).recv().unwrap();
+        let entry = shared.roots.enter(root.raw(), coming);
+        join::wait_until_complete(root.raw(), Reason::Join);
+        assert!(entry.verdict().is_some_and(|verdict| verdict.contains("deadlock")));
+        assert!(root.join().unwrap_err().is_cancelled());
     }
 }

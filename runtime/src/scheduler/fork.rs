@@ -16,7 +16,7 @@
 //! 4. What belongs to the process, the clock of contexts, each process makes for itself.
 
 use crate::prim::{process, say};
-use crate::scheduler::{Shared, local};
+use crate::scheduler::{Shared, local, outside};
 use crate::wait::Reason;
 
 /// Why a runtime does nothing.
@@ -34,6 +34,7 @@ pub(crate) fn watch() {
 
 /// In a child that has just been forked, on its only thread, which may be a machine of the parent's.
 fn begin_child() {
+    outside::forget();
     if let Some((local, record)) = local::running() {
         // Never allowed again.
         record.forbid_suspension();
@@ -47,6 +48,19 @@ fn begin_child() {
 pub(crate) fn refuse_to_suspend(reason: Reason) -> ! {
     say(format_args!("greenloom: fatal error: {MAY}; it would be {}", reason.describe()));
     std::process::abort();
+}
+
+/// Somebody would run a task in a runtime of the parent's, whose locks other threads may have had.
+///
+/// # Panics
+/// On a plain thread. A task of the parent's must not unwind.
+#[cold]
+#[track_caller]
+pub(crate) fn refuse_to_run() -> ! {
+    if local::machine().is_some() {
+        refuse_to_suspend(Reason::Join);
+    }
+    panic!("greenloom: cannot spawn a task: {ELSEWHERE}")
 }
 
 /// A task of the parent's has ended.

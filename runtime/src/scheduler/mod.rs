@@ -34,6 +34,7 @@ pub(crate) mod inbox;
 pub(crate) mod local;
 #[cfg(not(greenloom_loom))]
 pub(crate) mod monitor;
+pub(crate) mod outside;
 pub(crate) mod overtime;
 pub(crate) mod panics;
 pub(crate) mod placement;

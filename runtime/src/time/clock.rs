@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::ops::DerefMut;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -20,9 +20,9 @@ use crate::context::ContextError;
 use crate::context::end::Walk;
 use crate::context::node::{Node, NodeRef};
 use crate::prim::process::PerProcess;
-use crate::prim::sync::Mutex;
+use crate::prim::sync::{Mutex, MutexGuard};
 use crate::prim::{self, Parker, thread};
-use crate::scheduler::fork;
+use crate::scheduler::{fork, outside};
 
 /// The most that are ended between two looks at the set.
 const BATCH: usize = 64;
@@ -69,9 +69,32 @@ fn clock() -> &'static Clock {
     })
 }
 
-fn lock() -> impl DerefMut<Target = State> {
+fn lock() -> Locked {
     // Nothing that could panic leaves the state half changed.
-    clock().state.lock().unwrap_or_else(|e| e.into_inner())
+    Locked(clock().state.lock().unwrap_or_else(|e| e.into_inner()))
+}
+
+/// Says, before it is unlocked, how much there is to do.
+struct Locked(MutexGuard<'static, State>);
+
+impl Deref for Locked {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        outside::set_pending(self.0.due.len() + self.0.firing);
+    }
 }
 
 fn key(node: &Node, pointer: *const Node) -> (Instant, Watched) {
@@ -110,20 +133,14 @@ pub(crate) fn forget(node: &Node) {
     lock().due.remove(&key(node, node));
 }
 
-/// How many deadlines are still to come, or are just being dealt with.
-pub(crate) fn pending() -> usize {
-    let state = lock();
-    state.due.len() + state.firing
-}
-
-/// How many threads the clock has: one, or none before the first deadline.
-pub(crate) fn threads() -> usize {
-    usize::from(!matches!(lock().thread, Thread::None))
-}
-
 fn start() -> io::Result<()> {
     fork::watch();
-    thread::start("greenloom-clock".to_owned(), run).map(drop)
+    outside::count_thread();
+    let started = thread::start("greenloom-clock".to_owned(), run);
+    if started.is_err() {
+        outside::discount_thread();
+    }
+    started.map(drop)
 }
 
 #[cold]
@@ -226,8 +243,8 @@ mod tests {
         let far = prim::now() + Duration::from_secs(3600 * 24 * 365);
         let far_ones = || lock().due.iter().filter(|(deadline, _)| *deadline >= far).count();
         let contexts: Vec<_> = (0..100).map(|i| Context::background().with_deadline(far + Duration::from_secs(i % 10))).collect();
-        assert_eq!((far_ones(), threads()), (100, 1));
-        assert!(pending() >= 100);
+        assert_eq!((far_ones(), outside::threads()), (100, 1));
+        assert!(outside::pending() >= 100);
         for (i, (ctx, canceller)) in contexts.into_iter().enumerate() {
             match i % 3 {
                 0 => canceller.cancel(),

@@ -34,12 +34,3 @@ pub(crate) fn fire() {
     };
     due.into_iter().for_each(|node| node.end(ContextError::DeadlineExceeded, &None));
 }
-
-/// None that a deadlock would have to wait for.
-pub(crate) fn pending() -> usize {
-    0
-}
-
-pub(crate) fn threads() -> usize {
-    0
-}
