@@ -212,6 +212,7 @@ mod spans;
 mod stack;
 mod switch;
 pub mod sync;
+mod sys;
 pub mod task;
 pub mod testing;
 pub mod time;

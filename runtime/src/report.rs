@@ -5,9 +5,9 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::prim::say;
 use crate::prim::untracked::Arc;
 use crate::scheduler::Shared;
+use crate::sys::stderr::say;
 use crate::task::header::catch_and_forget;
 use crate::task::{Task, TaskPtr, error};
 use crate::wait::Reason;

@@ -6,7 +6,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::Duration;
 
 use crate::prim::sync::Arc;
-use crate::prim::{say, thread};
+use crate::prim::thread;
 use crate::report::{OnDeadlock, OnLeak, PanicHook, ShutdownReport, TaskPanic};
 use crate::scheduler::idle::MOST_MACHINES;
 use crate::scheduler::placement::Placement;
@@ -16,6 +16,7 @@ use crate::stack::Class;
 use crate::stack::pool::StackPool;
 use crate::stack::slab::Slabs;
 use crate::switch::{Hooks, SwitchHook};
+use crate::sys::stderr::say;
 use crate::task::header::Extra;
 use crate::task::{JoinError, JoinHandle, join, spawn_on};
 use crate::wait::Reason;

@@ -7,11 +7,11 @@ use std::any::{Any, type_name};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::prim::say;
 use crate::prim::untracked::Arc;
 use crate::scheduler::fork;
 use crate::scheduler::local::Local;
 use crate::stack::record::Record;
+use crate::sys::stderr::say;
 use crate::task::Task;
 
 /// Code that is called whenever a task is switched in or out: see [`RuntimeBuilder::on_switch`](crate::RuntimeBuilder::on_switch).

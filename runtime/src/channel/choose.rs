@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::gate::Gate;
 use crate::channel::{Receiver, RecvError, SendError, Sender};
-use crate::prim::{self, next_random};
+use crate::prim;
 use crate::scheduler::local;
+use crate::sys::number::next_random;
 use crate::wait::{self, Reason, Waiter, wait_for};
 
 /// One side of a channel, as a select uses it, whatever its messages are.

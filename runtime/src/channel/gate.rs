@@ -100,7 +100,7 @@ impl<T> Drop for Held<'_, T> {
     fn drop(&mut self) {
         if !self.core.agrees_with(self.open) {
             // Somebody would wait for ever: nothing can be saved by unwinding, which a task would keep to itself.
-            crate::prim::say(format_args!("greenloom: a channel is given up with a gate that is closed to what is ready"));
+            crate::sys::stderr::say(format_args!("greenloom: a channel is given up with a gate that is closed to what is ready"));
             std::process::abort();
         }
     }

@@ -90,7 +90,7 @@ pub(crate) mod thread {
         }
     }
 
-    pub(crate) fn prepare_machine(_core: Option<usize>) -> impl Sized {}
+    pub(crate) fn stay_on_core(_index: usize) {}
 
     loom::thread_local! {
         static UNWINDINGS: Cell<usize> = Cell::new(0);
@@ -99,7 +99,7 @@ pub(crate) mod thread {
     /// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
     pub(crate) fn number() -> u64 {
         loom::thread_local! {
-            static NUMBER: u64 = crate::prim::take_ids(1);
+            static NUMBER: u64 = crate::sys::number::take_ids(1);
         }
         NUMBER.try_with(|number| *number).unwrap_or(0)
     }
@@ -134,7 +134,7 @@ pub(crate) mod thread {
 }
 
 /// Nobody waits in a panic hook: in a model, a panic is a failure.
-pub(crate) mod hook {
+pub(crate) mod panic_count {
     pub(crate) fn hide() -> bool {
         false
     }
@@ -210,14 +210,6 @@ impl Drop for Alive {
         self.ended.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }
-
-/// Often enough that models of three picks visit the fair path.
-pub(crate) const FAIR_EVERY: u32 = 3;
-
-/// One: a spin that loom lets turn twice only doubles what it must visit.
-pub(crate) const SEARCH_ROUNDS: u32 = 1;
-
-pub(crate) const LEAST_SEARCH_ROUNDS: u32 = 1;
 
 pub(crate) fn search_pause(_came: impl Fn() -> bool) {}
 

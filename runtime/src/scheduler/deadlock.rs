@@ -27,10 +27,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::prim::process;
 use crate::prim::untracked::{Arc, Mutex, Ordering};
-use crate::prim::{process, say};
 use crate::report::{LISTED_IN_A_MESSAGE, OnDeadlock};
 use crate::scheduler::{Phase, Shared, local, outside};
+use crate::sys::stderr::say;
 use crate::task::{TaskPtr, cancel, interrupt};
 use crate::wait::Reason;
 

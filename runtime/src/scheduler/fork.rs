@@ -15,8 +15,9 @@
 //!    A hook at switches that forks may `exec` and exit too; where it would return, the process aborts.
 //! 4. What belongs to the process, the clock of contexts, each process makes for itself.
 
-use crate::prim::{process, say};
+use crate::prim::process;
 use crate::scheduler::{Shared, local, outside};
+use crate::sys::stderr::say;
 use crate::wait::Reason;
 
 /// Why a runtime does nothing.

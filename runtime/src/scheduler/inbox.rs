@@ -14,7 +14,7 @@
 use std::ptr::{null_mut, without_provenance_mut};
 
 use crate::prim::atomic::{AtomicPtr, Ordering};
-use crate::prim::prefetch_to_write;
+use crate::sys::cpu::prefetch_to_write;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
 

@@ -8,34 +8,27 @@ use std::io;
 use std::panic::Location;
 use std::time::Instant;
 
+use crate::prim;
 use crate::prim::deque::{Steal, Worker};
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{self, FAIR_EVERY, next_random, take_ids};
+use crate::scheduler::Shared;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::panics::Panics;
 use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::reserve::Reserve;
-use crate::scheduler::{SLICE, Shared};
+use crate::scheduler::tuning::SLICE;
+use crate::scheduler::tuning::{CROWD, FAIR_EVERY, FEW, IDS, SEARCH_ROUNDS};
 use crate::stack::pool::StackCache;
 use crate::stack::record::Record;
 use crate::stack::slab::Slot;
+use crate::sys::number::{next_random, take_ids};
 use crate::task::TaskPtr;
 use crate::task::cells::CellCache;
 use crate::task::header::Extra;
 use crate::wait::Reason;
-
-/// Fresh tasks in the deque from which on it is worth waking a sleeping processor at once. Fewer wait for the monitor's next
-/// tick: a pair that talks starts within a microsecond on one processor, and would be torn apart for good by an eager thief.
-pub(crate) const CROWD: usize = 8;
-
-/// Fewer ready tasks than that may run before one that could have gone on.
-const FEW: usize = 16;
-
-/// Task numbers taken at a time.
-const IDS: u64 = 1 << 12;
 
 pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
@@ -184,7 +177,7 @@ impl Local {
             panics: Panics::new(),
             in_hook: Cell::new(false),
             draining: Cell::new(false),
-            patience: Cell::new(crate::prim::SEARCH_ROUNDS),
+            patience: Cell::new(SEARCH_ROUNDS),
             random: Cell::new(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(index as u64 + 1)),
             next_spread: Cell::new(index),
         }

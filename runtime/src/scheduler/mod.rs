@@ -44,6 +44,7 @@ pub(crate) mod reserve;
 pub(crate) mod shutdown;
 pub(crate) mod table;
 pub(crate) mod timers;
+pub(crate) mod tuning;
 pub(crate) mod worker;
 
 use std::io;
@@ -58,20 +59,20 @@ use crate::prim::{self, Parker, thread, untracked};
 use crate::report::{OnDeadlock, OnLeak, PanicHook, TaskList};
 use crate::scheduler::deadlock::Roots;
 use crate::scheduler::idle::Idle;
-use crate::scheduler::local::CROWD;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::shutdown::{End, Remains, Threads};
 use crate::scheduler::table::Processors;
+use crate::scheduler::tuning::{CROWD, SLICE};
 use crate::stack::Class;
 use crate::stack::pool::StackPool;
+#[cfg(not(greenloom_loom))]
+use crate::stack::watch;
 use crate::switch::Hooks;
+use crate::sys::number::take_ids;
 use crate::task::TaskPtr;
 use crate::task::cells::SharedCells;
 use crate::task::error::JoinError;
 use crate::wait::Reason;
-
-/// How long a time slice is: chains of tasks that make each other ready share one.
-pub(crate) const SLICE: Duration = Duration::from_millis(10);
 
 /// How far a runtime is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +141,7 @@ impl Shared {
         let regular = config.processors;
         // In models there is no monitor, and nobody else makes spares.
         let spares = if cfg!(greenloom_loom) { 0 } else { config.max_machines - regular };
-        let number = prim::take_ids(1);
+        let number = take_ids(1);
         let shared = Arc::new(Shared {
             number,
             processors: Processors::new(regular, spares),
@@ -344,7 +345,11 @@ pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()
     let machine = {
         let shared = shared.clone();
         move || {
-            let _prepared = thread::prepare_machine(shared.config.pin_to_cores.then_some(index));
+            if shared.config.pin_to_cores {
+                thread::stay_on_core(index);
+            }
+            #[cfg(not(greenloom_loom))]
+            let _reports = watch::overflows_of_this_thread();
             worker::machine(shared, index, reserved);
         }
     };

@@ -28,14 +28,16 @@ use std::time::{Duration, Instant};
 use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{self, say, thread};
+use crate::prim::{self, thread};
 use crate::report::{LISTED, TaskList};
 use crate::scheduler::deadlock::Watch;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::local::make_runnable;
 use crate::scheduler::overtime;
 use crate::scheduler::processor::Processor;
-use crate::scheduler::{Phase, SLICE, Shared, start_machine};
+use crate::scheduler::tuning::SLICE;
+use crate::scheduler::{Phase, Shared, start_machine};
+use crate::sys::stderr::say;
 use crate::task::TaskPtr;
 use crate::task::error::JoinError;
 

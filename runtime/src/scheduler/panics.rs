@@ -4,7 +4,7 @@
 //! counted while others run. Where that is decides what becomes of it:
 //!
 //! - *In the panic hook*, or where the message is made, the count also carries std's mark that a hook runs. Both go with the task
-//!   ([`hook`]): for the others there is no panic.
+//!   ([`panic_count`]): for the others there is no panic.
 //! - *In a destructor of its unwinding*, the count stays, and `std::thread::panicking` is true for all of the thread until the task has
 //!   unwound. What of ours would go by it asks further: who is about to raise an unwinding looks at its own stack
 //!   ([`unwinding`]); locks, which poison, are told whether it is their task that was suspended so first.
@@ -17,10 +17,11 @@ use std::cell::Cell;
 use std::ptr::{dangling, eq, null};
 
 use crate::prim::untracked::{AtomicBool, Ordering};
-use crate::prim::{hook, say, thread};
+use crate::prim::{panic_count, thread};
 use crate::scheduler::local;
 use crate::stack::record::Record;
 use crate::stack::unwinding;
+use crate::sys::stderr::say;
 use crate::task::cancel;
 use crate::task::interrupt::Who;
 
@@ -79,7 +80,7 @@ pub(crate) fn hide_or_note() -> bool {
         return false;
     }
     // The panic is the running task's.
-    if !cancel::is_cancelling() && !unwinding::is_in_cleanup(record) && hook::hide() {
+    if !cancel::is_cancelling() && !unwinding::is_in_cleanup(record) && panic_count::hide() {
         say_that_hook_waits(record);
         return true;
     }

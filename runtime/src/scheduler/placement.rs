@@ -13,8 +13,9 @@
 
 use crate::prim::untracked::Ordering;
 use crate::scheduler::inbox::Posted;
-use crate::scheduler::local::{CROWD, Local};
+use crate::scheduler::local::Local;
 use crate::scheduler::processor::{Processor, Ready};
+use crate::scheduler::tuning::CROWD;
 use crate::scheduler::{Phase, Shared};
 use crate::task::TaskPtr;
 use crate::task::error::JoinError;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ptr::{NonNull, slice_from_raw_parts_mut};
 
-use crate::prim::prefetch_to_write;
+use crate::sys::cpu::prefetch_to_write;
 use crate::task::TaskPtr;
 
 /// A FIFO queue without locks or borrow counts: every operation is over before any other code runs.

@@ -333,7 +333,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::prim::next_random;
+    use crate::sys::number::next_random;
     use crate::task::cells::SharedCells;
 
     /// What a wheel must do, simply: entries by the tick from which on they are due, then in the order of their coming.

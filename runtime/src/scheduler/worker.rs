@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::prim::{self, LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS, local as thread_local, search_pause, thread};
-use crate::scheduler::local::{CROWD, Local};
+use crate::prim::{self, local as thread_local, search_pause, thread};
+use crate::scheduler::local::Local;
 use crate::scheduler::processor::Processor;
+use crate::scheduler::tuning::CROWD;
+use crate::scheduler::tuning::{LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS};
 use crate::scheduler::{Phase, Shared, fork};
 use crate::stack::record::{Record, Suspend};
 use crate::stack::slab::Slot;

@@ -26,8 +26,8 @@
 
 use std::{io, ptr};
 
-use super::overflow::write_stderr;
 use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::sys::stderr;
 
 /// The page size: x86-64 has only this one for ordinary mappings.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -263,7 +263,7 @@ fn warn_of_canaries(max_mappings: usize) {
          when their task suspends. Raise vm.max_map_count, or use Linux 6.13 or later, whose guards need no \
          mappings.\n"
     );
-    write_stderr(text.as_bytes());
+    stderr::write(text.as_bytes());
 }
 
 fn markers_refused(error: &io::Error) -> io::Error {

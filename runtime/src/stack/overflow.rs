@@ -26,9 +26,10 @@ use std::fmt;
 use std::panic::Location;
 // Not `crate::prim`: a signal handler needs real statics, and no model runs one.
 use std::sync::{Once, OnceLock};
-use std::{io, mem, ptr};
+use std::{mem, ptr};
 
 use super::CURE;
+use crate::sys::stderr;
 
 /// The task whose stack has ended.
 pub(crate) struct Report<'a> {
@@ -261,7 +262,7 @@ struct Stderr {
 
 impl Stderr {
     fn flush(&mut self) {
-        write_stderr(&self.buffer[..self.len]);
+        stderr::write(&self.buffer[..self.len]);
         self.len = 0;
     }
 }
@@ -282,57 +283,6 @@ impl fmt::Write for Stderr {
     }
 }
 
-/// Writes to the standard error descriptor, without std's lock and buffer. Async-signal-safe.
-///
-/// Gives up silently on an error: there is nowhere to report it.
-pub(super) fn write_stderr(mut text: &[u8]) {
-    while !text.is_empty() {
-        // SAFETY: `text` is readable for its length.
-        let written = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
-        match usize::try_from(written) {
-            Ok(written) => text = &text[written..],
-            // `last_os_error` reads `errno` and does not allocate.
-            Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-/// Tests that end their process, or change it for good, run in one of their own.
-#[cfg(test)]
-pub(crate) mod child {
-    use std::process::{Command, Output};
-
-    const TEST: &str = "GREENLOOM_TEST_IN_CHILD";
-
-    /// Runs the calling test again in a new process, and returns how that ended; `None` in that
-    /// process.
-    ///
-    /// `test` is the full path of the test, `concat!(module_path!(), "::its_name")`.
-    pub(crate) fn run(test: &str) -> Option<Output> {
-        if std::env::var_os(TEST).is_some_and(|running| running == test) {
-            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: a valid limit. A child that dies as expected should leave no core dump.
-            unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
-            return None;
-        }
-        let (_crate, filter) = test.split_once("::").expect("a path that begins with the crate");
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", filter, "--nocapture", "--test-threads=1"])
-            .env(TEST, test)
-            .output()
-            .unwrap();
-        Some(output)
-    }
-
-    /// For a child that is to end well.
-    pub(crate) fn assert_passed(output: &Output) {
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-        assert!(text.contains("1 passed"), "the child ran no test: {text}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
@@ -343,6 +293,7 @@ mod tests {
     use super::super::slab::{Class, Slabs, Slot};
     use super::*;
     use crate::prim::atomic::{AtomicUsize, Ordering};
+    use crate::sys::child;
 
     static SITE: &Location<'static> = Location::caller();
 

@@ -22,12 +22,14 @@ use std::time::Duration;
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
 use crate::prim::untracked::{Arc, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
-use crate::prim::{hook, prefetch_to_write, say, stack_pointer, thread};
+use crate::prim::{panic_count, thread};
 use crate::report::TaskReport;
 use crate::scheduler::{fork, local, panics};
 use crate::stack::CURE;
 use crate::stack::slab::Slot;
 use crate::switch::Slots;
+use crate::sys::cpu::{prefetch_to_write, stack_pointer};
+use crate::sys::stderr::say;
 use crate::task::TaskPtr;
 use crate::task::header::Header;
 use crate::task::interrupt::Interrupts;
@@ -329,7 +331,7 @@ impl Record {
         let hidden = panics::hide_or_note();
         self.switch(how, reason);
         if hidden {
-            hook::show();
+            panic_count::show();
         }
     }
 

@@ -313,8 +313,8 @@ mod tests {
     use std::mem;
 
     use super::super::class::MIN_STACK_BYTES;
-    use super::super::overflow::child;
     use super::*;
+    use crate::sys::child;
 
     /// Whose figures the tests know, whatever the build's default is.
     const USUAL: Class = Class(17);

@@ -5,7 +5,7 @@ use crate::stack::alternate::{AltStack, ensure_alternate_stack, signal_frame_byt
 use crate::stack::overflow::{self, Fault, Report};
 
 /// Prepares this thread, as long as the result lives.
-pub(crate) fn this_thread() -> AltStack {
+pub(crate) fn overflows_of_this_thread() -> AltStack {
     overflow::install(lookup);
     ensure_alternate_stack()
 }

@@ -98,3 +98,32 @@ impl<T> Drop for LockGuard<'_, T> {
         self.lock.taken.store(false, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_lock_excludes_and_lets_go_also_under_contention_and_unwinding() {
+        let lock = std::sync::Arc::new(super::Lock::new(0_u64));
+        let threads = [(); 4].map(|()| {
+            let lock = lock.clone();
+            std::thread::spawn(move || {
+                for i in 0..2000 {
+                    let mut value = lock.lock();
+                    let seen = *value;
+                    if i % 100 == 0 {
+                        // Whoever waits gives its CPU away meanwhile.
+                        std::thread::yield_now();
+                    }
+                    *value = seen + 1;
+                }
+            })
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _held = lock.lock();
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(panics.is_err());
+        assert_eq!(*lock.lock(), 8000);
+    }
+}

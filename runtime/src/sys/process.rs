@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use crate::prim::take_ids;
+use crate::sys::number::take_ids;
 
 /// The process's number: what was made in it has a greater one, from [`take_ids`]. Zero in one that was not forked.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -136,11 +136,30 @@ fn caught_signals() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::child;
 
     #[test]
     fn the_system_tells_of_threads_and_of_handlers() {
         assert!(count_threads().is_some_and(|threads| threads >= 1));
         // std's own, for overflows of threads' stacks.
         assert!(caught_signals().is_some_and(|caught| caught & (1 << (libc::SIGSEGV - 1)) != 0));
+    }
+
+    #[test]
+    fn the_threads_of_a_process_are_counted_whatever_its_name() {
+        const TEST: &str = concat!(module_path!(), "::the_threads_of_a_process_are_counted_whatever_its_name");
+        let Some(output) = child::run(TEST) else {
+            for name in ["plain", "a) S 1 2 (b", "))"] {
+                std::fs::write(format!("/proc/self/task/{}/comm", std::process::id()), name).unwrap();
+                let before = count_threads().unwrap();
+                let (release, wait) = std::sync::mpsc::channel::<()>();
+                let thread = std::thread::spawn(move || wait.recv());
+                assert_eq!(count_threads(), Some(before + 1), "{name}");
+                drop(release);
+                let _ = thread.join();
+            }
+            return;
+        };
+        child::assert_passed(&output);
     }
 }

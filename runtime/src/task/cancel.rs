@@ -9,8 +9,9 @@
 use std::time::Instant;
 
 use crate::prim::untracked::{AtomicBool, Ordering};
-use crate::prim::{self, say, thread};
+use crate::prim::{self, thread};
 use crate::scheduler::local;
+use crate::sys::stderr::say;
 use crate::task::TaskPtr;
 use crate::task::bound::Bound;
 use crate::task::header::Cancelled;

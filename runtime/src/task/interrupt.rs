@@ -15,10 +15,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::ptr::null;
 
-use crate::prim::{say, thread};
+use crate::prim::thread;
 use crate::report::name_task;
 use crate::scheduler::local;
 use crate::stack::record::Record;
+use crate::sys::stderr::say;
 use crate::task::TaskPtr;
 use crate::task::bound::Bound;
 

@@ -12,8 +12,9 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::prim::{Lock, LockGuard, say};
+use crate::prim::{Lock, LockGuard};
 use crate::scheduler::local;
+use crate::sys::stderr::say;
 use crate::task::header::{catch_and_forget, drop_whole};
 use crate::task::{JoinError, TaskPtr, cancel};
 use crate::wait::list::{List, Node};

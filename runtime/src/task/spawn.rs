@@ -3,13 +3,13 @@
 use std::io;
 use std::panic::Location;
 
-use crate::prim::take_ids;
 use crate::prim::untracked::Arc;
 use crate::scheduler::fork::ELSEWHERE;
 use crate::scheduler::local::{self, Local};
 use crate::scheduler::processor::Ready;
 use crate::scheduler::{Shared, placement::Placement};
 use crate::stack::Class;
+use crate::sys::number::take_ids;
 use crate::task::header::Extra;
 use crate::task::{JoinHandle, LocalJoinHandle, TaskPtr};
 

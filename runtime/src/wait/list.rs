@@ -18,7 +18,7 @@ use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::ptr::null;
 
-use crate::prim::prefetch_to_write;
+use crate::sys::cpu::prefetch_to_write;
 use crate::wait::Waiter;
 
 /// One who waits, with what the primitive keeps for it.
@@ -94,7 +94,7 @@ impl<D> Drop for Node<D> {
     fn drop(&mut self) {
         if self.linked.get() {
             // Others may touch the frame that goes: nothing can be saved by unwinding.
-            crate::prim::say(format_args!("greenloom: a waiter left its frame while it was in a list"));
+            crate::sys::stderr::say(format_args!("greenloom: a waiter left its frame while it was in a list"));
             std::process::abort();
         }
     }

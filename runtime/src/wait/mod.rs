@@ -20,6 +20,7 @@ use crate::scheduler::local::{self, Few, Local};
 use crate::scheduler::overtime;
 use crate::scheduler::timers::{Aim, Timer};
 use crate::stack::record::{Record, Suspend};
+use crate::sys::cpu::prefetch_to_write;
 use crate::task::TaskPtr;
 use crate::task::cancel::{self, Unwinding, Verdict};
 
@@ -143,7 +144,7 @@ impl Waiter {
             // state; if that made it runnable, this caller alone may queue it.
             unsafe {
                 let task = TaskPtr::from_raw(self.0.cast_mut().cast());
-                prim::prefetch_to_write(task.as_ptr());
+                prefetch_to_write(task.as_ptr());
                 if task.state().wake() {
                     local::make_runnable(task);
                 }

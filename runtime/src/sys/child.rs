@@ -1,0 +1,32 @@
+//! Tests that end their process run in one of their own.
+
+use std::process::{Command, Output};
+
+const TEST: &str = "GREENLOOM_TEST_IN_CHILD";
+
+/// Runs the calling test again in a new process, and returns how that ended; `None` in that
+/// process.
+///
+/// `test` is the full path of the test, `concat!(module_path!(), "::its_name")`.
+pub(crate) fn run(test: &str) -> Option<Output> {
+    if std::env::var_os(TEST).is_some_and(|running| running == test) {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a valid limit. A child that dies as expected should leave no core dump.
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+        return None;
+    }
+    let (_crate, filter) = test.split_once("::").expect("a path that begins with the crate");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", filter, "--nocapture", "--test-threads=1"])
+        .env(TEST, test)
+        .output()
+        .unwrap();
+    Some(output)
+}
+
+/// For a child that is to end well.
+pub(crate) fn assert_passed(output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("1 passed"), "the child ran no test: {text}");
+}
