@@ -194,40 +194,39 @@ pub mod beside {
 }
 pub mod channel;
 pub mod context;
-pub mod group;
 pub mod life {
     #![doc = include_str!("life.md")]
 }
 #[cfg(greenloom_loom)]
 #[doc(hidden)]
 pub mod models;
-pub mod pool;
 mod prim;
-mod report;
+mod raw;
 mod runtime;
 mod scheduler;
-mod scope;
-#[cfg(feature = "tracing")]
-mod spans;
 mod stack;
-mod switch;
+mod structured;
 pub mod sync;
 mod sys;
 pub mod task;
-pub mod testing;
 pub mod time;
+mod unwind;
 mod wait;
 
-pub use report::{OnDeadlock, OnLeak, ShutdownReport, TaskPanic, TaskReport};
-pub use runtime::{Handle, Runtime, RuntimeBuilder, run};
-pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use raw::report::TaskReport;
+pub use runtime::report::ShutdownReport;
+pub use runtime::{Runtime, RuntimeBuilder, run, testing};
+pub use scheduler::hooks::SwitchHook;
+pub use scheduler::report::{OnDeadlock, OnLeak, TaskPanic};
+pub use scheduler::task::Task;
 #[cfg(not(greenloom_loom))]
 pub use stack::guard::StackGuard;
-pub use switch::SwitchHook;
+pub use structured::scope::{Scope, ScopedJoinHandle, scope};
+pub use structured::{group, pool};
 // From its private module: `task::spawn` would be that module, too.
 pub use task::spawn::spawn;
 #[doc(inline)]
-pub use task::{JoinError, JoinHandle, LocalJoinHandle, Task};
+pub use task::{Handle, JoinError, JoinHandle, LocalJoinHandle};
 #[doc(inline)]
 pub use task::{checkpoint, current, no_suspend, park, park_timeout, spawn_local, uncancellable, yield_now};
 #[doc(inline)]

@@ -1,10 +1,31 @@
-//! The seam for verification holds: outside `prim/` and `sys/` nobody names std's atomics, locks, unsafe cells, threads or clock, nor what replaces
-//! them, which loom could not see.
+//! What the source keeps to: outside `prim/` and `sys/` nobody names std's atomics, locks, unsafe cells, threads or clock, nor what replaces
+//! them, which loom could not see; and each room imports from those below it alone.
 
 use std::fs;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::slice::Iter;
+
+/// The rooms of the crate, from the ground up.
+const ROOMS: &[&str] = &[
+    "sys",
+    "prim",
+    "stack",
+    "raw",
+    "unwind",
+    "scheduler",
+    "wait",
+    "task",
+    "channel",
+    "sync",
+    "time",
+    "context",
+    "structured",
+    "runtime",
+];
+
+/// What is at the root of the crate itself, since `macro_rules!` puts it there.
+const MACROS: &[&str] = &["select", "select_biased", "task_local", "__greenloom_select"];
 
 /// What only `prim/` and `sys/` may name. A name of std counts for core and alloc too.
 const BEHIND: &[&str] = &[
@@ -20,8 +41,11 @@ const BEHIND: &[&str] = &[
 
 /// Files that are outside the seam, each with its reason.
 const OUTSIDE: &[(&str, &str)] = &[
-    ("models.rs", "models, which name loom's own"),
+    ("models/mod.rs", "models, which name loom's own"),
     ("models/data.rs", "the same"),
+    ("models/machines.rs", "the same"),
+    ("models/states.rs", "the same"),
+    ("models/time.rs", "the same"),
     ("stack/overflow.rs", "signal handlers need statics, and are in no model"),
     ("stack/alternate.rs", "part of overflow.rs's room"),
     ("stack/slab_model.rs", "a pool that outlives the executions of a model"),
@@ -36,7 +60,7 @@ const HARMLESS: &[&str] =
 /// Single names that a file may use all the same.
 const ALLOWED: &[(&str, &str, &str)] = &[
     (
-        "stack/record.rs",
+        "raw/record.rs",
         "std::cell::UnsafeCell",
         "holds the coroutine, which the one thread touches that runs the stack; what decides that are the queues, which loom sees",
     ),
@@ -241,6 +265,96 @@ fn every_way_to_name_a_thing_is_found() {
     }
 }
 
+/// The tokens without modules of unit tests, which may use all that there is.
+fn without_tests(tokens: &[Token]) -> Vec<Token> {
+    let is = |i: usize, text: &str| match tokens.get(i) {
+        Some(Token::Name(t) | Token::Sign(t)) => t == text,
+        None => false,
+    };
+    // `#[cfg(test)]` or `#[cfg(all(test, …))]`, then `mod`.
+    let begins_at = |i: usize| {
+        let (mut end, mut about_tests) = (i, false);
+        if !(is(i, "#") && is(i + 1, "[") && is(i + 2, "cfg")) {
+            return None;
+        }
+        while end < tokens.len() && !is(end, "]") {
+            about_tests |= is(end, "test") && !is(end - 2, "not");
+            end += 1;
+        }
+        (about_tests && is(end + 1, "mod")).then_some(end + 3)
+    };
+    let (mut kept, mut i) = (Vec::new(), 0);
+    while i < tokens.len() {
+        let Some(body) = begins_at(i) else {
+            kept.push(tokens[i].clone());
+            i += 1;
+            continue;
+        };
+        let mut depth = 0;
+        i = body;
+        loop {
+            depth = if is(i, "{") {
+                depth + 1
+            } else if is(i, "}") {
+                depth - 1
+            } else {
+                depth
+            };
+            i += 1;
+            if depth == 0 || i >= tokens.len() {
+                break;
+            }
+        }
+    }
+    kept
+}
+
+/// Why a room must not name this path: where it leads.
+fn leads_up(room: &str, path: &str) -> Option<String> {
+    let floor = |room: &str| ROOMS.iter().position(|r| *r == room);
+    if path.starts_with("super::super") {
+        return Some(format!("{path}: say it from the crate's root"));
+    }
+    let name = path.strip_prefix("crate::")?.split("::").next().unwrap();
+    match floor(name) {
+        Some(there) if floor(room).is_some_and(|here| there <= here) => None,
+        Some(_) => Some(format!("{path}: {name}/ is above")),
+        None if MACROS.contains(&name) => None,
+        None => Some(format!("{path}: name it by its room")),
+    }
+}
+
+#[test]
+fn every_way_up_is_found() {
+    let found = |room: &str, code: &str| {
+        let found = paths(&without_tests(&tokens(code)));
+        found.iter().filter_map(|path| leads_up(room, path)).count()
+    };
+    for (room, code) in [
+        ("raw", "use crate::scheduler::local;"),
+        ("raw", "use crate::{prim, scheduler};"),
+        ("wait", "fn f() { crate::channel::bounded(1) }"),
+        ("prim", "pub(crate) use crate::stack::Class as Size;"),
+        ("channel", "use crate::spawn;"),
+        ("stack", "use super::super::raw;"),
+        ("scheduler", "#[cfg(test)] mod tests { use crate::task::Task; } use crate::task::spawn;"),
+        ("scheduler", "#[cfg(not(test))] mod a { use crate::task::Task; }"),
+    ] {
+        assert_eq!(found(room, code), 1, "{room}: {code}");
+    }
+    for (room, code) in [
+        ("scheduler", "use crate::raw::{header::TaskPtr, state}; use crate::scheduler::idle; use super::inbox;"),
+        (
+            "scheduler",
+            "/// See [`crate::task`].\n#[cfg(all(test, not(loom)))] mod tests { use crate::task::{self}; fn f() { {} } }",
+        ),
+        ("scheduler", "#[cfg(test)] mod tests;"),
+        ("task", "macro_rules! m { () => { $crate::task::LocalKey::new() } } crate::task_local!();"),
+    ] {
+        assert_eq!(found(room, code), 0, "{room}: {code}");
+    }
+}
+
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -252,19 +366,24 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn std_primitives_are_named_in_prim_alone() {
+/// The files of the crate, by their path in `src/`, and what is in them.
+fn files() -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
     assert!(files.len() > 20, "found only {} files under {}", files.len(), src.display());
+    let name = |file: &Path| file.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+    files.iter().map(|file| (name(file), fs::read_to_string(file).unwrap())).collect()
+}
+
+#[test]
+fn std_primitives_are_named_in_prim_and_sys_alone() {
     let mut found = Vec::new();
-    for file in files {
-        let name = file.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+    for (name, text) in files() {
         if name.starts_with("prim/") || name.starts_with("sys/") || OUTSIDE.iter().any(|(path, _)| *path == name) {
             continue;
         }
-        for path in paths(&tokens(&fs::read_to_string(&file).unwrap())) {
+        for path in paths(&tokens(&text)) {
             let allowed = ALLOWED.iter().any(|(file, what, _)| *file == name && *what == path);
             if behind(&path).is_some() && !allowed {
                 found.push(format!("{name}: {path}"));
@@ -272,4 +391,20 @@ fn std_primitives_are_named_in_prim_alone() {
         }
     }
     assert!(found.is_empty(), "take these from crate::prim:\n{}", found.join("\n"));
+}
+
+#[test]
+fn each_room_imports_from_those_below_it_alone() {
+    let mut found = Vec::new();
+    for (name, text) in files() {
+        // The root shows what the rooms have; models and tests look into all of them.
+        let Some((room, _)) = name.split_once('/') else { continue };
+        if room == "models" || name.ends_with("tests.rs") {
+            continue;
+        }
+        assert!(ROOMS.contains(&room), "{name}: a new room needs its place in ROOMS");
+        let paths = paths(&without_tests(&tokens(&text)));
+        found.extend(paths.iter().filter_map(|path| Some(format!("{name}: {}", leads_up(room, path)?))));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -25,7 +25,9 @@ use crate::channel::{Receiver, RecvError, SendError, Sender};
 use crate::prim;
 use crate::scheduler::local;
 use crate::sys::number::next_random;
-use crate::wait::{self, Reason, Waiter, wait_for};
+use crate::wait::Reason;
+use crate::wait::Waiter;
+use crate::wait::{self, wait_for};
 
 /// One side of a channel, as a select uses it, whatever its messages are.
 pub(crate) trait Side {

@@ -6,9 +6,11 @@ use std::cell::Cell;
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::core::{Attempt, Channel, Core, finish, has_free, win_first};
 use crate::channel::gate::Open;
-use crate::task::cancel::uncancellable;
+use crate::unwind::uncancellable;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::Wakes;
-use crate::wait::{Reason, Waiter, wait_for};
+use crate::wait::wait_for;
 
 /// A send that could not be completed as promised, since the receiver that it was to meet has gone. It begins again.
 pub(super) struct Missed;

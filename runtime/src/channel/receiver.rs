@@ -14,7 +14,9 @@ use crate::channel::timer::Timer;
 use crate::channel::{IntoIter, Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError};
 use crate::prim;
 use crate::prim::sync::Arc;
-use crate::wait::{Reason, Waited, Waiter, give_way, look_at_slice, sleep_until, wait_for};
+use crate::wait::Reason;
+use crate::wait::Waiter;
+use crate::wait::{Waited, give_way, look_at_slice, sleep_until, wait_for};
 
 /// The receiving side of a channel. Clone it for another receiver (each message goes to one of them); when all are gone, the channel
 /// is disconnected.

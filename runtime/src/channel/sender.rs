@@ -14,7 +14,9 @@ use crate::channel::promise::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::prim;
 use crate::prim::sync::Arc;
-use crate::wait::{Reason, Waited, Waiter, give_way, look_at_slice_if, wait_for};
+use crate::wait::Reason;
+use crate::wait::Waiter;
+use crate::wait::{Waited, give_way, look_at_slice_if, wait_for};
 
 /// The sending side of a channel. Clone it for another sender; when all are gone, the channel is disconnected.
 ///

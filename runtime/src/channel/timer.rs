@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::prim::{self, Lock};
-use crate::wait::{self, Reason};
+use crate::wait;
+use crate::wait::Reason;
 
 pub(super) struct Timer {
     /// The next message; `None` if there will be none.

@@ -4,15 +4,18 @@ use std::panic::Location;
 
 use crate::channel::{self, Receiver, Sender};
 use crate::context::ContextError;
+use crate::context::clock;
 use crate::context::node::{Cause, LIVE, Node, NodeRef};
 use crate::prim::atomic::Ordering;
 use crate::prim::untracked::Arc;
 use crate::prim::{Lock, sync, thread};
+use crate::raw::bound::{self, Bound, Due};
+use crate::scheduler::wake::make_runnable;
 use crate::scheduler::{Shared, local};
 use crate::sys::stderr::say;
-use crate::task::bound::{self, Bound, Due, Tripped, bounded};
-use crate::task::{Placement, interrupt, spawn_on};
-use crate::time::clock;
+use crate::task::{Placement, spawn_on};
+use crate::unwind::{self, Tripped, bounded};
+use crate::wait;
 
 /// Added to one of the following: its channel is still to be disconnected. Whoever asks does that first.
 pub(super) const ENDING: u8 = 0x80;
@@ -100,7 +103,7 @@ impl NodeRef {
     /// If `f` does. In a build with `panic = "abort"`.
     #[track_caller]
     pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, Tripped> {
-        let Some(running) = interrupt::current() else { return Ok(f()) };
+        let Some(running) = unwind::running() else { return Ok(f()) };
         let due = Due { moment: parent.deadline(), by_itself: false };
         let node = Self::new(Some(parent), None, false, OnEnd::Nothing);
         let arm = |bound: &Bound| {
@@ -108,7 +111,7 @@ impl NodeRef {
             node.join_parent();
         };
         let disarm = |_: &Bound| _ = node.withdraw();
-        bounded(running, due, arm, disarm, f)
+        wait::leave_bound(bounded(running, due, arm, disarm, f))
     }
 
     /// Ends it, unless it has ended, and all below it. When this returns, they have ended, whoever did it.
@@ -183,7 +186,7 @@ impl NodeRef {
             function.start();
         }
         if let Some(task) = woken {
-            local::make_runnable(task);
+            make_runnable(task);
         }
         Marked { children, other_cause: false }
     }

@@ -50,6 +50,8 @@
 //! | `Cause(ctx)` | [`Context::cause`] |
 //! | `ctx.Deadline()` | [`Context::deadline`] |
 
+#[cfg_attr(greenloom_loom, path = "clock_model.rs")]
+pub(crate) mod clock;
 pub(crate) mod end;
 pub(crate) mod node;
 mod values;
@@ -62,7 +64,7 @@ use std::time::{Duration, Instant};
 use crate::channel::{Receiver, never};
 use crate::prim;
 use crate::prim::untracked::Arc;
-use crate::task::bound::Tripped;
+use crate::unwind::Tripped;
 use node::NodeRef;
 use values::Values;
 

@@ -29,11 +29,11 @@ use std::ptr::{NonNull, null, null_mut};
 use std::time::Instant;
 
 use crate::context::ContextError;
+use crate::context::clock;
 use crate::context::end::{BELOW, Child, Done, OnEnd, decode};
 use crate::prim::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
 use crate::prim::{self, Lock, process};
-use crate::time::clock;
 
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 

@@ -8,10 +8,10 @@ use loom::thread;
 use super::{Counted, task};
 use crate::prim::Parker;
 use crate::prim::atomic::{AtomicUsize, Ordering};
+use crate::raw::header::TaskPtr;
+use crate::raw::state::{Park, State, TransitionByDrop, TransitionToComplete, TransitionToParked};
 use crate::scheduler::inbox::{Inbox, Posted};
 use crate::scheduler::processor::{NextSlot, Ready};
-use crate::task::TaskPtr;
-use crate::task::state::{Park, State, TransitionByDrop, TransitionToComplete, TransitionToParked};
 
 /// What a party does that another must see: an access that is not ordered behind those before it fails the model.
 struct Data(UnsafeCell<u32>);

@@ -29,11 +29,15 @@ use std::time::{Duration, Instant};
 
 use crate::prim::process;
 use crate::prim::untracked::{Arc, Mutex, Ordering};
-use crate::report::{LISTED_IN_A_MESSAGE, OnDeadlock};
-use crate::scheduler::{Phase, Shared, local, outside};
+use crate::raw::header::TaskPtr;
+use crate::raw::outside;
+use crate::raw::reason::Reason;
+use crate::raw::report::LISTED_IN_A_MESSAGE;
+use crate::scheduler::report::OnDeadlock;
+use crate::scheduler::wake::make_runnable;
+use crate::scheduler::{Phase, Shared, local};
 use crate::sys::stderr::say;
-use crate::task::{TaskPtr, cancel, interrupt};
-use crate::wait::Reason;
+use crate::unwind;
 
 /// How long all tasks wait before that is reported where other threads might wake one.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -103,8 +107,8 @@ impl Caller {
     fn this() -> Self {
         if local::machine().is_some() {
             Self::Task
-        } else if interrupt::is_bounded() {
-            Self::Bounded(cancel::deadline_on_thread())
+        } else if unwind::is_bounded() {
+            Self::Bounded(unwind::deadline_on_thread())
         } else {
             Self::Thread
         }
@@ -160,7 +164,7 @@ impl Roots {
             any = true;
             root.verdict = Some(verdict.clone());
             if task.state().cancel() {
-                local::make_runnable(*task);
+                make_runnable(*task);
                 woken = true;
             }
         }

@@ -14,9 +14,9 @@
 use std::ptr::{null_mut, without_provenance_mut};
 
 use crate::prim::atomic::{AtomicPtr, Ordering};
+use crate::raw::header::Header;
+use crate::raw::header::TaskPtr;
 use crate::sys::cpu::prefetch_to_write;
-use crate::task::TaskPtr;
-use crate::task::header::Header;
 
 const AWAKE: *mut Header = null_mut();
 const ASLEEP: *mut Header = without_provenance_mut(1);
@@ -143,7 +143,7 @@ impl Iterator for Mail {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
-    use crate::task::cells::SharedCells;
+    use crate::raw::cells::SharedCells;
 
     fn task(id: u64) -> TaskPtr {
         let alloc = |layout| SharedCells::new(0).alloc(layout);

@@ -12,25 +12,27 @@ use crate::prim;
 use crate::prim::deque::{Steal, Worker};
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
+use crate::raw::cells::CellCache;
+use crate::raw::header::Extra;
+use crate::raw::header::TaskPtr;
+use crate::raw::machine::Machine;
+use crate::raw::reason::Reason;
+use crate::raw::record::Record;
+use crate::raw::stacks::StackCache;
 use crate::scheduler::Shared;
-use crate::scheduler::inbox::Posted;
-use crate::scheduler::panics::Panics;
 use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::reserve::Reserve;
 use crate::scheduler::tuning::SLICE;
 use crate::scheduler::tuning::{CROWD, FAIR_EVERY, FEW, IDS, SEARCH_ROUNDS};
-use crate::stack::pool::StackCache;
-use crate::stack::record::Record;
 use crate::stack::slab::Slot;
 use crate::sys::number::{next_random, take_ids};
-use crate::task::TaskPtr;
-use crate::task::cells::CellCache;
-use crate::task::header::Extra;
-use crate::wait::Reason;
 
+#[repr(C)]
 pub(crate) struct Local {
+    /// First, since the thread-local leads to it; see [`machine`].
+    pub(crate) machine: Machine,
     pub(crate) shared: Arc<Shared>,
     processor: *const Processor,
     /// Started tasks that are ready, and fresh ones bound here, oldest first.
@@ -59,7 +61,6 @@ pub(crate) struct Local {
     cells: CellCache,
     pub(crate) stacks: StackCache,
     pub(crate) reserve: Reserve,
-    pub(crate) panics: Panics,
     /// A hook at switches runs, between two tasks.
     pub(crate) in_hook: Cell<bool>,
     /// Its tasks have been told that the runtime shuts down.
@@ -108,9 +109,7 @@ pub(crate) fn machine<'a>() -> Option<&'a Local> {
 #[inline]
 pub(crate) fn running<'a>() -> Option<(&'a Local, &'a Record)> {
     let local = machine()?;
-    // SAFETY: the machine sets it around each resumption; the record is mapped as long as the runtime lives.
-    let record = unsafe { local.processor().running.load(Ordering::Relaxed).as_ref() }?;
-    Some((local, record))
+    Some((local, local.machine.record()?))
 }
 
 /// A random number other than zero, from the processor's generator or the plain thread's.
@@ -134,26 +133,12 @@ pub(crate) fn assert_may_block(reason: Reason) {
     }
 }
 
-/// Queues a started task that the caller has just won by a transition of its state word.
-pub(crate) fn make_runnable(task: TaskPtr) {
-    // SAFETY: the caller cleared PARKED (rule 2 of the header).
-    let home = unsafe { task.home() };
-    match machine() {
-        Some(local) if std::ptr::eq(local.processor, home) => local.push_next(Ready { task, bound: true }),
-        // SAFETY: the task is in no queue until it is posted, so it has not ended, so its runtime and its processor live. If the
-        // post wins the sleeper, the machine waits for our token before it goes on.
-        _ => unsafe {
-            if (*home).inbox.post(task) == Posted::WonSleeper {
-                (*home).shared().wake_won(&*home, false);
-            }
-        },
-    }
-}
-
 impl Local {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>, reserved: Slot) -> Self {
         let processor: *const Processor = shared.processors.get(index);
         Self {
+            // SAFETY: it lies in the processor, which is part of `shared`; the stacks there are mapped as long as the runtime lives.
+            machine: unsafe { Machine::new(&raw const (*processor).running) },
             stacks: StackCache::new(shared.class),
             reserve: Reserve::new(reserved),
             cells: shared.cells.cache(),
@@ -174,7 +159,6 @@ impl Local {
             run: Cell::default(),
             next_id: Cell::new(0),
             end_id: Cell::new(0),
-            panics: Panics::new(),
             in_hook: Cell::new(false),
             draining: Cell::new(false),
             patience: Cell::new(SEARCH_ROUNDS),

@@ -13,8 +13,8 @@
 //!    ones in its ready queue, which nobody else sees. The one that was made ready last is [next](processor::NextSlot).
 //! 2. What other threads have for a processor (wakes of its tasks, tasks placed there) they leave in its [inbox](inbox), whose
 //!    word also says whether the machine sleeps. What is for anyone goes to the injector.
-//! 3. A task switches away with a wish ([`Suspend`](crate::stack::record::Suspend)); only then does the worker commit it to
-//!    *parked* in its [state word](crate::task::state). A wake before that makes the commit fail, and the task is queued again.
+//! 3. A task switches away with a wish ([`Suspend`](crate::raw::record::Suspend)); only then does the worker commit it to
+//!    *parked* in its [state word](crate::raw::state). A wake before that makes the commit fail, and the task is queued again.
 //! 4. A [worker](worker) that finds nothing searches the others for a while, one searcher ramping up at a time, and sleeps. The
 //!    [idle word](idle) counts; its module says why no wake is lost.
 //! 5. The monitor (`monitor`) ticks while anyone is awake: it advances the time slice, sees to it that fresh tasks do not wait
@@ -25,26 +25,32 @@
 //!
 //! # Rejected
 //!
-//! See ARCHITECTURE.md for the designs that were tried, with their figures.
+//! See `docs/decisions/` for the designs that were tried, with their figures.
 
+pub(crate) mod completion;
 pub(crate) mod deadlock;
-pub(crate) mod fork;
+pub(crate) mod hooks;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod local;
 #[cfg(not(greenloom_loom))]
 pub(crate) mod monitor;
-pub(crate) mod outside;
+#[cfg(not(greenloom_loom))]
+mod overflow;
 pub(crate) mod overtime;
-pub(crate) mod panics;
 pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod ready;
+pub(crate) mod report;
 pub(crate) mod reserve;
 pub(crate) mod shutdown;
+#[cfg(feature = "tracing")]
+mod spans;
 pub(crate) mod table;
+pub(crate) mod task;
 pub(crate) mod timers;
 pub(crate) mod tuning;
+pub(crate) mod wake;
 pub(crate) mod worker;
 
 use std::io;
@@ -55,24 +61,24 @@ use crossbeam_utils::CachePadded;
 use crate::prim::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::prim::deque::{Injector, Steal};
 use crate::prim::sync::{Arc, Mutex};
-use crate::prim::{self, Parker, thread, untracked};
-use crate::report::{OnDeadlock, OnLeak, PanicHook, TaskList};
+use crate::prim::{self, Parker, process, thread, untracked};
+use crate::raw::cells::SharedCells;
+use crate::raw::error::JoinError;
+use crate::raw::fork;
+use crate::raw::header::TaskPtr;
+use crate::raw::reason::Reason;
+use crate::raw::report::TaskList;
+use crate::raw::stacks::StackPool;
 use crate::scheduler::deadlock::Roots;
+use crate::scheduler::hooks::Hooks;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::processor::Processor;
+use crate::scheduler::report::{OnDeadlock, OnLeak, PanicHook};
 use crate::scheduler::shutdown::{End, Remains, Threads};
 use crate::scheduler::table::Processors;
 use crate::scheduler::tuning::{CROWD, SLICE};
 use crate::stack::Class;
-use crate::stack::pool::StackPool;
-#[cfg(not(greenloom_loom))]
-use crate::stack::watch;
-use crate::switch::Hooks;
 use crate::sys::number::take_ids;
-use crate::task::TaskPtr;
-use crate::task::cells::SharedCells;
-use crate::task::error::JoinError;
-use crate::wait::Reason;
 
 /// How far a runtime is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +141,13 @@ pub(crate) struct Shared {
     pub(crate) monitor: Parker,
 }
 
+/// Why a runtime has not started.
+pub(crate) struct NotStarted {
+    pub(crate) error: io::Error,
+    /// What had started by then, and is ending.
+    pub(crate) ending: Option<Arc<Shared>>,
+}
+
 impl Shared {
     /// Makes the processors, which nobody drives yet.
     fn new(config: Config, stacks: StackPool) -> Arc<Shared> {
@@ -168,21 +181,29 @@ impl Shared {
     }
 
     /// Makes the processors and starts their machines.
-    pub(crate) fn start(config: Config, stacks: StackPool) -> io::Result<Arc<Shared>> {
+    pub(crate) fn start(config: Config, stacks: StackPool) -> Result<Arc<Shared>, NotStarted> {
         fork::watch();
         let shared = Shared::new(config, stacks);
         #[cfg(not(greenloom_loom))]
-        monitor::start(&shared)?;
+        monitor::start(&shared).map_err(|error| NotStarted { error, ending: None })?;
         for index in 0..shared.regular {
             if let Err(error) = start_machine(&shared, index) {
                 shared.never_started(index);
-                if local::may_suspend() {
-                    shared.wait_for_end();
-                }
-                return Err(error);
+                return Err(NotStarted { error, ending: Some(shared) });
             }
         }
         Ok(shared)
+    }
+
+    /// Whether its threads are not in this process.
+    #[inline]
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        !process::made_here(self.number)
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_here(&self) {
+        assert!(!self.is_elsewhere(), "greenloom: {}", fork::ELSEWHERE);
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -349,7 +370,7 @@ pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()
                 thread::stay_on_core(index);
             }
             #[cfg(not(greenloom_loom))]
-            let _reports = watch::overflows_of_this_thread();
+            let _reports = overflow::reports_of_this_thread();
             worker::machine(shared, index, reserved);
         }
     };

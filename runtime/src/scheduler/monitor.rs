@@ -29,17 +29,17 @@ use crate::prim::deque::Steal;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{self, thread};
-use crate::report::{LISTED, TaskList};
+use crate::raw::error::JoinError;
+use crate::raw::header::TaskPtr;
+use crate::raw::report::{LISTED, TaskList};
 use crate::scheduler::deadlock::Watch;
 use crate::scheduler::inbox::Posted;
-use crate::scheduler::local::make_runnable;
 use crate::scheduler::overtime;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::tuning::SLICE;
+use crate::scheduler::wake::make_runnable;
 use crate::scheduler::{Phase, Shared, start_machine};
 use crate::sys::stderr::say;
-use crate::task::TaskPtr;
-use crate::task::error::JoinError;
 
 const TICK: Duration = Duration::from_millis(1);
 /// Where there is one processor, and none of its timers was late for so long ([`LINGER`]).
@@ -540,8 +540,8 @@ mod tests {
 
     use super::*;
     use crate::prim::untracked::AtomicBool;
-    use crate::task::cells::SharedCells;
-    use crate::task::header::Extra;
+    use crate::raw::cells::SharedCells;
+    use crate::raw::header::Extra;
     use crate::{Runtime, yield_now};
 
     /// A runtime of one processor that nobody drives.

@@ -12,13 +12,13 @@
 //! - `On(i)`: that processor, and no thief.
 
 use crate::prim::untracked::Ordering;
+use crate::raw::error::JoinError;
+use crate::raw::header::TaskPtr;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::local::Local;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::tuning::CROWD;
 use crate::scheduler::{Phase, Shared};
-use crate::task::TaskPtr;
-use crate::task::error::JoinError;
 
 /// Which processor a new task starts on; see [`Builder::placement`](crate::task::Builder::placement).
 ///

@@ -9,13 +9,13 @@ use crate::prim::atomic::{AtomicPtr, Ordering};
 use crate::prim::deque::{Stealer, Worker};
 use crate::prim::sync::Mutex;
 use crate::prim::untracked;
+use crate::raw::header::Header;
+use crate::raw::header::TaskPtr;
+use crate::raw::record::Record;
 use crate::scheduler::Shared;
 use crate::scheduler::inbox::Inbox;
 use crate::scheduler::local;
 use crate::scheduler::timers::Timers;
-use crate::stack::record::Record;
-use crate::task::TaskPtr;
-use crate::task::header::Header;
 
 /// So many failed attempts are a loop. A few may come after long work, under a std lock for instance, with which a task must not be
 /// suspended.
@@ -60,6 +60,26 @@ pub(crate) struct Processor {
     pub(crate) resting: untracked::AtomicU32,
     /// Fresh tasks in the inbox, and some that are about to be there: counted before they are left, and taken off afterwards.
     pub(crate) placed: untracked::AtomicU32,
+}
+
+impl TaskPtr {
+    /// The processor that the task is bound to; null while it is not.
+    ///
+    /// # Safety
+    /// Rule 2 of the header.
+    #[inline]
+    pub(crate) unsafe fn home(self) -> *const Processor {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw_home() }.cast()
+    }
+
+    /// # Safety
+    /// Rule 2 of the header.
+    #[inline]
+    pub(crate) unsafe fn set_home(self, home: *const Processor) {
+        // SAFETY: the caller's promise.
+        unsafe { self.set_raw_home(home.cast()) };
+    }
 }
 
 impl Processor {
@@ -253,7 +273,7 @@ impl NextSlot {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
-    use crate::task::cells::SharedCells;
+    use crate::raw::cells::SharedCells;
 
     fn task() -> TaskPtr {
         let alloc = |layout| SharedCells::new(0).alloc(layout);

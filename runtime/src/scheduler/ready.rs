@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::ptr::{NonNull, slice_from_raw_parts_mut};
 
+use crate::raw::header::TaskPtr;
 use crate::sys::cpu::prefetch_to_write;
-use crate::task::TaskPtr;
 
 /// A FIFO queue without locks or borrow counts: every operation is over before any other code runs.
 pub(crate) struct ReadyQueue {
@@ -137,7 +137,7 @@ impl Drop for ReadyQueue {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
-    use crate::task::cells::SharedCells;
+    use crate::raw::cells::SharedCells;
 
     fn task(id: u64) -> TaskPtr {
         let alloc = |layout| SharedCells::new(0).alloc(layout);

@@ -11,12 +11,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 
-use crate::report;
+use crate::raw::error::JoinError;
+use crate::raw::header::TaskPtr;
+use crate::raw::record::{Record, StackPtr};
+use crate::scheduler::completion::body_of_reserve;
 use crate::scheduler::local::Local;
-use crate::stack::record::{Record, StackPtr};
+use crate::scheduler::report;
 use crate::stack::slab::Slot;
-use crate::task::TaskPtr;
-use crate::task::error::JoinError;
 
 pub(crate) struct Reserve {
     slot: Slot,
@@ -49,7 +50,7 @@ impl Reserve {
         self.stack.get().unwrap_or_else(|| {
             // SAFETY: the slot is this machine's alone, and its slab lives as long as the machine.
             let stack = unsafe { StackPtr::create(self.slot) };
-            stack.record().reserve();
+            stack.record().start_coroutine(body_of_reserve);
             self.stack.set(Some(stack));
             stack
         })

@@ -18,11 +18,12 @@ use std::time::Duration;
 use crate::prim::atomic::Ordering;
 use crate::prim::thread::JoinHandle;
 use crate::prim::untracked;
-use crate::report::{OnLeak, TaskList, TaskReport};
+use crate::raw::header::TaskPtr;
+use crate::raw::report::{TaskList, TaskReport};
+use crate::raw::waiter::Waiter;
 use crate::scheduler::idle::Snapshot;
+use crate::scheduler::report::OnLeak;
 use crate::scheduler::{Phase, Shared, local};
-use crate::task::TaskPtr;
-use crate::wait::{self, Reason, Waiter};
 
 /// Whether the runtime has ended, and who waits for that.
 #[derive(Default)]
@@ -89,20 +90,19 @@ impl Shared {
         }
     }
 
-    /// Waits until all threads have ended, or the grace period has. Suspends a task, blocks a plain thread.
-    pub(crate) fn wait_for_end(&self) {
-        let publish = |waiter| {
-            let mut end = self.lock_end();
-            if !end.ended {
-                end.waiters.push(waiter);
-            }
-            !end.ended
-        };
-        // Never withdrawn: the wait is bounded by the grace period, and whoever ends a runtime must not leave its machines behind.
-        let _ = wait::wait_for(Reason::Shutdown, None, publish, || false);
+    /// Notes who waits until all threads have ended, or the grace period has; false if that is so already.
+    pub(crate) fn tell_of_end(&self, waiter: Waiter) -> bool {
+        let mut end = self.lock_end();
+        if !end.ended {
+            end.waiters.push(waiter);
+        }
+        !end.ended
+    }
+
+    /// Joins the monitor of a runtime that has ended. It has nothing left to do, and has run nothing of the user's: this blocks for no time.
+    pub(crate) fn join_monitor(&self) {
         let monitor = self.lock_threads().monitor.take();
         if let Some(monitor) = monitor {
-            // It has nothing left to do, and has run nothing of the user's: this blocks for no time.
             let _ = monitor.join();
         }
     }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::prim::untracked::{AtomicU64, Ordering};
 use crate::prim::{self, Lock};
-use crate::task::TaskPtr;
-use crate::task::bound::{Bound, Cause};
+use crate::raw::bound::{Bound, Cause};
+use crate::raw::header::TaskPtr;
 
 /// A tick in nanoseconds: 32.8 µs, the order of what waking a thread costs.
 const TICK: u64 = 1 << 15;
@@ -333,8 +333,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::raw::cells::SharedCells;
     use crate::sys::number::next_random;
-    use crate::task::cells::SharedCells;
 
     /// What a wheel must do, simply: entries by the tick from which on they are due, then in the order of their coming.
     #[derive(Default)]
@@ -562,7 +562,7 @@ mod tests {
             // SAFETY: new, and taken back below.
             unsafe { timers.set(timer, Aim::Wake(*task), timers.start) };
             if asleep(i) {
-                let _ = task.state().commit(crate::task::state::Park::Wait, false);
+                let _ = task.state().commit(crate::raw::state::Park::Wait, false);
             }
         }
         // SAFETY: as above.
@@ -590,8 +590,8 @@ mod tests {
         assert!(!timers.fire(|_| panic!("it does not sleep")));
         assert!(timers.is_empty(), "it is not in the wheel any more");
         assert!(timers.take_back(&timer));
-        let commit = task.state().commit(crate::task::state::Park::Wait, false);
-        assert_eq!(commit, crate::task::state::TransitionToParked::Requeue);
+        let commit = task.state().commit(crate::raw::state::Park::Wait, false);
+        assert_eq!(commit, crate::raw::state::TransitionToParked::Requeue);
         assert!(task.state().take_abort_wake());
     }
 }

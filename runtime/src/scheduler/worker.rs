@@ -5,15 +5,17 @@ use std::time::Duration;
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
 use crate::prim::{self, local as thread_local, search_pause, thread};
+use crate::raw::fork;
+use crate::raw::header::TaskPtr;
+use crate::raw::record::{Record, Suspend};
+use crate::raw::state::{Park, TransitionToParked};
+use crate::scheduler::completion::body;
 use crate::scheduler::local::Local;
 use crate::scheduler::processor::Processor;
 use crate::scheduler::tuning::CROWD;
 use crate::scheduler::tuning::{LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS};
-use crate::scheduler::{Phase, Shared, fork};
-use crate::stack::record::{Record, Suspend};
+use crate::scheduler::{Phase, Shared};
 use crate::stack::slab::Slot;
-use crate::task::TaskPtr;
-use crate::task::state::{Park, TransitionToParked};
 
 /// A machine that was woken so soon had better stayed awake: a whole search takes half of this, waking a third.
 const SHORT_SLEEP: Duration = Duration::from_micros(100);
@@ -113,7 +115,7 @@ impl Local {
                 Suspend::Yield | Suspend::Done => unreachable!(),
             }
         }
-        if self.panics.are_noted() {
+        if self.machine.panics.are_noted() {
             self.settle(record, how);
         }
     }
@@ -143,7 +145,7 @@ impl Local {
         // SAFETY: both were taken just now, on this machine.
         unsafe {
             task.set_home(self.processor());
-            record.bind(task, self.processor().index);
+            record.bind(task, self.processor().index, body);
         }
         Some(record)
     }
@@ -170,7 +172,7 @@ impl Local {
         if self.shared.is_elsewhere() {
             fork::refuse_to_go_on();
         }
-        self.panics.settle(record, matches!(how, Suspend::Done | Suspend::Refused));
+        self.machine.panics.settle(record, matches!(how, Suspend::Done | Suspend::Refused));
     }
 
     /// There is nothing to run: look at the inbox, at the others, and sleep. With `granted`, a search is counted already for this

@@ -43,7 +43,7 @@ pub(crate) fn ensure_alternate_stack() -> AltStack {
 }
 
 /// What the kernel may write for a signal's handler. Async-signal-safe.
-pub(super) fn signal_frame_bytes() -> usize {
+pub(crate) fn signal_frame_bytes() -> usize {
     /// Not in the `libc` crate for this target.
     const AT_MINSIGSTKSZ: libc::c_ulong = 51;
     /// A frame without AVX-512 and AMX, for kernels that do not tell (before 5.14).

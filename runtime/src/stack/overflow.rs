@@ -287,9 +287,9 @@ impl fmt::Write for Stderr {
 mod tests {
     use std::os::unix::process::ExitStatusExt;
 
+    use super::super::HEAD_BYTES;
     use super::super::alternate::ensure_alternate_stack;
     use super::super::guard::{PAGE_BYTES, StackGuard};
-    use super::super::record::RECORD_BYTES;
     use super::super::slab::{Class, Slabs, Slot};
     use super::*;
     use crate::prim::atomic::{AtomicUsize, Ordering};
@@ -371,7 +371,7 @@ mod tests {
     /// Runs `main` on a thread whose stack is `slot`: a machine that runs a task, without the
     /// scheduler.
     fn run_on(slot: Slot, main: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
-        let size = slot.top - RECORD_BYTES - slot.bottom;
+        let size = slot.top - HEAD_BYTES - slot.bottom;
         // SAFETY: the slot was just carved and is used by nobody else until the thread is joined.
         unsafe {
             let mut attributes = mem::zeroed();

@@ -9,8 +9,8 @@
 //! ```text
 //!   one slot
 //!
-//!    base      bottom                                   top - RECORD_BYTES top       end
-//!    │  guard  │      the task's stack, growing down <──│      record      │ colour  │
+//!    base      bottom                                    top - HEAD_BYTES top       end
+//!    │  guard  │      the task's stack, growing down <──│     its head     │ colour  │
 //!    │         │    a power of two, and ...           │ ... the top page            │
 //! ```
 //!
@@ -37,7 +37,7 @@ pub(crate) use super::class::Class;
 use super::class::{GIB, MIB, Size};
 use super::guard::{self, Armed, Guards, PAGE_BYTES, StackGuard};
 use crate::prim::sync::Mutex;
-use crate::stack::record::RECORD_BYTES;
+use crate::stack::HEAD_BYTES;
 
 /// The largest colour. Colour and record leave more than half of the top page to the stack itself,
 /// so that a task that does little keeps a single page resident.
@@ -49,7 +49,7 @@ const COLOUR_STEP: usize = 64;
 /// Odd, so that slots at a stride that is a power of two still go through all colours.
 const COLOURS: usize = MAX_COLOUR / COLOUR_STEP + 1;
 
-const _: () = assert!(COLOURS % 2 == 1 && MAX_COLOUR + RECORD_BYTES < PAGE_BYTES / 2);
+const _: () = assert!(COLOURS % 2 == 1 && MAX_COLOUR + HEAD_BYTES < PAGE_BYTES / 2);
 
 /// A runtime with a few tasks should not look large in tools that show virtual memory. Large stacks are few: their first slab has one.
 const FIRST_SLAB_BYTES: usize = 64 * MIB;
@@ -399,7 +399,7 @@ mod tests {
         for slot in &slots {
             assert_eq!(slot.top % 64, 0);
             assert!(colour_of(slot) <= MAX_COLOUR);
-            assert!(slot.top - RECORD_BYTES - slot.bottom >= slot.class.stack_bytes());
+            assert!(slot.top - HEAD_BYTES - slot.bottom >= slot.class.stack_bytes());
         }
         // The first slab ends within: its last slot and the next slab's first are neighbours in
         // time.

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use super::const_fn;
-use super::crowd::{Crowd, Member, Released};
 use crate::prim::Lock;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::{self, Reason, Waiter};
+use crate::wait::queue::{Crowd, Member, Released};
 
 /// Lets several tasks wait for each other: [`std::sync::Barrier`]'s shape.
 ///

@@ -13,13 +13,15 @@ use std::sync::LockResult;
 use std::time::{Duration, Instant};
 
 use super::const_fn;
-use super::crowd::{Crowd, Member};
 use super::mutex::MutexGuard;
 use crate::prim::atomic::{AtomicU8, Ordering};
 use crate::prim::{self, Lock};
-use crate::task::cancel;
+use crate::unwind;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::{self, Reason, Waited, Waiter};
+use crate::wait::queue::{Crowd, Member};
+use crate::wait::{self, Waited};
 
 /// A condition variable that suspends the task that waits: [`std::sync::Condvar`]'s shape, for guards of [`Mutex`](super::Mutex).
 ///
@@ -132,7 +134,7 @@ impl Condvar {
         let notice = Notice::new(self);
         let mut guard = Some(guard);
         let _ = wait::wait_for(Reason::Sync, None, |waiter| notice.publish(waiter, &mut guard), || notice.withdraw());
-        cancel::checkpoint();
+        unwind::checkpoint();
         let locked = mutex.lock();
         notice.keep();
         locked
@@ -263,7 +265,7 @@ impl Condvar {
         let waited = wait::wait_for(Reason::Sync, deadline, |waiter| notice.publish(waiter, &mut guard), || notice.withdraw());
         if waited == Waited::Done {
             // A notification is given to the next. Where the time was up, that came first.
-            cancel::checkpoint();
+            unwind::checkpoint();
         }
         let locked = mutex.lock();
         notice.keep();

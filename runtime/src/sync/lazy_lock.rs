@@ -8,7 +8,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use super::const_fn;
 use super::once::{IfCancelled, IfPoisoned, Once};
 use super::value::Value;
-use crate::task::cancel;
+use crate::unwind;
 
 /// A value that is made when it is first asked for: [`std::sync::LazyLock`]'s shape.
 ///
@@ -110,7 +110,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
             // SAFETY: the one who is at it has the content for itself, and nobody was before: after an attempt that failed there is
             // no second.
             let closure = unsafe { ManuallyDrop::take(&mut (*self.value.get()).closure) };
-            let value = cancel::uncancellable(closure);
+            let value = unwind::uncancellable(closure);
             // SAFETY: as above.
             unsafe { self.value.get().write(Content { value: ManuallyDrop::new(value) }) };
         });

@@ -12,7 +12,6 @@
 
 mod barrier;
 mod condvar;
-mod crowd;
 mod lazy_lock;
 mod mutex;
 mod notify;

@@ -47,9 +47,11 @@ use super::value::Value;
 use super::{const_fn, shown_as_value};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU32, Ordering};
-use crate::task::cancel;
+use crate::unwind;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::{List, Node};
-use crate::wait::{self, Reason, Waiter};
 
 const LOCKED: u32 = 1;
 const WAITERS: u32 = 1 << 1;
@@ -479,7 +481,7 @@ impl Raw {
         while !turn.owns() {
             let _ = wait::wait_for(Reason::Lock, None, |waiter| turn.publish(waiter), || turn.withdraw());
         }
-        cancel::checkpoint_with(|| self.unlock());
+        unwind::checkpoint_with(|| self.unlock());
     }
 
     #[inline(always)]

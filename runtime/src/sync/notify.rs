@@ -14,12 +14,14 @@ use std::cell::Cell;
 use std::fmt;
 
 use super::const_fn;
-use super::crowd::{Crowd, Member, Released};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU8, Ordering};
-use crate::task::cancel;
+use crate::unwind;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::{self, Reason, Waiter};
+use crate::wait::queue::{Crowd, Member, Released};
 
 const IDLE: u8 = 0;
 const KEPT: u8 = 1;
@@ -96,7 +98,7 @@ impl Notify {
         }
         let wait = Wait { notify: self, node: Member::node(Cell::new(Meant::All)) };
         let _ = wait::wait_for(Reason::Sync, None, |waiter| wait.publish(waiter), || wait.withdraw());
-        cancel::checkpoint_with(|| wait.pass_on());
+        unwind::checkpoint_with(|| wait.pass_on());
     }
 
     /// Wakes the oldest waiter; if nobody waits, keeps the notification for the next who would. Never waits itself.

@@ -13,12 +13,14 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::const_fn;
-use super::crowd::{Crowd, Member};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU8, Ordering};
-use crate::task::cancel;
+use crate::unwind;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::{self, Reason, Waiter};
+use crate::wait::queue::{Crowd, Member};
 
 const NAME: &str = "Once";
 
@@ -325,7 +327,7 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let again = self.if_cancelled == IfCancelled::TryAgain && cancel::is_cancelling();
+        let again = self.if_cancelled == IfCancelled::TryAgain && unwind::is_cancelling();
         self.once.leave(if again { NEW } else { POISONED });
     }
 }

@@ -5,13 +5,13 @@
 //!
 //! `std::thread::panicking` counts per thread, and tasks interleave on theirs. While it says no, which costs one load of a global
 //! counter and no thread-local, nothing more is asked; where it says yes,
-//! [`cancel::unwinding`](crate::task::cancel::unwinding) tells whether it is this task that unwinds, and why.
+//! [`cancel::unwinding`](crate::unwind::raise::unwinding) tells whether it is this task that unwinds, and why.
 
 use std::sync::{LockResult, PoisonError};
 
 use crate::prim::thread;
 use crate::prim::untracked::{AtomicU8, Ordering};
-use crate::task::cancel::{self, Unwinding};
+use crate::unwind::{self, Unwinding};
 
 /// Whether the lock is poisoned.
 ///
@@ -42,7 +42,7 @@ impl Flag {
     /// A guard is made.
     #[inline(always)]
     pub(super) fn enter() -> Made {
-        Made { unwinding: thread::panicking() && cancel::unwinding() != Unwinding::No }
+        Made { unwinding: thread::panicking() && unwind::unwinding() != Unwinding::No }
     }
 
     /// The guard goes.
@@ -55,7 +55,7 @@ impl Flag {
 
     #[cold]
     fn leave_on_panicking_thread(&self) {
-        if cancel::unwinding() == Unwinding::Panic {
+        if unwind::unwinding() == Unwinding::Panic {
             self.0.store(1, Ordering::Relaxed);
         }
     }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use super::crowd::{Crowd, Member};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::prim::sync::Arc;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::{self, Reason, Waiter};
+use crate::wait::queue::{Crowd, Member};
 
 /// Waits until all of a group have dropped their handle: `crossbeam_utils::sync::WaitGroup`.
 ///

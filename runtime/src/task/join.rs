@@ -5,9 +5,14 @@ use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::prim::process;
-use crate::scheduler::{fork, local};
-use crate::task::{JoinError, Task, TaskPtr};
-use crate::wait::{self, Reason, Waiter};
+use crate::raw::fork;
+use crate::raw::header::TaskPtr;
+use crate::scheduler::local;
+use crate::scheduler::task::Task;
+use crate::task::JoinError;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 
 /// A spawned task's result to come. Dropping it detaches the task: it goes on, and its result is dropped when it ends.
 ///

@@ -6,17 +6,16 @@
 //! A value is counted, not borrowed: whoever is inside `with` keeps it alive, also while it is replaced, or its scope ends, elsewhere on
 //! the same stack or on a stack of the user's own that was switched away from in the middle.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::null;
 use std::rc::Rc;
 
+use crate::raw::locals::{Locals, Slot};
 use crate::scheduler::local;
-use crate::stack::record::Record;
-use crate::task::header::catch_and_forget;
-use crate::task::interrupt::{self, Section, SectionKind};
+use crate::unwind::catch_and_forget;
+use crate::unwind::{self, Section, SectionKind};
 
 /// Declares values that each task has for itself, in the manner of [`std::thread_local!`]; each becomes a static [`LocalKey`].
 ///
@@ -190,7 +189,7 @@ impl<T: 'static> LocalKey<T> {
             Ok(before) => Restore(self.0.key(), before),
             Err(error) => self.0.refuse(error),
         };
-        let _section = interrupt::current().map(|running| Section::enter(running.interrupts, SectionKind::Local));
+        let _section = unwind::running().map(|running| Section::enter(running.interrupts, SectionKind::Local));
         f()
     }
 }
@@ -471,70 +470,6 @@ impl<T: 'static> fmt::Debug for ValueKey<T> {
     }
 }
 
-/// What a task has under a key.
-#[derive(Clone)]
-enum Slot {
-    Empty,
-    Value(Rc<dyn Any>),
-    /// Its task is ending.
-    Dropped,
-}
-
-/// The values of a task or thread, in the order in which it first used them. No code of a user runs while the list is borrowed.
-pub(crate) struct Locals(RefCell<Vec<(*const (), Slot)>>);
-
-impl Locals {
-    fn new() -> *const Locals {
-        Box::into_raw(Box::new(Locals(RefCell::new(Vec::new()))))
-    }
-
-    // A walk along the list: programs have few of these.
-    fn get(&self, key: *const ()) -> Slot {
-        self.0.borrow().iter().find(|(k, _)| *k == key).map_or(Slot::Empty, |(_, slot)| slot.clone())
-    }
-
-    fn replace(&self, key: *const (), new: Slot) -> Slot {
-        let mut list = self.0.borrow_mut();
-        match list.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, slot)) => std::mem::replace(slot, new),
-            None => {
-                list.push((key, new));
-                Slot::Empty
-            }
-        }
-    }
-
-    /// Takes the newest value, for good.
-    fn take_newest(&self) -> Option<Rc<dyn Any>> {
-        self.0.borrow_mut().iter_mut().rev().find_map(|(_, slot)| match std::mem::replace(slot, Slot::Dropped) {
-            Slot::Value(value) => Some(value),
-            other => {
-                *slot = other;
-                None
-            }
-        })
-    }
-
-    /// Drops all values, also those that the destructors of others make.
-    fn drop_values(&self) {
-        while let Some(value) = self.take_newest() {
-            catch_and_forget(|| drop(value));
-        }
-    }
-}
-
-/// Drops the values of a task that has run its closure, on its stack.
-#[cold]
-pub(crate) fn drop_task_values(record: &Record) {
-    let locals = record.locals();
-    // SAFETY: made by `with_locals` for this task, which is the one that runs here, and which frees it here.
-    unsafe {
-        (*locals).drop_values();
-        record.set_locals(null());
-        drop(Box::from_raw(locals.cast_mut()));
-    }
-}
-
 /// Calls `f`, which must not run code of a user, with the list of the running task, or else of this thread.
 fn with_locals<R>(f: impl FnOnce(&Locals) -> R) -> Result<R, AccessError> {
     let locals = match local::running() {
@@ -565,9 +500,9 @@ fn thread_locals() -> Option<*const Locals> {
                     // SAFETY: made below, and freed here alone. The pointer stays while the values are dropped, which may use each
                     // other.
                     unsafe {
-                        (*locals).drop_values();
+                        (*locals).take_all(|value| catch_and_forget(|| drop(value)));
                         list.set(null());
-                        drop(Box::from_raw(locals.cast_mut()));
+                        Locals::free(locals);
                     }
                 }
             });

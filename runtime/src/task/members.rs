@@ -13,12 +13,17 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::prim::{Lock, LockGuard};
+use crate::raw::header::TaskPtr;
 use crate::scheduler::local;
+use crate::scheduler::wake::make_runnable;
 use crate::sys::stderr::say;
-use crate::task::header::{catch_and_forget, drop_whole};
-use crate::task::{JoinError, TaskPtr, cancel};
+use crate::task::JoinError;
+use crate::unwind;
+use crate::unwind::{catch_and_forget, drop_whole};
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::{List, Node};
-use crate::wait::{self, Reason, Waiter};
 
 pub(crate) struct Members {
     inner: Lock<Inner>,
@@ -196,7 +201,7 @@ impl Members {
             }
             drop(inner);
             // Won by the transition, so alive until they are queued.
-            woken.into_iter().flatten().for_each(local::make_runnable);
+            woken.into_iter().flatten().for_each(make_runnable);
         }
     }
 
@@ -237,7 +242,7 @@ impl Members {
             }
         }
         let abort = Abort;
-        cancel::uncancellable(|| self.wait());
+        unwind::uncancellable(|| self.wait());
         std::mem::forget(abort);
     }
 }

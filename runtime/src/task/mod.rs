@@ -3,157 +3,29 @@
 //! A task is one allocation: a header and the room for its closure, which later holds the result. Its life is a
 //! state word.
 
-pub(crate) mod bound;
-pub(crate) mod cancel;
-pub(crate) mod cells;
-pub(crate) mod error;
-pub(crate) mod header;
-pub(crate) mod interrupt;
+pub(crate) mod handle;
 pub(crate) mod join;
 pub(crate) mod local_key;
 pub(crate) mod members;
 pub(crate) mod spawn;
-pub(crate) mod state;
 
-use std::fmt;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
+pub use crate::raw::error::JoinError;
 pub use crate::scheduler::placement::Placement;
-pub use cancel::{checkpoint, uncancellable};
-pub use error::JoinError;
-pub(crate) use header::TaskPtr;
+pub use crate::unwind::{checkpoint, uncancellable};
+pub use handle::Handle;
 pub use join::{JoinHandle, LocalJoinHandle};
 pub use local_key::{AccessError, LocalKey, ValueKey};
 pub(crate) use spawn::spawn_on;
 pub use spawn::{Builder, spawn, spawn_local};
 
-use crate::prim::{
-    self,
-    thread::{self, Thread},
-};
+use crate::prim::{self, thread};
+use crate::raw::record::{Record, Suspend};
 use crate::scheduler::local;
-use crate::stack::record::{Record, Suspend};
-use crate::task::cancel::Verdict;
-use crate::task::interrupt::{Section, SectionKind};
+use crate::scheduler::task::Task;
+use crate::unwind::{self, Section, SectionKind, Verdict};
 use crate::wait::{self, Reason};
-
-/// A handle to a task, to name it and to wake it from [`park`]; or to a plain thread, where [`current`] was called on one.
-///
-/// Cloning is cheap. It keeps neither the task running nor its result.
-///
-/// ```
-/// greenloom::run(|| {
-///     let parent = greenloom::current();
-///     greenloom::spawn(move || parent.unpark());
-///     greenloom::park();
-/// });
-/// ```
-pub struct Task(Kind);
-
-enum Kind {
-    Green(TaskPtr),
-    Thread(Thread, u64),
-}
-
-// SAFETY: a task handle owns one reference, and what it offers goes through the state word or never changes.
-unsafe impl Send for Task {}
-// SAFETY: as above.
-unsafe impl Sync for Task {}
-
-impl UnwindSafe for Task {}
-impl RefUnwindSafe for Task {}
-
-impl Task {
-    pub(crate) fn of(task: TaskPtr) -> Task {
-        task.state().add_ref();
-        Task(Kind::Green(task))
-    }
-
-    /// The task's number, unique in the process and never used again.
-    pub fn id(&self) -> u64 {
-        match &self.0 {
-            Kind::Green(task) => task.id(),
-            Kind::Thread(_, id) => *id,
-        }
-    }
-
-    /// The name that was given with [`Builder::name`]; a thread's own name.
-    pub fn name(&self) -> Option<&str> {
-        match &self.0 {
-            Kind::Green(task) => task.name_ref(),
-            Kind::Thread(thread, _) => thread.name(),
-        }
-    }
-
-    /// Where the task was spawned. `None` for a plain thread.
-    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
-        match &self.0 {
-            Kind::Green(task) => Some(task.site()),
-            Kind::Thread(..) => None,
-        }
-    }
-
-    /// Asks the task to end, as [`JoinHandle::cancel`] does: it unwinds from its next suspension point, or the one it waits in.
-    ///
-    /// Never waits. It has no effect on a task that has ended, nor on a plain thread, which cannot be cancelled.
-    ///
-    /// ```
-    /// greenloom::run(|| {
-    ///     let waits = greenloom::spawn(greenloom::park);
-    ///     waits.task().cancel();
-    ///     assert!(waits.join().unwrap_err().is_cancelled());
-    /// });
-    /// ```
-    pub fn cancel(&self) {
-        if let Kind::Green(task) = self.0 {
-            task.cancel();
-        }
-    }
-
-    /// Makes the task's current or next [`park`] return.
-    ///
-    /// Never waits. From any thread or task; it has no effect on a task that has ended.
-    pub fn unpark(&self) {
-        match &self.0 {
-            Kind::Green(task) => {
-                if task.state().leave_token() {
-                    local::make_runnable(*task);
-                }
-            }
-            Kind::Thread(thread, _) => thread.unpark(),
-        }
-    }
-}
-
-impl Clone for Task {
-    fn clone(&self) -> Self {
-        match &self.0 {
-            Kind::Green(task) => Task::of(*task),
-            Kind::Thread(thread, id) => Task(Kind::Thread(thread.clone(), *id)),
-        }
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        if let Kind::Green(task) = self.0 {
-            // SAFETY: this handle's reference.
-            unsafe { task.drop_ref(local::machine().map(|m| m.cells())) };
-        }
-    }
-}
-
-impl fmt::Debug for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Task");
-        out.field("id", &self.id()).field("name", &self.name());
-        if let Some(site) = self.spawned_at() {
-            out.field("spawned_at", &format_args!("{site}"));
-        }
-        out.finish()
-    }
-}
 
 /// The task that runs this code; on a plain OS thread, a handle to that thread, with a number of its own.
 ///
@@ -166,7 +38,7 @@ pub fn current() -> Task {
     if let Some((_, record)) = local::running() {
         return Task::of(record.task());
     }
-    Task(Kind::Thread(thread::current(), thread::number()))
+    Task::thread(thread::current(), thread::number())
 }
 
 /// Waits until somebody calls [`Task::unpark`] on this task; returns at once if somebody has since the last `park`.
@@ -209,7 +81,7 @@ pub fn park() {
     };
     let task = record.task();
     loop {
-        let shielded = cancel::raise_or_defer(task);
+        let shielded = unwind::raise_or_defer(task);
         record.assert_may_suspend(Reason::Park);
         if task.state().take_token() {
             return wait::look_at_slice();
@@ -219,7 +91,7 @@ pub fn park() {
             return;
         }
         // It is to unwind: does so now, or waits on where it must not.
-        cancel::raise_after_wait(task);
+        unwind::raise_after_wait(task);
     }
 }
 
@@ -252,7 +124,7 @@ pub fn park_timeout(limit: Duration) {
     let task = record.task();
     let deadline = prim::now().checked_add(limit);
     loop {
-        let shielded = cancel::raise_or_defer(task);
+        let shielded = unwind::raise_or_defer(task);
         record.assert_may_suspend(Reason::Park);
         if task.state().take_token() {
             return wait::look_at_slice();
@@ -271,11 +143,11 @@ pub fn park_timeout(limit: Duration) {
         if !task.state().take_abort_wake() {
             return;
         }
-        if timed_out && cancel::after_wait(task, deadline) != Verdict::Raise {
+        if timed_out && unwind::after_wait(task, deadline) != Verdict::Raise {
             return;
         }
         // It is to unwind: does so now, or waits on where it must not.
-        cancel::raise_after_wait(task);
+        unwind::raise_after_wait(task);
     }
 }
 
@@ -283,18 +155,18 @@ pub fn park_timeout(limit: Duration) {
 #[cold]
 #[track_caller]
 fn park_thread(limit: Option<Duration>) {
-    cancel::raise_on_thread();
+    unwind::raise_on_thread();
     local::assert_may_block(Reason::Park);
     let deadline = limit.and_then(|limit| prim::now().checked_add(limit));
-    match deadline.into_iter().chain(cancel::deadline_on_thread()).min() {
+    match deadline.into_iter().chain(unwind::deadline_on_thread()).min() {
         Some(first) => thread::park_timeout(first.saturating_duration_since(prim::now())),
         None => thread::park(),
     }
     let now = prim::now();
-    if cancel::is_over_on_thread(now, deadline.filter(|&deadline| deadline <= now)) {
+    if unwind::is_over_on_thread(now, deadline.filter(|&deadline| deadline <= now)) {
         // A token that came at this moment must not be lost: at worst a later park wakes for nothing, as std's may.
         thread::current().unpark();
-        cancel::raise_on_thread();
+        unwind::raise_on_thread();
     }
 }
 
@@ -321,11 +193,11 @@ fn park_thread(limit: Option<Duration>) {
 #[track_caller]
 pub fn yield_now() {
     let Some((_, record)) = local::running() else {
-        cancel::raise_on_thread();
+        unwind::raise_on_thread();
         local::assert_may_block(Reason::Yield);
         return thread::yield_now();
     };
-    cancel::raise_or_defer(record.task());
+    unwind::raise_or_defer(record.task());
     record.assert_may_suspend(Reason::Yield);
     record.suspend(Suspend::Yield, Reason::Yield);
 }

@@ -4,14 +4,15 @@ use std::io;
 use std::panic::Location;
 
 use crate::prim::untracked::Arc;
-use crate::scheduler::fork::ELSEWHERE;
+use crate::raw::fork::ELSEWHERE;
+use crate::raw::header::Extra;
+use crate::raw::header::TaskPtr;
 use crate::scheduler::local::{self, Local};
 use crate::scheduler::processor::Ready;
 use crate::scheduler::{Shared, placement::Placement};
 use crate::stack::Class;
 use crate::sys::number::take_ids;
-use crate::task::header::Extra;
-use crate::task::{JoinHandle, LocalJoinHandle, TaskPtr};
+use crate::task::{JoinHandle, LocalJoinHandle};
 
 const OUTSIDE: &str = "greenloom::spawn was called outside a runtime; call it from a task (inside greenloom::run, say), \
      or use Runtime::spawn or Handle::spawn";

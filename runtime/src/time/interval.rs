@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::sleep_until;
 use crate::prim;
+use crate::task::checkpoint;
 use crate::wait;
 
 /// A tick is not missed if it is seen so soon after it was due: every sleep ends a little late.
@@ -88,7 +89,7 @@ impl Interval {
     /// A cancelled task unwinds from here, also while it waits. The tick is not lost.
     #[track_caller]
     pub fn tick(&mut self) -> Instant {
-        crate::checkpoint();
+        checkpoint();
         let Some(due) = self.next else {
             loop {
                 super::sleep(Duration::MAX);

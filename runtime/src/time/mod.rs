@@ -6,8 +6,6 @@
 //!
 //! All of it works on plain OS threads too, which it blocks.
 
-#[cfg_attr(greenloom_loom, path = "clock_model.rs")]
-pub(crate) mod clock;
 mod interval;
 mod timeout;
 
@@ -18,7 +16,8 @@ pub use timeout::{Elapsed, timeout, timeout_at};
 
 use crate::prim;
 use crate::task::yield_now;
-use crate::wait::{self, Reason};
+use crate::wait;
+use crate::wait::Reason;
 
 /// Waits for so long.
 ///

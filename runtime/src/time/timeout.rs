@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 use std::{error, fmt, io};
 
 use crate::prim;
+use crate::raw::bound::{Bound, Cause, Due};
 use crate::scheduler::local;
 use crate::scheduler::timers::{Aim, Timer};
-use crate::task::bound::{Bound, Cause, Due, Tripped, bounded};
-use crate::task::interrupt::{self, Running};
+use crate::unwind::{self, Running, Tripped, bounded};
+use crate::wait;
 
 /// The time of a [`timeout`] was up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ pub fn timeout_at<T>(deadline: Instant, f: impl FnOnce() -> T) -> Result<T, Elap
 #[track_caller]
 fn limited<T>(now: Instant, deadline: Option<Instant>, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     let Some(deadline) = deadline else { return Ok(f()) };
-    let result = match local::running() {
+    let bounded = match local::running() {
         Some((local, record)) => {
             let timers = &local.processor().timers;
             let timer = Timer::new();
@@ -133,9 +134,9 @@ fn limited<T>(now: Instant, deadline: Option<Instant>, f: impl FnOnce() -> T) ->
             bounded(Running::task(record), Due { moment: Some(deadline), by_itself: false }, arm, disarm, f)
         }
         None => {
-            let Some(thread) = interrupt::current() else { return Ok(f()) };
+            let Some(thread) = unwind::running() else { return Ok(f()) };
             bounded(thread, Due { moment: Some(deadline), by_itself: true }, |_| (), |_| (), f)
         }
     };
-    result.map_err(|Tripped| Elapsed(()))
+    wait::leave_bound(bounded).map_err(|Tripped| Elapsed(()))
 }

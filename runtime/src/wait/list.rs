@@ -18,8 +18,8 @@ use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::ptr::null;
 
+use crate::raw::waiter::Waiter;
 use crate::sys::cpu::prefetch_to_write;
-use crate::wait::Waiter;
 
 /// One who waits, with what the primitive keeps for it.
 pub(crate) struct Node<D> {

@@ -12,146 +12,20 @@
 //! [`wait_for`] is the whole of it. Primitives with queues take them from [`list`], whose nodes lie in the waiters' frames.
 
 pub(crate) mod list;
+pub(crate) mod queue;
+
+pub(crate) use crate::raw::reason::Reason;
+pub(crate) use crate::raw::waiter::Waiter;
 
 use std::time::Instant;
 
 use crate::prim::{self, Parker};
+use crate::raw::header::TaskPtr;
+use crate::raw::record::{Record, Suspend};
 use crate::scheduler::local::{self, Few, Local};
 use crate::scheduler::overtime;
 use crate::scheduler::timers::{Aim, Timer};
-use crate::stack::record::{Record, Suspend};
-use crate::sys::cpu::prefetch_to_write;
-use crate::task::TaskPtr;
-use crate::task::cancel::{self, Unwinding, Verdict};
-
-/// Why a task is suspended; shown in reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Reason {
-    /// Not suspended: running, or ready to run.
-    Ready = 0,
-    /// Waits for another task, in `JoinHandle::join` or `run`.
-    Join,
-    /// In `park()`.
-    Park,
-    /// In `yield_now()`.
-    Yield,
-    /// Waits for the end of a runtime.
-    Shutdown,
-    /// In `send` on a channel.
-    Send,
-    /// In `recv` on a channel.
-    Receive,
-    /// In `select!` or `Select`.
-    Select,
-    /// Waits for a lock of `sync`.
-    Lock,
-    /// Waits for something else of `sync` to happen: a condition, a permit, a barrier, an initialisation.
-    Sync,
-    /// In `sleep`, or an interval's `tick`.
-    Sleep,
-    /// In `run` of another runtime.
-    Run,
-    /// Not started.
-    Start,
-    /// Not suspended: about to end, its result being written. In no report.
-    End,
-}
-
-impl Reason {
-    pub(crate) fn from_u8(raw: u8) -> Self {
-        const ALL: [Reason; 14] = [
-            Reason::Ready,
-            Reason::Join,
-            Reason::Park,
-            Reason::Yield,
-            Reason::Shutdown,
-            Reason::Send,
-            Reason::Receive,
-            Reason::Select,
-            Reason::Lock,
-            Reason::Sync,
-            Reason::Sleep,
-            Reason::Run,
-            Reason::Start,
-            Reason::End,
-        ];
-        ALL.get(raw as usize).copied().unwrap_or(Self::Ready)
-    }
-
-    /// As it reads in "task 7 is …".
-    pub(crate) fn describe(self) -> &'static str {
-        match self {
-            Self::Ready => "running or ready to run",
-            Self::Join => "waiting for another task to end",
-            Self::Park => "parked",
-            Self::Yield => "letting others run",
-            Self::Shutdown => "waiting for a runtime to end",
-            Self::Send => "sending to a channel",
-            Self::Receive => "receiving from a channel",
-            Self::Select => "selecting among channels",
-            Self::Lock => "waiting for a lock",
-            Self::Sync => "waiting for a condition, a permit or a barrier",
-            Self::Sleep => "sleeping",
-            Self::Run => "running another runtime",
-            Self::Start => "not started",
-            Self::End => "about to end",
-        }
-    }
-}
-
-/// Somebody who waits: a task, or an OS thread with its parker.
-///
-/// A word, not a reference count: see rule 2 of the module for why what it points to is alive when it is woken.
-#[derive(Clone, Copy)]
-pub(crate) struct Waiter(*const ());
-
-// SAFETY: it leads to a task's header, whose state word is anyone's, or to a parker, which is made to be unparked from elsewhere; and
-// either lives until whoever took the waiter out of the primitive has woken it (rule 2 of the module).
-unsafe impl Send for Waiter {}
-
-/// Marks a [`Waiter`] that points to a [`Parker`]; both kinds are aligned to more than two.
-const THREAD: usize = 1;
-
-impl Waiter {
-    pub(crate) const NONE: Waiter = Waiter(std::ptr::null());
-
-    fn task(task: TaskPtr) -> Self {
-        Self(task.as_ptr().cast_const().cast())
-    }
-
-    /// Whether it is a plain thread.
-    #[inline(always)]
-    pub(crate) fn is_thread(self) -> bool {
-        self.0.addr() & THREAD != 0
-    }
-
-    fn thread(parker: &Parker) -> Self {
-        Self(std::ptr::from_ref(parker).cast::<()>().map_addr(|a| a | THREAD))
-    }
-
-    /// Delivers the one wake that this waiter is owed.
-    ///
-    /// # Safety
-    /// The caller took this waiter out of the primitive it waits in, and calls this once.
-    pub(crate) unsafe fn wake(self) {
-        if self.is_thread() {
-            let parker: *const Parker = self.0.map_addr(|a| a & !THREAD).cast();
-            // SAFETY: the thread cannot leave `wait_for` before it has consumed the token that this call leaves.
-            unsafe { (*parker).unpark() };
-        } else {
-            // SAFETY: a task in `wait_for` does not end before it was woken, so its header is alive until `wake` has changed its
-            // state; if that made it runnable, this caller alone may queue it.
-            unsafe {
-                let task = TaskPtr::from_raw(self.0.cast_mut().cast());
-                prefetch_to_write(task.as_ptr());
-                if task.state().wake() {
-                    local::make_runnable(task);
-                }
-            }
-        }
-    }
-}
+use crate::unwind::{self, Bounded, Tripped, Unwinding, Verdict};
 
 /// What came of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +61,7 @@ pub(crate) fn wait_for(
     let Some((local, record)) = local::running() else { return block_thread(reason, deadline, publish, withdraw) };
     let task = record.task();
     loop {
-        let shielded = cancel::raise_or_defer(task);
+        let shielded = unwind::raise_or_defer(task);
         record.assert_may_suspend(reason);
         if !publish(Waiter::task(task)) {
             look_at_slice();
@@ -229,7 +103,7 @@ fn aborted(
 ) -> Option<Waited> {
     let task = record.task();
     loop {
-        let how = match cancel::after_wait(task, deadline.filter(|_| timed_out)) {
+        let how = match unwind::after_wait(task, deadline.filter(|_| timed_out)) {
             Verdict::Raise => {
                 timed_out = false;
                 break;
@@ -251,7 +125,7 @@ fn aborted(
     if timed_out {
         return Some(Waited::TimedOut);
     }
-    cancel::raise_after_wait(task);
+    unwind::raise_after_wait(task);
     None
 }
 
@@ -272,7 +146,7 @@ pub(crate) fn let_few_run(reason: Reason, deadline: impl FnOnce() -> Option<Inst
             since => since,
         },
     };
-    cancel::raise_or_defer(record.task());
+    unwind::raise_or_defer(record.task());
     record.assert_may_suspend(reason);
     record.suspend(Suspend::Yield, reason);
     if let Some(since) = since {
@@ -318,9 +192,20 @@ fn end_overtime() {
 #[cold]
 fn raise_unless_over(task: TaskPtr, deadline: Option<Instant>) {
     let now = prim::now();
-    if cancel::after_wait(task, deadline.filter(|&deadline| deadline <= now)) == Verdict::Raise {
-        cancel::raise_after_wait(task);
+    if unwind::after_wait(task, deadline.filter(|&deadline| deadline <= now)) == Verdict::Raise {
+        unwind::raise_after_wait(task);
     }
+}
+
+/// Ends a frame that could be unwound to: where its bound is tripped, others run first if the time slice is over. A loop over limits that
+/// are over before anything has to wait is one over operations that never do.
+#[inline(always)]
+pub(crate) fn leave_bound<T>(Bounded { result, tripped }: Bounded<T>) -> Result<T, Tripped> {
+    if tripped {
+        std::hint::cold_path();
+        look_at_slice();
+    }
+    result
 }
 
 /// Ends every attempt that has failed instead of waiting (`try_recv` and its like): lets others run, if the monitor has seen this
@@ -342,7 +227,7 @@ pub(crate) fn give_way() {
 #[cold]
 #[inline(never)]
 fn let_others_go_first(local: &Local, record: &Record) -> bool {
-    let may = record.may_suspend() && cancel::unwinding() == Unwinding::No;
+    let may = record.may_suspend() && unwind::unwinding() == Unwinding::No;
     if may {
         local.make_way();
         record.suspend(Suspend::Yield, Reason::Yield);
@@ -372,14 +257,14 @@ fn block_thread(
     mut withdraw: impl FnMut() -> bool,
 ) -> Waited {
     loop {
-        cancel::raise_on_thread();
+        unwind::raise_on_thread();
         local::assert_may_block(reason);
         let parker = Parker::new();
         if !publish(Waiter::thread(&parker)) {
             return Waited::Done;
         }
         let timed_out = loop {
-            let look = cancel::next_look_on_thread();
+            let look = unwind::next_look_on_thread();
             let Some(first) = deadline.into_iter().chain(look).min() else {
                 parker.park();
                 return Waited::Done;
@@ -389,7 +274,7 @@ fn block_thread(
             }
             let now = prim::now();
             let time_up = deadline.filter(|&deadline| deadline <= now);
-            if cancel::is_over_on_thread(now, time_up) {
+            if unwind::is_over_on_thread(now, time_up) {
                 break false;
             }
             if time_up.is_some() {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::*;
 use crate::Runtime;
 use crate::prim;
+use crate::raw::cells::SharedCells;
+use crate::raw::state::Park;
 use crate::scheduler::Phase;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::timers::{Aim, Timer};
-use crate::task::cells::SharedCells;
-use crate::task::state::Park;
 
 /// A runtime of so many processors that nobody drives.
 fn idle_runtime(processors: usize) -> Arc<Shared> {

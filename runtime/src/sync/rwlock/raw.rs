@@ -28,10 +28,12 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::sync::const_fn;
-use crate::sync::crowd::{Crowd, Member, Released};
-use crate::task::cancel;
+use crate::unwind;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::{List, Node};
-use crate::wait::{self, Reason, Waiter};
+use crate::wait::queue::{Crowd, Member, Released};
 
 const WRITER: usize = 1;
 const WAITING: usize = 1 << 1;
@@ -226,7 +228,7 @@ impl Raw {
     fn read_contended(&self) {
         let node = Member::node(());
         let _ = wait::wait_for(Reason::Lock, None, |waiter| self.publish_reader(&node, waiter), || self.withdraw_reader(&node));
-        cancel::checkpoint_with(|| self.unlock_read());
+        unwind::checkpoint_with(|| self.unlock_read());
     }
 
     #[cold]
@@ -234,7 +236,7 @@ impl Raw {
     fn write_contended(&self) {
         let node = Node::new(());
         let _ = wait::wait_for(Reason::Lock, None, |waiter| self.publish_writer(&node, waiter), || self.withdraw_writer(&node));
-        cancel::checkpoint_with(|| self.unlock_write());
+        unwind::checkpoint_with(|| self.unlock_write());
     }
 
     fn publish_reader(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {

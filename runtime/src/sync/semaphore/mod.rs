@@ -20,9 +20,11 @@ use super::const_fn;
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
-use crate::task::cancel;
+use crate::unwind;
+use crate::wait;
+use crate::wait::Reason;
+use crate::wait::Waiter;
 use crate::wait::list::{List, Node, Wakes};
-use crate::wait::{self, Reason, Waiter};
 
 pub use permit::{OwnedSemaphorePermit, SemaphorePermit};
 
@@ -190,7 +192,7 @@ impl Semaphore {
                 if request.refused() {
                     return Err(AcquireError(()));
                 }
-                cancel::checkpoint_with(|| self.give_back(permits));
+                unwind::checkpoint_with(|| self.give_back(permits));
             }
         }
         Ok(SemaphorePermit::new(self, permits))

@@ -1,0 +1,65 @@
+//! Protocols of the crate by themselves, for `loom-tests` to run under every schedule. Each function is one execution.
+
+pub mod data;
+mod machines;
+mod states;
+mod time;
+
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+
+pub use self::machines::*;
+pub use self::states::*;
+pub use self::time::*;
+use crate::prim;
+use crate::raw::cells::SharedCells;
+use crate::raw::header::TaskPtr;
+use crate::scheduler::wake::make_runnable;
+use crate::task::JoinHandle;
+
+/// A fresh task with its handle, in no queue.
+fn task<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (TaskPtr, JoinHandle<T>) {
+    // SAFETY: closure and result are Send; made just now.
+    unsafe {
+        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| SharedCells::new(0).alloc(layout)).unwrap();
+        (task, JoinHandle::new(task))
+    }
+}
+
+/// Runs a task on the calling thread instead of a stack.
+fn run(task: TaskPtr) {
+    // SAFETY: once, by the only one that has the task; these tasks do not suspend.
+    unsafe { task.run(None) };
+}
+
+/// What counts its drops.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the model's clock says.
+pub fn now() -> Instant {
+    prim::now()
+}
+
+/// Puts the model's clock forward.
+pub fn pass_time(time: Duration) {
+    prim::clock::pass(time);
+}
+
+/// Ends the contexts that have deadlines, as their clock does when those have come.
+pub fn clock_ends_contexts() {
+    crate::context::clock::fire();
+}
+
+/// Fires the timers of a runtime's first machine, as the monitor does, which is in no model.
+pub fn monitor_fires_timers(runtime: &crate::Runtime) {
+    runtime.shared().processors.get(0).timers.fire(make_runnable);
+}

@@ -1,0 +1,208 @@
+//! Timers, and bounds that are tripped.
+
+use std::time::Instant;
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+use crate::models::states::commit;
+use crate::models::{run, task};
+use crate::prim::{self, Parker};
+use crate::raw::bound::{Bound, Cause, Due};
+use crate::raw::header::TaskPtr;
+use crate::raw::state::{Park, State, TransitionToParked};
+use crate::scheduler::timers::{Aim, Timer, Timers};
+use crate::unwind::bounded;
+use crate::unwind::{self, Running};
+
+/// A task's wait with a timer that is due, on a thread of the model instead of a stack.
+struct TimedWait {
+    task: TaskPtr,
+    /// From before there was a wheel, so due in any case.
+    deadline: Instant,
+    timers: Timers,
+    /// Where the thread waits to be queued.
+    queue: Parker,
+    queued: AtomicUsize,
+}
+
+// SAFETY: the task's state word is anyone's, and the model keeps the task to its end.
+unsafe impl Send for TimedWait {}
+// SAFETY: as above.
+unsafe impl Sync for TimedWait {}
+
+impl TimedWait {
+    fn new(task: TaskPtr) -> Arc<Self> {
+        Arc::new(Self { task, deadline: prim::now(), timers: Timers::new(), queue: Parker::new(), queued: AtomicUsize::new(0) })
+    }
+
+    /// The task was won.
+    fn push(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        self.queue.unpark();
+    }
+
+    fn commit(&self, shielded: bool) {
+        match self.task.state().commit(Park::Wait, shielded) {
+            TransitionToParked::Parked => self.queue.park(),
+            TransitionToParked::Requeue => _ = self.queued.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Waits; true if the timer has fired.
+    fn wait(&self) -> bool {
+        let timer = Timer::new();
+        // SAFETY: new, and taken back below.
+        unsafe { self.timers.set(&timer, Aim::Wake(self.task), self.deadline) };
+        self.commit(false);
+        let fired = self.timers.take_back(&timer);
+        self.task.state().forget_time();
+        fired
+    }
+
+    /// Somebody fires the timer, if it is set by then.
+    fn fires(wait: &Arc<Self>) -> thread::JoinHandle<()> {
+        let wait = wait.clone();
+        thread::spawn(move || _ = wait.timers.fire(|_| wait.push()))
+    }
+}
+
+/// A wait that a timer and a cancellation end at once: the task is queued once, and the timer is not touched after it was taken back.
+pub fn a_timer_meets_a_cancellation() {
+    let (task, handle) = task(|| ());
+    let wait = TimedWait::new(task);
+    let firer = TimedWait::fires(&wait);
+    let canceller = {
+        let wait = wait.clone();
+        thread::spawn(move || {
+            if wait.task.state().cancel() {
+                wait.push();
+            }
+        })
+    };
+    wait.wait();
+    assert!(task.state().take_abort_wake(), "nobody but a partner wakes without it");
+    firer.join().unwrap();
+    canceller.join().unwrap();
+    assert_eq!(wait.queued.load(Ordering::Relaxed), 1);
+    // Nothing is left over: a further wait would really wait.
+    assert_eq!(task.state().commit(Park::Wait, true), TransitionToParked::Parked);
+    assert!(task.state().wake());
+    run(task);
+    assert!(handle.join().is_err());
+}
+
+/// A wait that a timer and a partner end at once: the one who claims it decides, and the wake of a partner that has is absorbed.
+pub fn a_timer_meets_a_partner() {
+    let (task, handle) = task(|| ());
+    let wait = TimedWait::new(task);
+    let claim = Arc::new(AtomicUsize::new(0));
+    let firer = TimedWait::fires(&wait);
+    let partner = {
+        let (wait, claim) = (wait.clone(), claim.clone());
+        thread::spawn(move || {
+            let won = claim.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            if won && wait.task.state().wake() {
+                wait.push();
+            }
+            won
+        })
+    };
+    let fired = wait.wait();
+    let mut withdrawn = false;
+    if task.state().take_abort_wake() {
+        assert!(fired);
+        withdrawn = claim.compare_exchange(0, 2, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !withdrawn {
+            loop {
+                wait.commit(true);
+                if !task.state().take_abort_wake() {
+                    break;
+                }
+            }
+        }
+    }
+    firer.join().unwrap();
+    assert_ne!(partner.join().unwrap(), withdrawn);
+    // Nothing is left over: a further wait would really wait.
+    assert_eq!(task.state().commit(Park::Wait, true), TransitionToParked::Parked);
+    assert!(task.state().wake());
+    run(task);
+    handle.join().unwrap();
+}
+
+/// A wait that a bound, a canceller and a partner end at once is queued once; the partner's wake is still there if it did not do so.
+pub fn a_trip_against_a_cancel_and_a_wake_leaves_one_to_absorb() {
+    let state = Arc::new(State::new());
+    let spawn = |f: fn(&State) -> bool| {
+        let state = state.clone();
+        thread::spawn(move || usize::from(f(&state)))
+    };
+    let others = [spawn(State::trip), spawn(State::cancel), spawn(State::wake)];
+    let queued = commit(&state, Park::Wait, false);
+    assert_eq!(queued + others.into_iter().map(|other| other.join().unwrap()).sum::<usize>(), 1);
+    assert!(state.is_bound_up() && state.is_cancelled());
+    if state.take_abort_wake() {
+        // A trip that came while the task was not parked may have it look once more.
+        while commit(&state, Park::Wait, true) == 1 && state.take_abort_wake() {}
+        assert!(!state.take_abort_wake(), "the partner's wake is gone");
+    }
+}
+
+/// A shielded task is woken by a bound, which may lie inside what shields it, and not by a cancellation.
+pub fn a_trip_wakes_a_shielded_task() {
+    let state = Arc::new(State::new());
+    let spawn = |f: fn(&State) -> bool| {
+        let state = state.clone();
+        thread::spawn(move || usize::from(f(&state)))
+    };
+    let others = [spawn(State::trip), spawn(State::cancel)];
+    let queued = commit(&state, Park::Wait, true);
+    assert_eq!(queued + others.into_iter().map(|other| other.join().unwrap()).sum::<usize>(), 1);
+    assert!(state.take_abort_wake());
+}
+
+/// Two bounds, one inside the other, are tripped while the inner one's frame ends: the outer's trip is not lost by that, neither bound
+/// is touched after its frame, and nothing is left of either behind both.
+pub fn a_trip_meets_the_end_of_an_inner_bound() {
+    struct Registered(*const Bound);
+    // SAFETY: whoever trips the bound holds the lock under which it is withdrawn.
+    unsafe impl Send for Registered {}
+    let (task, handle) = task(|| ());
+    let registry = Arc::new([(); 2].map(|()| prim::sync::Mutex::new((Registered(std::ptr::null()), false))));
+    let trippers: Vec<_> = (0..2)
+        .map(|i| {
+            let registry = registry.clone();
+            thread::spawn(move || {
+                let mut entry = registry[i].lock().unwrap();
+                // SAFETY: registered, and withdrawn under this lock.
+                if let Some(bound) = unsafe { entry.0.0.as_ref() } {
+                    assert!(bound.trip(Cause::Time).is_none(), "the task is not parked");
+                    entry.1 = true;
+                }
+            })
+        })
+        .collect();
+    let arm = |i: usize| {
+        let registry = registry.clone();
+        move |bound: &Bound| registry[i].lock().unwrap().0 = Registered(bound)
+    };
+    let disarm = |i: usize| {
+        let registry = registry.clone();
+        move |_: &Bound| registry[i].lock().unwrap().0 = Registered(std::ptr::null())
+    };
+    let running = Running { task: Some(task), ..unwind::running().unwrap() };
+    let due = Due { moment: None, by_itself: false };
+    let result = bounded(running, due, arm(0), disarm(0), || {
+        let inner = bounded(running, due, arm(1), disarm(1), || ());
+        assert!(inner.result.is_ok(), "nothing was raised");
+        let tripped = registry[0].lock().unwrap().1;
+        assert!(!tripped || task.state().is_bound_up(), "the outer bound's trip is lost");
+    });
+    assert!(result.result.is_ok(), "nothing was raised");
+    assert!(!task.state().is_interrupted(), "it is still up");
+    trippers.into_iter().for_each(|tripper| tripper.join().unwrap());
+    run(task);
+    handle.join().unwrap();
+}

@@ -1,0 +1,24 @@
+//! What a task is: its memory, its state, its stack with what goes with that. Nothing here decides who runs.
+//!
+//! - [`header`]: a task in memory; [`state`]: its life in one word; [`cells`]: where the memory comes from; [`error`]: what a join may say.
+//! - [`record`]: the head of a stack; [`stacks`]: free ones; [`locals`]: a task's own values.
+//! - [`interrupts`]: what may end a task's code early, such as a [`bound`], and what puts that off.
+//! - [`waiter`]: who waits; [`reason`]: why; [`report`]: how a task is told of.
+//! - [`machine`]: what the code on a machine's thread finds there.
+//! - [`fork`], [`outside`]: the process.
+
+pub(crate) mod bound;
+pub(crate) mod cells;
+pub(crate) mod error;
+pub(crate) mod fork;
+pub(crate) mod header;
+pub(crate) mod interrupts;
+pub(crate) mod locals;
+pub(crate) mod machine;
+pub(crate) mod outside;
+pub(crate) mod reason;
+pub(crate) mod record;
+pub(crate) mod report;
+pub(crate) mod stacks;
+pub(crate) mod state;
+pub(crate) mod waiter;

@@ -1,0 +1,626 @@
+//! Runtimes: building, running, ending them.
+
+pub(crate) mod report;
+pub mod testing;
+
+use std::fmt;
+use std::io;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::time::Duration;
+
+use crate::prim::sync::Arc;
+use crate::prim::thread;
+use crate::raw::fork;
+use crate::raw::header::Extra;
+use crate::raw::stacks::StackPool;
+use crate::runtime::report::ShutdownReport;
+use crate::scheduler::hooks::{Hooks, SwitchHook};
+use crate::scheduler::idle::MOST_MACHINES;
+use crate::scheduler::placement::Placement;
+use crate::scheduler::report::{OnDeadlock, OnLeak, PanicHook, TaskPanic};
+use crate::scheduler::{Config, NotStarted, Shared, local};
+use crate::stack::Class;
+use crate::stack::slab::Slabs;
+use crate::structured::scope::{Scope, scope_in};
+use crate::sys::stderr::say;
+use crate::task::{Handle, JoinError, JoinHandle, join, spawn_on};
+use crate::wait::{self, Reason};
+
+/// The most processors that a runtime may have.
+const MAX_PROCESSORS: usize = 1024;
+
+/// So many spare machines a runtime may have, unless it was told how many machines.
+const SPARES: usize = 512;
+
+/// Runs `f` as the root task of a runtime with default settings, and gives its result.
+///
+/// The calling thread waits; it does not become one of the runtime's. When the root task returns, the tasks that are left are
+/// cancelled and given a second to unwind, or more as long as they do; what is still there then is named on stderr. When this
+/// returns, the runtime's threads have ended, with the destructors of their thread-locals. See [`Runtime`].
+///
+/// Where all tasks wait for a thread outside the runtime for more than a second, a warning of a deadlock is printed to stderr, once;
+/// [`RuntimeBuilder::on_deadlock`] can silence that.
+///
+/// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.
+///
+/// # Panics
+/// If `f` does, with the same payload: the process's panic hook has printed its message when it happened, and nothing more is printed.
+/// If all tasks wait for each other; see [`RuntimeBuilder::on_deadlock`]. If the system has no threads or memory for a runtime; and
+/// inside [`no_suspend`](crate::no_suspend).
+///
+/// # Cancellation
+/// A cancelled caller unwinds from here, through the end of the runtime: `f` is cancelled like every other task of it.
+///
+/// ```
+/// let answer = greenloom::run(|| greenloom::spawn(|| 6 * 7).join().unwrap());
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn run<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Runtime::builder().build() {
+        Ok(runtime) => runtime.run(f),
+        Err(error) => panic!("greenloom::run cannot start a runtime: {error}"),
+    }
+}
+
+/// An M:N runtime: processors that run tasks, each driven by an OS thread.
+///
+/// A process may have several, and a task of one may run another. **Dropping it** ends it: all its tasks are cancelled, their
+/// destructors run, and the drop waits for that up to the [grace period](RuntimeBuilder::shutdown_grace). Then it joins the runtime's
+/// threads: what tasks have left in thread-locals has been dropped when the drop returns, as it has when a thread of std's was joined,
+/// and however long that takes. All memory of stacks goes back to the system, whoever still has a [`Handle`].
+///
+/// Tasks that are left (they never suspend, say) are named on stderr; their threads and stacks stay as they are until the process ends,
+/// so destructors of those threads' thread-locals do not run; and a [`join`](JoinHandle::join) on such a task waits as long as it
+/// does, for ever if need be. Dropped inside one of its own tasks, the runtime only begins to end, and nothing waits.
+///
+/// The drop blocks a plain OS thread, and **suspends** a task of another runtime. Inside [`no_suspend`](crate::no_suspend) that is a
+/// panic, or, if the task unwinds already, the drop does not wait. A task that is cancelled unwinds from the drop without having
+/// waited; one that is cancelled while it waits does wait to the end.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = greenloom::Runtime::builder().processors(2).build()?;
+/// let task = runtime.spawn(|| "from outside");
+/// let inside = runtime.run(|| greenloom::spawn(|| "from inside").join().unwrap());
+/// assert_eq!((task.join().unwrap(), inside), ("from outside", "from inside"));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runtime {
+    handle: Handle,
+}
+
+impl UnwindSafe for Runtime {}
+impl RefUnwindSafe for Runtime {}
+
+impl Runtime {
+    /// Starts to describe a runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Runs `f` as a task of this runtime and waits for its result. Other tasks go on when it returns.
+    ///
+    /// `f` has a stack of 8 MiB, as a program's `main` usually has; or of the runtime's
+    /// [`stack_size`](RuntimeBuilder::stack_size), if that is larger, or if a limit (`ulimit -v`) leaves no addresses for more.
+    ///
+    /// Blocks a plain OS thread; suspends a task, be it of this runtime or of another.
+    ///
+    /// # Panics
+    /// If `f` does, with the same payload: the process's panic hook has printed its message when it happened, and nothing more is printed.
+    /// If all tasks of the runtime wait for each other; see [`RuntimeBuilder::on_deadlock`]. If there is no memory for the task; if the
+    /// task is cancelled, by itself or because the runtime is being dropped elsewhere; and inside [`no_suspend`](crate::no_suspend).
+    ///
+    /// # Cancellation
+    /// A cancelled caller unwinds from here; `f` goes on, detached.
+    #[track_caller]
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run_from(f, Location::caller())
+    }
+
+    /// [`run`](Self::run), on behalf of this place.
+    #[track_caller]
+    pub(crate) fn run_from<F, T>(&self, f: F, site: &'static Location<'static>) -> T
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let shared = self.shared();
+        let extra = Box::new(Extra { root: true, class: Some(Class::ROOT.max(shared.class)), ..Extra::default() });
+        if shared.is_elsewhere() {
+            fork::refuse_to_run();
+        }
+        let coming = shared.roots.expect();
+        let root = match spawn_on(shared, f, site, Some(extra), Placement::Near) {
+            Ok(root) => root,
+            Err(error) => panic!("greenloom: cannot spawn a task: {error}"),
+        };
+        let elsewhere = local::machine().is_some_and(|local| !Arc::ptr_eq(&local.shared, shared));
+        let entry = shared.roots.enter(root.raw(), coming);
+        join::wait_until_complete(root.raw(), if elsewhere { Reason::Run } else { Reason::Join });
+        let verdict = entry.verdict();
+        let ended = root.join().map_err(JoinError::try_into_panic);
+        if let (Some(verdict), Ok(_) | Err(Ok(_))) = (&verdict, &ended) {
+            // Something has caught the cancellation, or put it off.
+            say(format_args!("greenloom: {verdict}"));
+        }
+        match (ended, verdict) {
+            (Ok(value), _) => value,
+            (Err(Ok(payload)), _) => resume_unwind(payload),
+            (Err(Err(_)), Some(verdict)) => panic!("{verdict}"),
+            (Err(Err(_)), None) => {
+                panic!("greenloom: the task of Runtime::run was cancelled: by somebody, or because its runtime is shutting down")
+            }
+        }
+    }
+
+    /// Starts a task in this runtime, from anywhere. Never waits.
+    ///
+    /// # Panics
+    /// When there is no memory for the task.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle.spawn(f)
+    }
+
+    /// [`scope`](crate::scope()) with its tasks in this runtime, from anywhere.
+    ///
+    /// Blocks a plain OS thread until all have ended; suspends a task, be it of this runtime or of another. Nothing tells if its tasks wait for
+    /// each other: that is found where somebody waits in [`run`](Self::run).
+    ///
+    /// # Panics
+    /// As [`scope`](crate::scope()), but not outside a runtime.
+    ///
+    /// # Cancellation
+    /// As [`scope`](crate::scope()).
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().build()?;
+    /// let mut squares = [1, 2, 3];
+    /// runtime.scope(|s| {
+    ///     for number in &mut squares {
+    ///         s.spawn(|| *number *= *number);
+    ///     }
+    /// });
+    /// assert_eq!(squares, [1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn scope<'env, F, T>(&self, f: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        scope_in(self.shared(), f)
+    }
+
+    /// Ends the runtime, as dropping it does, and tells which tasks have not ended: they are cancelled, and have until `grace` is over.
+    ///
+    /// The report takes the place of what the drop would say on stderr. Tasks that have not started never will, and are in no report.
+    ///
+    /// Blocks a plain OS thread, up to `grace` and no longer than it takes. Inside a task of another runtime it suspends only that task.
+    /// `grace` is exact: it is not extended while tasks end, as that of a drop is. What comes on top is what destructors of the threads'
+    /// thread-locals take.
+    ///
+    /// # Panics
+    /// In one of the runtime's own tasks, which would wait for its own end; the runtime is dropped there, and so begins to end. And
+    /// inside [`no_suspend`](crate::no_suspend).
+    ///
+    /// # Cancellation
+    /// As dropping: a caller that is cancelled before unwinds from here; one that is cancelled while it waits does wait to the end.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().build()?;
+    /// let task = runtime.spawn(greenloom::park);
+    /// let report = runtime.shutdown(Duration::from_secs(5));
+    /// for task in report.leftover() {
+    ///     eprintln!("does not end: {} since {:?}: {task}", task.waiting_for(), task.waited());
+    /// }
+    /// assert!(report.is_clean() && task.join().unwrap_err().is_cancelled());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn shutdown(self, grace: Duration) -> ShutdownReport {
+        let shared = self.shared().clone();
+        shared.assert_here();
+        if local::machine().is_some_and(|local| Arc::ptr_eq(&local.shared, &shared)) {
+            panic!(
+                "Runtime::shutdown was called in a task of the runtime itself, which would wait for its own end; drop it there"
+            );
+        }
+        shared.lock_remains().asked = Some(grace);
+        drop(self);
+        let leftover = std::mem::take(&mut shared.lock_remains().leftover);
+        ShutdownReport::new(leftover)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.handle.shared()
+    }
+
+    /// A handle to start tasks with from anywhere. It does not keep the runtime from ending.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let shared = self.shared();
+        if shared.is_elsewhere() {
+            return;
+        }
+        shared.begin_shutdown();
+        match local::machine().filter(|local| Arc::ptr_eq(&local.shared, shared)) {
+            Some(local) => _ = local.notice_phase(),
+            // To panic once more would abort the process.
+            None if thread::panicking() && !local::may_suspend() => {}
+            None => wait_for_end(shared),
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("processors", &self.shared().regular).finish_non_exhaustive()
+    }
+}
+
+/// Describes a [`Runtime`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = greenloom::Runtime::builder()
+///     .processors(4)
+///     .stack_size(256 * 1024)
+///     .thread_name("crawler")
+///     .shutdown_grace(Duration::from_secs(5))
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until build is called"]
+pub struct RuntimeBuilder {
+    processors: Option<usize>,
+    max_machines: Option<usize>,
+    stack_size: Option<usize>,
+    pin_to_cores: bool,
+    thread_name: String,
+    shutdown_grace: Duration,
+    on_panic: Option<PanicHook>,
+    on_switch: Hooks,
+    on_leak: OnLeak,
+    on_deadlock: OnDeadlock,
+    testing: bool,
+    #[cfg(not(greenloom_loom))]
+    stack_guard: crate::stack::guard::StackGuard,
+}
+
+impl Default for RuntimeBuilder {
+    fn default() -> Self {
+        Self {
+            processors: None,
+            max_machines: None,
+            stack_size: None,
+            pin_to_cores: false,
+            thread_name: "greenloom".to_owned(),
+            shutdown_grace: Duration::from_secs(1),
+            on_panic: None,
+            on_switch: Hooks::default(),
+            on_leak: OnLeak::default(),
+            on_deadlock: OnDeadlock::default(),
+            testing: false,
+            #[cfg(not(greenloom_loom))]
+            stack_guard: crate::stack::guard::StackGuard::Auto,
+        }
+    }
+}
+
+impl RuntimeBuilder {
+    /// How many tasks run at the same time: from 1 to 1024. By default as many as the process may use CPUs.
+    pub fn processors(mut self, processors: usize) -> Self {
+        self.processors = Some(processors);
+        self
+    }
+
+    /// The most OS threads that the runtime may have for running tasks: from as many as it has processors to 4095. By default 512 more than
+    /// processors.
+    ///
+    /// A task that does not suspend, since it computes or the kernel blocks it, holds its thread. Where all threads are held for 10 ms, and
+    /// others wait that have not started, a spare one is started for those, so that a lock of std or a call that blocks does not stop what
+    /// would end it. A spare that is not needed any more sleeps. When there are as many threads as allowed, and all are held, stderr says
+    /// so, once, and names the tasks.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::sync::mpsc;
+    ///
+    /// // Two tasks that block their threads, and one that ends that.
+    /// let runtime = greenloom::Runtime::builder().processors(1).max_machines(3).build()?;
+    /// let (tell, wait) = mpsc::channel();
+    /// let (then_tell, then_wait) = mpsc::channel();
+    /// let second = runtime.spawn(move || then_wait.recv().unwrap());
+    /// let first = runtime.spawn(move || then_tell.send(wait.recv().unwrap()).unwrap());
+    /// runtime.spawn(move || tell.send("free").unwrap()).join().unwrap();
+    /// first.join().unwrap();
+    /// assert_eq!(second.join().unwrap(), "free");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_machines(mut self, machines: usize) -> Self {
+        self.max_machines = Some(machines);
+        self
+    }
+
+    /// The size of each task's stack, at least, in bytes: from 16 KiB to 1 GiB, rounded up to a power of two.
+    ///
+    /// By default 128 KiB, and 1 MiB where this crate is built with debug assertions, as it is in debug builds. What calls into other crates
+    /// need is told [in the crate's documentation](crate#stacks). Memory is used as it is touched; a task that has started uses a page at
+    /// least. The root of a [`run`](Runtime::run) has 8 MiB whatever is said here, or this size if it is larger.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Whether each machine is pinned to a core of its own, as far as there are cores. Off by default: it helps on a machine that
+    /// nobody shares, and hurts elsewhere.
+    pub fn pin_to_cores(mut self, pin: bool) -> Self {
+        self.pin_to_cores = pin;
+        self
+    }
+
+    /// What the OS threads are called; each adds its number. By default `greenloom`.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// How long dropping the runtime waits for its tasks to unwind. By default a second.
+    ///
+    /// Where tasks have ended in that time, and others have not, it begins again, up to sixty times: many tasks that end as soon as they
+    /// are told to have the time that they need, and those that never do are waited for once. [`Runtime::shutdown`] takes a time of
+    /// its own, which is exact.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.shutdown_grace = grace;
+        self
+    }
+
+    /// What to do when a task panics, in place of the line on stderr that names the task.
+    ///
+    /// The hook is called once for each task that a panic ends, the roots of [`run`](Runtime::run) included, and for each job of a
+    /// [`WorkerPool`](crate::pool::WorkerPool) (then it is the worker's task, which goes on): on the task's stack, after it has unwound
+    /// and before anybody hears that it has ended; the payload goes to whoever joins it. (A task that cannot start for want of a stack
+    /// ends in a panic as well.) Before that the process's own panic hook has printed message and place, as for a plain thread;
+    /// that is [`std::panic::set_hook`]'s business. Cancellation is no panic, and neither hook hears of it.
+    ///
+    /// The hook may do what a task may. A cancellation that comes while it waits is put off until it has returned. If it
+    /// panics, nothing happens but that the line is printed after all.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let panics = Arc::new(Mutex::new(Vec::new()));
+    /// let log = panics.clone();
+    /// let runtime = greenloom::Runtime::builder()
+    ///     .on_panic(move |panic| log.lock().unwrap().push((panic.task().id(), panic.message().map(str::to_owned))))
+    ///     .build()?;
+    /// let task = runtime.spawn(|| panic!("no luck"));
+    /// let id = task.task().id();
+    /// assert!(task.join().unwrap_err().is_panic());
+    /// assert_eq!(*panics.lock().unwrap(), [(id, Some("no luck".to_owned()))]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_panic(mut self, hook: impl Fn(&TaskPanic<'_>) + Send + Sync + 'static) -> Self {
+        self.on_panic = Some(PanicHook::new(hook));
+        self
+    }
+
+    /// Calls `hook` whenever a task is switched in or out, to keep what belongs to the thread in step with the task that runs there.
+    ///
+    /// A runtime may have several: they enter in the order in which they were added, and leave in the reverse one. A runtime that
+    /// has none pays nothing.
+    ///
+    /// See [`SwitchHook`] for what it may do, and for an example.
+    pub fn on_switch(mut self, hook: impl SwitchHook) -> Self {
+        self.on_switch.add(hook);
+        self
+    }
+
+    /// What to do about tasks that are alive when the runtime ends: by default nothing but to cancel them.
+    ///
+    /// With [`OnLeak::Report`] each is named on stderr, started or not, with what it waited for when the end began. Tasks that end at
+    /// that moment may be among them; those that have been joined are not.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().on_leak(greenloom::OnLeak::Report).build()?;
+    /// runtime.run(|| drop(greenloom::spawn(greenloom::park)));
+    /// // Says: greenloom: still alive when its runtime ended: task 2 (spawned at src/main.rs:4:26), parked
+    /// drop(runtime);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_leak(mut self, on_leak: OnLeak) -> Self {
+        self.on_leak = on_leak;
+        self
+    }
+
+    /// What to do when all tasks wait and nothing can wake one of them.
+    ///
+    /// By default [`run`](Runtime::run) panics with "all tasks are asleep - deadlock!" and the tasks with their spawn sites and what they
+    /// wait for: its root task is cancelled, so that destructors run, and when it has ended the caller panics. (If it catches
+    /// the cancellation, and returns or panics, so does `run`, and stderr names the deadlock.) Where that is impossible
+    /// (the root waits in a destructor, say, for another of these tasks; or the build has `panic = "abort"`), stderr says so, and the
+    /// process aborts: nothing could ever happen in it again.
+    ///
+    /// That is the case when nothing runs, no timer is set, the process has no threads but this runtime's and callers of its `run`, and
+    /// it handles no signals. Where it has other threads, one of them might wake a task, and so might the handler of a signal that you
+    /// have installed (those of faults such as `SIGSEGV` are not meant); nobody can know. So after a second without any move stderr
+    /// says so, once in the runtime's life. Those are also the threads of other runtimes; tasks that wait for another runtime are not
+    /// reported at all. A runtime for which nobody waits in `run` may be asleep for as long as it likes. Where the number of the
+    /// process's threads is not known (elsewhere than on Linux) there may always be others.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use greenloom::{OnDeadlock, Runtime};
+    ///
+    /// // For a program whose tasks wait for a plain thread most of the time.
+    /// let runtime = Runtime::builder().on_deadlock(OnDeadlock::Ignore).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_deadlock(mut self, on_deadlock: OnDeadlock) -> Self {
+        self.on_deadlock = on_deadlock;
+        self
+    }
+
+    /// How the end of each stack is guarded. By default as well as the system can.
+    #[cfg(not(greenloom_loom))]
+    pub fn stack_guard(mut self, guard: crate::stack::guard::StackGuard) -> Self {
+        self.stack_guard = guard;
+        self
+    }
+
+    /// For a test: a deadlock ends it though the process has other threads.
+    pub(crate) fn for_a_test(mut self) -> Self {
+        self.testing = true;
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// If a setting is out of its range, or the system has no threads or memory for it; the message says which, and what limits to look at.
+    /// Nothing is left behind then, but in a task inside [`no_suspend`](crate::no_suspend), where the threads that have started
+    /// end by themselves.
+    pub fn build(self) -> io::Result<Runtime> {
+        let (config, stacks) = self.describe()?;
+        let shared = Shared::start(config, stacks).map_err(|NotStarted { error, ending }| {
+            if let Some(shared) = ending
+                && local::may_suspend()
+            {
+                wait_for_end(&shared);
+            }
+            error
+        })?;
+        Ok(Runtime { handle: Handle::new(shared) })
+    }
+
+    /// What the runtime is to be made of.
+    pub(crate) fn describe(self) -> io::Result<(Config, StackPool)> {
+        let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        let processors = self.processors.unwrap_or_else(default_processors);
+        if !(1..=MAX_PROCESSORS).contains(&processors) {
+            return invalid(format!("a runtime has from 1 to {MAX_PROCESSORS} processors, not {processors}"));
+        }
+        let max_machines = self.max_machines.unwrap_or(processors + SPARES);
+        if !(processors..=MOST_MACHINES).contains(&max_machines) {
+            return invalid(format!(
+                "a runtime has at least as many machines as processors, and {MOST_MACHINES} at most; max_machines is {max_machines}, \
+                 processors {processors}"
+            ));
+        }
+        if self.thread_name.contains('\0') {
+            return invalid("a thread name cannot contain the character NUL".to_owned());
+        }
+        let class = self.stack_size.map_or(Ok(Class::DEFAULT), Class::for_stack)?;
+        #[cfg(not(greenloom_loom))]
+        let slabs = Slabs::new(self.stack_guard);
+        #[cfg(greenloom_loom)]
+        let slabs = Slabs::new();
+        let config = Config {
+            processors,
+            max_machines,
+            class,
+            pin_to_cores: self.pin_to_cores,
+            thread_name: self.thread_name,
+            grace: self.shutdown_grace,
+            on_panic: self.on_panic,
+            on_switch: self.on_switch,
+            on_leak: self.on_leak,
+            on_deadlock: self.on_deadlock,
+            testing: self.testing,
+        };
+        Ok((config, StackPool::new(slabs)))
+    }
+}
+
+/// As many processors as the process may use CPUs.
+/// Waits until all threads of a runtime have ended, or the grace period has. Suspends a task, blocks a plain thread.
+fn wait_for_end(shared: &Shared) {
+    // Never withdrawn: the wait is bounded by the grace period, and whoever ends a runtime must not leave its machines behind.
+    let _ = wait::wait_for(Reason::Shutdown, None, |waiter| shared.tell_of_end(waiter), || false);
+    shared.join_monitor();
+}
+
+fn default_processors() -> usize {
+    num_cpus::get().clamp(1, MAX_PROCESSORS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::report::TaskReport;
+    use crate::{channel, park};
+
+    /// How long a task is said to have waited that has just been woken from a long sleep of the whole runtime and waits again; and how
+    /// long that wait is at most.
+    fn waited_after_a_quiet_time() -> (Duration, Duration) {
+        let runtime = Runtime::builder().processors(1).build().unwrap();
+        let task = runtime.spawn(|| {
+            loop {
+                park();
+            }
+        });
+        let report = || runtime.shared().tasks_alive(1).tasks.pop();
+        let parks = |report: &TaskReport| report.reason == Reason::Park;
+        let parked = || {
+            loop {
+                if let Some(report) = report().filter(parks) {
+                    return report;
+                }
+            }
+        };
+        parked();
+        // Long enough for all threads of the runtime to fall asleep; then nobody counts time slices.
+        channel::after(Duration::from_millis(500)).recv().unwrap();
+        let runs = runtime.shared().runs();
+        let woken = crate::prim::now();
+        task.task().unpark();
+        while runtime.shared().runs() == runs {
+            std::hint::spin_loop();
+        }
+        (parked().waited, woken.elapsed())
+    }
+
+    #[test]
+    fn a_quiet_time_of_the_whole_runtime_is_not_taken_for_a_wait() {
+        // On a busy machine the monitor may not have come to its rest in time, or the task not to its second; not each time.
+        let told: Vec<_> = (0..5).map(|_| waited_after_a_quiet_time()).collect();
+        let wrong = |(waited, at_most): &&(Duration, Duration)| *waited > *at_most + Duration::from_millis(20);
+        assert!(told.iter().filter(wrong).count() < 3, "{told:?}");
+    }
+}

@@ -1,7 +1,0 @@
-//! A task of a model unwinds as long as it has a payload, which is looked at elsewhere.
-
-use crate::stack::record::Record;
-
-pub(crate) fn is_in_cleanup(_: &Record) -> bool {
-    false
-}

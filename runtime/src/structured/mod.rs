@@ -1,0 +1,6 @@
+//! Tasks that somebody answers for: scopes, groups, pools of workers.
+
+mod crew;
+pub mod group;
+pub mod pool;
+pub(crate) mod scope;

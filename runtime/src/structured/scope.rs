@@ -1,0 +1,341 @@
+//! Tasks that may borrow from the frame that started them, because it does not end before they have.
+//!
+//! Why that is sound: a child is counted among the scope's [`Members`] from before it is spawned until its closure, its result and
+//! its payload are gone, and [`scope`] returns, or unwinds, only when nobody is counted.
+//!
+//! - A child that never runs drops its closure, and after it [`Unborn`], which counts it out.
+//! - One that runs and has no handle when `f` has ended drops its result and is counted out. If it has one, it leaves an [`Ended`] as
+//!   the result of its task, which counts it out when it is dropped: by the handle's owner, or, if the handle goes just then, by the
+//!   completing task. Handles live in the body or in other children, so they are gone (or
+//!   leaked: then the scope waits for ever, as std's does) before the count falls to zero.
+//! - The wait must not be torn away by an unwinding. So the body is run under `catch_unwind`, and what it unwinds with is raised
+//!   again after the wait; a cancellation or time limit that meets the wait itself ends only its first, unshielded part.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::forget;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+
+use crate::raw::fork;
+use crate::raw::header::TaskPtr;
+use crate::scheduler::placement::Placement;
+use crate::scheduler::task::Task;
+use crate::scheduler::{Shared, local};
+use crate::task::members::Members;
+use crate::task::spawn::{no_memory, spawn_unbounded};
+use crate::task::{JoinError, JoinHandle};
+use crate::unwind::uncancellable;
+use crate::unwind::{Cancelled, drop_whole};
+use crate::wait::Reason;
+
+const OUTSIDE: &str = "greenloom::scope was called outside a runtime; call it from a task (inside greenloom::run, say), or use \
+     Runtime::scope";
+
+/// Starts tasks that may borrow from the caller's frame, and waits for them: [`std::thread::scope`] with tasks.
+///
+/// It returns when `f` has returned and all tasks have ended that were spawned through the [`Scope`], also by other such tasks.
+///
+/// Suspends the calling task until then. To wait on a plain OS thread, see [`Runtime::scope`](crate::Runtime::scope).
+///
+/// # Panics
+/// If `f` or a task panics, and in the task's case nobody has joined it: with the payload of the first such panic, after all tasks
+/// have ended. A panic of `f` cancels them; one of a task does not cancel the others.
+///
+/// Outside a runtime; and inside [`no_suspend`](crate::no_suspend), before `f` is called, since it could not wait.
+///
+/// # Cancellation
+/// If the caller is cancelled, or a time limit around it is over, while it runs `f` or while it waits, all tasks of the scope are
+/// cancelled, it waits for them, however long they take, and unwinds then. (With the panic of a task, if there is one.)
+///
+/// Tasks that are left behind when their runtime ends never end, and so nor does the scope: the caller's frame stays, too.
+///
+/// ```
+/// greenloom::run(|| {
+///     let numbers = vec![1, 2, 3];
+///     let mut seen = 0;
+///     let sum = greenloom::scope(|s| {
+///         let sum = s.spawn(|| numbers.iter().sum::<i32>());
+///         s.spawn(|| seen = numbers.len());
+///         sum.join().unwrap()
+///     });
+///     assert_eq!((sum, seen), (6, 3));
+/// });
+/// ```
+///
+/// A task may not borrow from `f`'s own frame, which ends first:
+///
+/// ```compile_fail,E0373
+/// greenloom::run(|| {
+///     greenloom::scope(|s| {
+///         let local = 1;
+///         s.spawn(|| assert_eq!(local, 1));
+///     });
+/// });
+/// ```
+///
+/// nor may a handle, or the scope, outlive the scope:
+///
+/// ```compile_fail
+/// greenloom::run(|| {
+///     let handle = greenloom::scope(|s| s.spawn(|| 1));
+///     handle.join();
+/// });
+/// ```
+///
+/// ```compile_fail
+/// greenloom::run(|| {
+///     let mut escaped = None;
+///     greenloom::scope(|s| escaped = Some(s));
+/// });
+/// ```
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let Some(local) = local::machine() else { panic!("{OUTSIDE}") };
+    scope_in(&local.shared, f)
+}
+
+/// As [`scope`], with the tasks in `shared`, from anywhere.
+#[track_caller]
+pub(crate) fn scope_in<'env, F, T>(shared: &Shared, f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    if let Some((_, record)) = local::running() {
+        // Now: when there are children to wait for, it is too late for a panic.
+        record.assert_may_suspend(Reason::Join);
+    }
+    let scope = Scope { members: Members::new(), shared, _scope: PhantomData, _env: PhantomData };
+    let mut value = None;
+    let body = catch_unwind(AssertUnwindSafe(|| {
+        value = Some(f(&scope));
+        scope.assert_here();
+        scope.members.wait();
+    }));
+    let members = &scope.members;
+    let cancellation = match body {
+        Ok(()) => None,
+        Err(payload) => {
+            let cancellation = if payload.is::<Cancelled>() {
+                Some(payload)
+            } else {
+                members.keep_panic(JoinError::panicked(payload));
+                None
+            };
+            members.cancel();
+            scope.assert_here();
+            members.wait_to_the_end();
+            cancellation
+        }
+    };
+    match (members.take_panic().or(cancellation), value) {
+        (None, Some(value)) => value,
+        (Some(payload), value) => {
+            // Not by the unwinding, in which its destructor must not panic.
+            uncancellable(|| drop(value));
+            resume_unwind(payload)
+        }
+        (None, None) => unreachable!("the body has returned or unwound"),
+    }
+}
+
+/// A scope to spawn tasks in; see [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    members: Members,
+    shared: &'scope Shared,
+    // Invariant, as std's: a shorter 'scope would let a task borrow from the body, a longer 'env make no sense.
+    _scope: PhantomData<&'scope mut &'scope ()>,
+    _env: PhantomData<&'env mut &'env ()>,
+}
+
+impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Before a wait: in a process that was forked meanwhile nobody would end it.
+    fn assert_here(&self) {
+        if self.shared.is_elsewhere() && self.members.count() > 0 {
+            fork::refuse_to_wait();
+        }
+    }
+
+    /// Starts a task that may borrow whatever outlives the scope. It may itself spawn through the scope.
+    ///
+    /// Never waits; see [`spawn`](crate::spawn). Once the scope's tasks have been cancelled, a new one does not run.
+    ///
+    /// # Panics
+    /// When there is no memory for the task. If the task panics and nobody joins it, [`scope`] panics.
+    ///
+    /// ```
+    /// greenloom::run(|| {
+    ///     let word = String::from("borrowed");
+    ///     greenloom::scope(|s| {
+    ///         s.spawn(|| s.spawn(|| assert_eq!(word, "borrowed")).join().unwrap());
+    ///     });
+    /// });
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_from(f, Location::caller())
+    }
+
+    /// [`spawn`](Self::spawn), on behalf of this place.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn spawn_from<F, T>(&'scope self, f: F, site: &'static Location<'static>) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.members.enter();
+        let child = Child { f, unborn: Unborn(&self.members) };
+        // SAFETY: `F` and `T` are Send. What they borrow outlives the scope, which waits until the child, or the `Ended` that comes of
+        // it, has been dropped (see the module).
+        match unsafe { spawn_unbounded(self.shared, move || child.run(), site, None, Placement::Near) } {
+            Ok(inner) => ScopedJoinHandle { inner },
+            Err(error) => no_memory(&error),
+        }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("tasks", &self.members.count()).finish_non_exhaustive()
+    }
+}
+
+/// What a child's task is to run.
+struct Child<'scope, F> {
+    // Before `unborn`: fields are dropped in this order.
+    f: F,
+    unborn: Unborn<'scope>,
+}
+
+impl<'scope, F> Child<'scope, F> {
+    #[inline]
+    fn run<T>(self) -> Ended<'scope, T>
+    where
+        F: FnOnce() -> T,
+    {
+        let Self { f, unborn } = self;
+        let members = unborn.begin();
+        let settle = |task: TaskPtr, outcome| {
+            if task.state().has_handle() {
+                return Some(outcome);
+            }
+            discard(outcome, members);
+            None
+        };
+        Ended(members.run(f, settle).map(|outcome| (outcome, members)))
+    }
+}
+
+/// A child that has not begun, as long as its closure has this.
+struct Unborn<'scope>(&'scope Members);
+
+impl<'scope> Unborn<'scope> {
+    #[inline]
+    fn begin(self) -> &'scope Members {
+        let members = self.0;
+        forget(self);
+        members
+    }
+}
+
+impl Drop for Unborn<'_> {
+    fn drop(&mut self) {
+        self.0.leave_unborn();
+    }
+}
+
+/// What comes of a child: its outcome, and that it is counted until the outcome is gone.
+struct Ended<'scope, T>(Option<(Result<T, JoinError>, &'scope Members)>);
+
+impl<T> Ended<'_, T> {
+    fn take(mut self) -> Option<Result<T, JoinError>> {
+        let (outcome, members) = self.0.take()?;
+        members.leave();
+        Some(outcome)
+    }
+}
+
+impl<T> Drop for Ended<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some((outcome, members)) = self.0.take() {
+            discard(outcome, members);
+            members.leave();
+        }
+    }
+}
+
+/// Drops an outcome that nobody takes; a panic is the scope's.
+fn discard<T>(outcome: Result<T, JoinError>, members: &Members) {
+    let dropped = outcome.and_then(|value| drop_whole(value).map_err(JoinError::from_payload));
+    if let Err(error) = dropped {
+        members.keep_panic(error);
+    }
+}
+
+/// A scoped task's result to come; see [`Scope::spawn`]. Dropping it leaves the task to the scope, which waits for it.
+///
+/// Leaking it (by [`std::mem::forget`], say) leaks the result, and the scope waits for that for ever, as std's does.
+pub struct ScopedJoinHandle<'scope, T> {
+    inner: JoinHandle<Ended<'scope, T>>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the task to end, and gives its result.
+    ///
+    /// Suspends the calling task; on a plain OS thread, blocks the thread.
+    ///
+    /// # Errors
+    /// If the task panicked or was cancelled: the [`JoinError`] says which. A panic that was told here does not end the scope.
+    ///
+    /// # Panics
+    /// Inside [`no_suspend`](crate::no_suspend), unless the task has ended.
+    ///
+    /// # Cancellation
+    /// A cancelled caller unwinds from here; the task is then the scope's, which waits for it.
+    ///
+    /// ```
+    /// greenloom::run(|| {
+    ///     let error = greenloom::scope(|s| s.spawn(|| panic!("no luck")).join().unwrap_err());
+    ///     assert!(error.is_panic());
+    /// });
+    /// ```
+    #[inline(always)]
+    #[track_caller]
+    pub fn join(self) -> Result<T, JoinError> {
+        self.inner.join().and_then(|ended| ended.take().unwrap_or_else(|| Err(JoinError::cancelled())))
+    }
+
+    /// Whether the task has ended; then `join` does not wait. Nor does this, but where it has not, the caller may
+    /// [give way](crate#what-suspends).
+    pub fn is_finished(&self) -> bool {
+        self.inner.is_finished()
+    }
+
+    /// A handle to the task itself, to name it or to unpark it.
+    pub fn task(&self) -> Task {
+        self.inner.task()
+    }
+
+    /// Asks the task to end; see [`JoinHandle::cancel`]. Never waits. That it was cancelled is no panic of the scope.
+    pub fn cancel(&self) {
+        self.inner.cancel();
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle")
+            .field("task", &self.task())
+            .field("finished", &self.inner.raw().state().is_complete())
+            .finish()
+    }
+}

@@ -1,0 +1,69 @@
+//! What an unwinding carries, and how code of a user's runs that must come to its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::prim::thread::Unwinding;
+use crate::raw::bound::Bound;
+use crate::raw::error::JoinError;
+use crate::raw::header::Payload;
+use crate::unwind::running::{running, uncancellable};
+
+/// The payload of a cancellation's unwinding, or of one to a bound: private, so that nobody else can raise or recognise it.
+pub(crate) struct Cancelled {
+    /// The number of the task, or thread, that raised it.
+    id: u64,
+    /// Which of its unwindings this is.
+    serial: u32,
+    /// The address of the bound; zero for a cancellation.
+    bound: usize,
+    _unwinding: Unwinding,
+}
+
+impl Cancelled {
+    pub(super) fn new(id: u64, serial: u32, bound: Option<&Bound>) -> Self {
+        Self { id, serial, bound: bound.map_or(0, |bound| std::ptr::from_ref(bound).addr()), _unwinding: Unwinding::begin() }
+    }
+
+    pub(super) fn bound(&self) -> usize {
+        self.bound
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        // Whoever caught it may have taken it anywhere; where it does not end in its own task, that is taken to unwind by
+        // cancellation until it ends.
+        if let Some(running) = running()
+            && running.id() == self.id
+            && running.interrupts.unwinding.get() == self.serial
+        {
+            running.interrupts.unwinding.set(0);
+        }
+    }
+}
+
+impl JoinError {
+    pub(crate) fn from_payload(payload: Payload) -> JoinError {
+        if payload.is::<Cancelled>() { JoinError::cancelled() } else { JoinError::panicked(payload) }
+    }
+}
+
+/// Runs what drops something for the user: whole, though the task may be cancelled, and with its panic caught.
+pub(crate) fn whole(f: impl FnOnce()) -> Result<(), Payload> {
+    catch_unwind(AssertUnwindSafe(|| uncancellable(f)))
+}
+
+/// Drops what the runtime drops for the user, [`whole`].
+pub(crate) fn drop_whole<T>(value: T) -> Result<(), Payload> {
+    whole(|| drop(value))
+}
+
+/// Runs code of the user's whole that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is
+/// dropped is leaked.
+pub(crate) fn catch_and_forget(f: impl FnOnce()) {
+    if let Err(payload) = whole(f)
+        && let Err(second) = drop_whole(payload)
+    {
+        std::mem::forget(second);
+    }
+}

@@ -1,0 +1,208 @@
+//! What may end the running code early, and what puts that off: kept for each task in its stack's record, and for each plain thread.
+//!
+//! What a limit, `uncancellable`, `no_suspend` or a task-local's `scope` notes here holds while its frame runs: a [`Section`]. That these
+//! frames nest is no law of nature. The coroutine of another crate, which safe code may resume wherever it likes, can be suspended
+//! inside one. Then the rest of the task would run in that section; sections would end in another order than they began; and a bound
+//! in the frame of a coroutine that is left behind would outlive its task, so that its timer ends whatever has the task's memory by
+//! then. So each section that ends must be the innermost, of the same task or thread, and none may be left where a task ends: looked
+//! at in every build, since going on would be undefined behaviour. (On a plain thread a section may be left behind: what it
+//! notes leads to memory that is leaked with it.)
+//!
+//! A [`scope`](crate::scope()) is no section: it notes nothing, and like std's it is sound wherever its frame runs or is left, since
+//! its tasks are waited for, or borrow what is never freed. The waits themselves suspend the whole task, coroutine and all.
+
+use std::fmt;
+
+use crate::prim::thread;
+use crate::raw::header::TaskPtr;
+use crate::raw::interrupts::Interrupts;
+use crate::raw::machine;
+use crate::raw::record::Record;
+use crate::raw::report::name_task;
+use crate::sys::stderr::say;
+
+/// Those of a plain thread; `None` if it is ending and has given them back. Never inlined, as no access to a thread-local is.
+#[allow(clippy::missing_const_for_thread_local, reason = "loom's macro knows no const")]
+#[inline(never)]
+fn of_thread<'a>() -> Option<&'a Interrupts> {
+    crate::prim::thread_local! {
+        static INTERRUPTS: Interrupts = Interrupts::new();
+    }
+    let interrupts = INTERRUPTS.try_with(std::ptr::from_ref).ok()?;
+    // SAFETY: std never destroys what needs no drop; loom does after all code of the thread but destructors of thread-locals, which
+    // then get an error here.
+    Some(unsafe { &*interrupts })
+}
+
+/// The running code: a task, or a plain thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Running<'a> {
+    pub(crate) interrupts: &'a Interrupts,
+    /// `None` on a plain thread.
+    pub(crate) task: Option<TaskPtr>,
+}
+
+/// Who runs; `None` on a thread that is ending and has given its own away.
+///
+/// Good for as long as the caller runs.
+pub(crate) fn running<'a>() -> Option<Running<'a>> {
+    match machine::record() {
+        Some(record) => Some(Running::task(record)),
+        None => Some(Running { interrupts: of_thread()?, task: None }),
+    }
+}
+
+/// Whether a frame around the caller may be unwound to.
+pub(crate) fn is_bounded() -> bool {
+    running().is_some_and(|running| !running.interrupts.bound.get().is_null())
+}
+
+impl<'a> Running<'a> {
+    #[inline(always)]
+    pub(crate) fn task(record: &'a Record) -> Self {
+        Self { interrupts: record.interrupts(), task: Some(record.task()) }
+    }
+
+    /// Its number.
+    pub(super) fn id(self) -> u64 {
+        self.task.map_or_else(thread::number, TaskPtr::id)
+    }
+}
+
+/// A section of the running code in which something of its [`Interrupts`] is changed; see the module. It ends when this is dropped, which
+/// comes before what was changed is put back.
+#[must_use]
+pub(crate) struct Section {
+    interrupts: *const Interrupts,
+    depth: u32,
+    kind: SectionKind,
+}
+
+impl Section {
+    /// The running code, whose these are, enters a section.
+    #[inline(always)]
+    pub(crate) fn enter(interrupts: &Interrupts, kind: SectionKind) -> Self {
+        let depth = interrupts.sections.get() + 1;
+        interrupts.sections.set(depth);
+        Self { interrupts, depth, kind }
+    }
+}
+
+impl Drop for Section {
+    /// Its frame ends. If it is not where it has to be, so does the process.
+    #[inline(always)]
+    fn drop(&mut self) {
+        // None: only in a model, whose threads lose their own when they end.
+        let Some(Running { interrupts, .. }) = running() else { return };
+        if !std::ptr::eq(interrupts, self.interrupts) || interrupts.sections.get() != self.depth {
+            left_out_of_order(self.kind);
+        }
+        interrupts.sections.set(self.depth - 1);
+    }
+}
+
+/// Runs `f`, in which neither the task's cancellation nor a [`timeout`](crate::time::timeout) around ends anything: that comes at the
+/// first suspension point afterwards.
+///
+/// For what must not stop half way though it waits, such as telling a partner that this task goes. A limit of time that begins
+/// inside is kept. On a plain OS thread it puts off the limits of time there.
+///
+/// # Panics
+/// If `f` does.
+///
+/// ```
+/// use std::time::Duration;
+/// use greenloom::time::{sleep, timeout};
+///
+/// greenloom::run(|| {
+///     let mut done = false;
+///     let result = timeout(Duration::from_millis(1), || {
+///         greenloom::uncancellable(|| {
+///             sleep(Duration::from_millis(5));
+///             done = true;
+///         });
+///         sleep(Duration::from_secs(60));
+///     });
+///     assert!(done && result.is_err());
+/// });
+/// ```
+pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
+    struct End<'a>(&'a Interrupts);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.uncancellable.set(self.0.uncancellable.get() - 1);
+        }
+    }
+    let Some(Running { interrupts, .. }) = running() else { return f() };
+    interrupts.uncancellable.set(interrupts.uncancellable.get() + 1);
+    let _end = End(interrupts);
+    let _section = Section::enter(interrupts, SectionKind::Uncancellable);
+    f()
+}
+
+/// What a [`Section`] is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SectionKind {
+    Bound,
+    Uncancellable,
+    NoSuspend,
+    Local,
+}
+
+impl fmt::Display for SectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bound => "a limit (`timeout` or `Context::run`)",
+            Self::Uncancellable => "`uncancellable`",
+            Self::NoSuspend => "`no_suspend`",
+            Self::Local => "the `scope` of a task-local",
+        })
+    }
+}
+
+const CURE: &str = "A coroutine of another crate must not be suspended inside a limit, `uncancellable`, `no_suspend` or the `scope` of \
+     a task-local that it has entered itself: it must leave them first. To go on would be undefined behaviour, so the process ends";
+
+#[cold]
+#[inline(never)]
+fn left_out_of_order(kind: SectionKind) -> ! {
+    let who = Who(machine::record());
+    say(format_args!("greenloom: {who}: {kind} has ended before what began inside it, or elsewhere than it began. {CURE}"));
+    std::process::abort();
+}
+
+/// A task ends in a section: a coroutine that it has left behind is.
+#[cold]
+#[inline(never)]
+pub(crate) fn ended_in_section(record: &Record) -> ! {
+    let interrupts = record.interrupts();
+    let kind = if !interrupts.bound.get().is_null() {
+        SectionKind::Bound
+    } else if interrupts.uncancellable.get() != 0 {
+        SectionKind::Uncancellable
+    } else if record.may_suspend() {
+        SectionKind::Local
+    } else {
+        SectionKind::NoSuspend
+    };
+    say(format_args!(
+        "greenloom: {}: it has ended, but a coroutine that it has left behind is inside {kind}. {CURE}",
+        Who(Some(record))
+    ));
+    std::process::abort();
+}
+
+/// How messages name the task on this stack, or else this plain thread.
+pub(crate) struct Who<'a>(pub(crate) Option<&'a Record>);
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(record) => {
+                let task = record.task();
+                name_task(f, task.name_ref(), task.id(), Some(task.site()))
+            }
+            None => write!(f, "thread {:?}", thread::current().name().unwrap_or("without a name")),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Waiters that may all be released at once.
+
+use std::cell::Cell;
+
+use crate::raw::waiter::Waiter;
+use crate::wait::list::{List, Node};
+
+/// Waiters, oldest first, of which a primitive releases one or all.
+///
+/// To release all takes the list away whole, in a few instructions under the primitive's lock, and counts the generation up. From
+/// then on the released nodes belong to whoever holds [`Released`], who wakes their owners without the lock: an owner that is
+/// cancelled in the meantime sees by the generation that it has been released, touches no link, and waits for its wake. Nobody who
+/// comes later is released with them.
+pub(crate) struct Crowd<D> {
+    list: List<Member<D>>,
+    generation: u64,
+    len: usize,
+}
+
+/// What a [`Crowd`] keeps for a waiter.
+pub(crate) struct Member<D> {
+    generation: Cell<u64>,
+    data: D,
+}
+
+impl<D> Member<D> {
+    /// A node for a waiter's frame.
+    #[inline(always)]
+    pub(crate) fn node(data: D) -> Node<Member<D>> {
+        Node::new(Member { generation: Cell::new(0), data })
+    }
+
+    /// What the primitive keeps for the waiter.
+    #[inline(always)]
+    pub(crate) fn data(&self) -> &D {
+        &self.data
+    }
+}
+
+impl<D> Crowd<D> {
+    pub(crate) const fn new() -> Self {
+        Self { list: List::new(), generation: 0, len: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a waiter behind all others.
+    ///
+    /// # Safety
+    /// Rules 1 and 2 of [`crate::wait::list`]; the node is in no list.
+    pub(crate) unsafe fn push(&mut self, node: &Node<Member<D>>, waiter: Waiter) {
+        node.data().generation.set(self.generation);
+        self.len += 1;
+        // SAFETY: the caller's promise.
+        unsafe { self.list.push_back(node, waiter) };
+    }
+
+    /// Takes a waiter back, by its owner; false if it has been released, in which case its wake comes.
+    ///
+    /// # Safety
+    /// Rule 1; the node has been pushed to this crowd.
+    pub(crate) unsafe fn withdraw(&mut self, node: &Node<Member<D>>) -> bool {
+        // SAFETY: the caller's promise; a node of this generation is in this list or in none.
+        let withdrawn = node.data().generation.get() == self.generation && unsafe { self.list.remove(node) };
+        self.len -= usize::from(withdrawn);
+        withdrawn
+    }
+
+    /// Takes the oldest waiter out; the caller owes it a wake.
+    ///
+    /// # Safety
+    /// Rules 1 and 3; the result is used under the same holding of the lock.
+    pub(crate) unsafe fn release_one<'a>(&mut self) -> Option<&'a Node<Member<D>>> {
+        // SAFETY: the caller's promise.
+        let node = unsafe { self.list.pop_front() }?;
+        self.len -= 1;
+        Some(node)
+    }
+
+    /// Takes the newest waiter out; the caller owes it a wake.
+    ///
+    /// # Safety
+    /// As [`release_one`](Self::release_one).
+    pub(crate) unsafe fn release_newest<'a>(&mut self) -> Option<&'a Node<Member<D>>> {
+        // SAFETY: the caller's promise; what is at the back of the list is in it.
+        unsafe {
+            let node = self.list.back()?;
+            self.list.remove(node);
+            self.len -= 1;
+            Some(node)
+        }
+    }
+
+    /// Releases all who wait now. They are woken when the result is dropped: after the lock was released.
+    pub(crate) fn release_all(&mut self) -> Released<D> {
+        self.generation += 1;
+        self.len = 0;
+        Released(std::mem::replace(&mut self.list, List::new()))
+    }
+}
+
+/// Waiters that have been released and are owed their wake, which they get when this is dropped.
+#[must_use = "must outlive the lock"]
+pub(crate) struct Released<D>(List<Member<D>>);
+
+impl<D> Released<D> {
+    pub(crate) fn none() -> Self {
+        Self(List::new())
+    }
+}
+
+impl<D> Drop for Released<D> {
+    fn drop(&mut self) {
+        // SAFETY: the nodes are this one's alone (see `Crowd`), and alive, since their owners have not been woken. Each is out of the
+        // list before its owner is.
+        unsafe {
+            while let Some(waiter) = self.0.pop_front().map(Node::waiter) {
+                waiter.wake();
+            }
+        }
+    }
+}
