@@ -88,7 +88,7 @@
 //!   message and place, a line on stderr names the task (or [`RuntimeBuilder::on_panic`]'s hook is called instead), and
 //!   [`JoinHandle::join`] gives the payload.
 //! - **Cancellation** ([`JoinHandle::cancel`], or the end of its runtime) unwinds the task from its next suspension point, or from the
-//!   one it waits in. Destructors run, and may suspend. A limit of time ([`time::timeout`]) or a context ([`context::Context::run`]) does the
+//!   one it waits in. Destructors run, and may suspend. A limit of time ([`time::timeout`]) or a context ([`context::Context::run_until_done`]) does the
 //!   same up to its own frame.
 //! - When [`run`] returns, or a [`Runtime`] is dropped, all its tasks are cancelled. Those that do not end within the grace period
 //!   are named on stderr. The runtime's threads have been joined by then, thread-locals and all, but for those of such tasks.

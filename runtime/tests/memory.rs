@@ -234,7 +234,7 @@ const WAYS: &[(&str, Way)] = &[
         let (context, canceller) = Context::background().with_cancel();
         let task = spawn(move || {
             let _held = held;
-            context.run(park).is_err()
+            context.run_until_done(park).is_err()
         });
         yield_now();
         canceller.cancel();

@@ -111,7 +111,7 @@ fn act(world: &World, random: &mut Random, depth: u32) {
                 let (context, canceller) = Context::background().with_timeout(random.micros());
                 let guard = world.balance.guard();
                 let after = context.after_func(move || drop(guard));
-                let _ = context.run(|| act(world, random, depth - 1));
+                let _ = context.run_until_done(|| act(world, random, depth - 1));
                 if random.below(2) == 0 {
                     after.stop();
                 }

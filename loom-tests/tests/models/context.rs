@@ -295,7 +295,7 @@ fn an_end_meets_what_it_ends() {
         let task = runtime.spawn({
             let before = before.clone();
             move || {
-                let result = ctx.run(yield_now);
+                let result = ctx.run_until_done(yield_now);
                 if result.is_err() {
                     assert_eq!(before.get(), 1);
                 }
@@ -316,7 +316,7 @@ fn an_end_ends_what_waits_for_ever() {
     model(2, || {
         let runtime = runtime();
         let (ctx, canceller) = Context::background().with_cancel();
-        let task = runtime.spawn(move || ctx.run(|| greenloom::channel::never::<()>().recv()));
+        let task = runtime.spawn(move || ctx.run_until_done(|| greenloom::channel::never::<()>().recv()));
         canceller.cancel();
         assert_eq!(task.join().unwrap(), Err(ContextError::Cancelled));
     });

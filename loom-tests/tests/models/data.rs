@@ -14,7 +14,7 @@ models! {
     a_token_carries_what_was_done_before_it at 3;
     a_cancellation_carries_what_was_done_before_it at 3;
     a_timer_carries_what_was_done_before_it at 3;
-    a_trip_carries_what_was_done_before_it at 3;
+    a_cancelled_scope_carries_what_was_done_before_it at 3;
     a_token_that_was_there_carries_what_was_done_before_it at 3;
     the_last_reference_goes_behind_all_uses at 3;
     a_task_that_frees_itself_does_so_behind_all_uses at 3;

@@ -20,16 +20,16 @@ pub(super) struct Arm {
     outcome: Cell<Outcome>,
 }
 
-/// What has become of a waiter, or what a select was promised.
+/// What has become of a waiter, or what a select was reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Nothing yet.
     Waiting,
     /// The message has been moved out of its cell, or into it.
     Done,
-    /// A message in the buffer is promised.
+    /// A message in the buffer is reserved.
     Item,
-    /// A place in the buffer is promised.
+    /// A place in the buffer is reserved.
     Room,
     /// It meets a partner.
     Meets,

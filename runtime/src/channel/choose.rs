@@ -1,6 +1,6 @@
 //! Waiting for whichever of several channel operations is ready first.
 //!
-//! A select asks each channel whose [`Gate`] is open, one lock at a time, in random order. If none is ready, but a few tasks on its
+//! A select asks each channel whose [`ReadyHint`] is open, one lock at a time, in random order. If none is ready, but a few tasks on its
 //! processor are, it lets them run once and asks again: queueing costs more than a switch, and they may bring what it waits for. Then
 //! it queues one arm in each channel, again one at a time and in random order; if it finds one ready by then, it gives up its
 //! [`Claim`], leaves all queues and begins again. Otherwise it sleeps, until a partner wins it (by the claim: only one does), or until
@@ -10,7 +10,7 @@
 //!
 //! In `select!` the message of a receive is handed over in a [`Room`] in the frame, one for all arms, since one is won. Where it is too
 //! large for that, and in a [`Select`](super::Select), which may go to another thread where its messages may not, it stays in the channel,
-//! promised, until the operation is completed. The moment that a timer channel tells is always handed over.
+//! reserved, until the operation is completed. The moment that a timer channel tells is always handed over.
 //!
 //! A select never meets itself, even with arms on both sides of one channel: it is queued only while it sleeps.
 
@@ -20,7 +20,7 @@ use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
-use crate::channel::gate::Gate;
+use crate::channel::ready_hint::ReadyHint;
 use crate::channel::{Receiver, RecvError, SendError, Sender};
 use crate::prim;
 use crate::scheduler::local;
@@ -35,7 +35,7 @@ pub(crate) trait Side {
     ///
     /// # Safety
     /// `room` is null, or there is room for a message; a timer channel's is never null.
-    unsafe fn promise(&self, room: *mut ()) -> Option<Outcome>;
+    unsafe fn reserve(&self, room: *mut ()) -> Option<Outcome>;
     /// Whether it would not block.
     fn is_ready(&self) -> bool;
     /// When it will be ready by itself.
@@ -50,18 +50,18 @@ pub(crate) trait Side {
     /// # Safety
     /// It joined here, with the same `watch`, or it is in no queue.
     unsafe fn leave(&self, node: &Waiting, watch: bool);
-    /// Meets the sender that the promise speaks of; `None` if it has gone: the select begins again. Any other promise stays as it is.
+    /// Meets the sender that the reservation speaks of; `None` if it has gone: the select begins again. Any other reservation stays as it is.
     ///
     /// # Safety
-    /// As [`promise`](Self::promise).
-    unsafe fn meet(&self, promise: Outcome, _room: *mut ()) -> Option<Outcome> {
-        Some(promise)
+    /// As [`reserve`](Self::reserve).
+    unsafe fn meet(&self, reservation: Outcome, _room: *mut ()) -> Option<Outcome> {
+        Some(reservation)
     }
-    /// Gives a promise back; drops a message that has been handed over to `room`.
+    /// Gives a reservation back; drops a message that has been handed over to `room`.
     ///
     /// # Safety
-    /// The promise was made by this side to the caller, with this room.
-    unsafe fn release(&self, promise: Outcome, room: *mut ());
+    /// The reservation was made by this side to the caller, with this room.
+    unsafe fn release(&self, reservation: Outcome, room: *mut ());
     /// Tells channels apart, and their sides.
     fn identity(&self) -> (*const (), bool);
 }
@@ -90,7 +90,7 @@ const _: () = assert!(Room::fits::<Instant>(), "a timer hands its moment over in
 #[derive(Clone, Copy)]
 pub struct Operation<'a> {
     side: &'a dyn Side,
-    gate: Gate<'a>,
+    hint: ReadyHint<'a>,
     index: u32,
     /// Whether a message fits into a `Room`.
     fits: bool,
@@ -100,13 +100,13 @@ pub struct Operation<'a> {
 
 impl<'a> Operation<'a> {
     pub(super) fn send<T>(sender: &'a Sender<T>, index: usize) -> Self {
-        Self { side: sender, gate: sender.gate(), index: index as u32, fits: false, timed: false }
+        Self { side: sender, hint: sender.hint(), index: index as u32, fits: false, timed: false }
     }
 
     /// With `fits`, the message is handed over in the room of a select that stays on the thread where it was made.
     pub(super) fn receive<T>(receiver: &'a Receiver<T>, index: usize, fits: bool) -> Self {
         let timed = receiver.is_timed();
-        Self { side: receiver, gate: receiver.gate(), index: index as u32, fits: fits || timed, timed }
+        Self { side: receiver, hint: receiver.hint(), index: index as u32, fits: fits || timed, timed }
     }
 
     pub(super) fn index(&self) -> usize {
@@ -290,7 +290,7 @@ fn poll_group(
 ) -> Option<(usize, Outcome)> {
     let (mut open, mut count) = (0u64, 0);
     for (place, operation) in group.iter().enumerate() {
-        let bit = u64::from(operation.gate.is_open());
+        let bit = u64::from(operation.hint.may_be_ready());
         open |= bit << place;
         count += bit as u32;
     }
@@ -307,8 +307,8 @@ fn poll_group(
             continue;
         }
         // SAFETY: null, or large enough for a message.
-        let Some(promise) = (unsafe { operation.side.promise(operation.room(room)) }) else { continue };
-        let kept = keep(operations, place, promise, room);
+        let Some(reservation) = (unsafe { operation.side.reserve(operation.room(room)) }) else { continue };
+        let kept = keep(operations, place, reservation, room);
         if kept.is_some() {
             return kept;
         }
@@ -338,7 +338,7 @@ pub(super) fn run(
         // may miss another.
         let found = poll(operations, &order, watch, room);
         if found.is_none() {
-            wait::give_way();
+            wait::yield_if_hogging();
         }
         return found;
     }
@@ -377,15 +377,15 @@ impl Queued<'_> {
     }
 }
 
-/// What is left of a promise when the partner, if there is one to be met, has come.
+/// What is left of a reservation when the partner, if there is one to be met, has come.
 #[inline(always)]
-fn keep(operations: &[Operation<'_>], place: usize, promise: Outcome, room: &Room) -> Option<(usize, Outcome)> {
+fn keep(operations: &[Operation<'_>], place: usize, reservation: Outcome, room: &Room) -> Option<(usize, Outcome)> {
     let operation = &operations[place];
-    if promise != Outcome::Meets {
-        return Some((place, promise));
+    if reservation != Outcome::Meets {
+        return Some((place, reservation));
     }
     // SAFETY: null, or large enough for a message.
-    unsafe { operation.side.meet(promise, operation.room(room)) }.map(|promise| (place, promise))
+    unsafe { operation.side.meet(reservation, operation.room(room)) }.map(|reservation| (place, reservation))
 }
 
 prim::thread_local! {
@@ -465,10 +465,10 @@ fn earliest(operations: &[Operation<'_>], limit: Limit) -> Option<Instant> {
 
 /// What a select has chosen, and owes somebody. It has no destructor: `select!` holds it while it looks for the arm, and what has one
 /// would keep the handles borrowed up to the end of the arm, which may assign to them or move them.
-#[must_use = "a promise that is neither kept nor released is owed for ever"]
+#[must_use = "a reservation that is neither kept nor released is owed for ever"]
 pub struct Chosen<'a> {
     operation: Operation<'a>,
-    promise: Outcome,
+    reservation: Outcome,
     room: Room,
 }
 
@@ -477,8 +477,8 @@ impl<'a> Chosen<'a> {
     #[track_caller]
     pub fn among(operations: &[Operation<'a>], limit: Limit, biased: bool) -> Option<Self> {
         let room = Room::new();
-        let (place, promise) = run(operations, limit, biased, false, &room)?;
-        Some(Self { operation: operations[place], promise, room })
+        let (place, reservation) = run(operations, limit, biased, false, &room)?;
+        Some(Self { operation: operations[place], reservation, room })
     }
 
     pub fn index(&self) -> usize {
@@ -504,8 +504,8 @@ impl Selected<'_> {
     pub fn send<T>(self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
         assert!(self.0.operation.side.identity() == sender.identity(), "passed a sender that wasn't selected");
         let selected = ManuallyDrop::new(self);
-        // SAFETY: the promise was made for this channel, and is used up.
-        unsafe { sender.complete(selected.0.promise, message) }
+        // SAFETY: the reservation was made for this channel, and is used up.
+        unsafe { sender.complete(selected.0.reservation, message) }
     }
 
     #[inline]
@@ -514,13 +514,13 @@ impl Selected<'_> {
         assert!(self.0.operation.side.identity() == receiver.identity(), "passed a receiver that wasn't selected");
         let selected = ManuallyDrop::new(self);
         // SAFETY: as above. A message in the room is of this channel's type.
-        unsafe { receiver.complete(selected.0.promise, selected.0.room.as_ptr().cast()) }
+        unsafe { receiver.complete(selected.0.reservation, selected.0.room.as_ptr().cast()) }
     }
 }
 
 impl Drop for Selected<'_> {
     fn drop(&mut self) {
         // SAFETY: it was not completed.
-        unsafe { self.0.operation.side.release(self.0.promise, self.0.room.as_ptr()) };
+        unsafe { self.0.operation.side.release(self.0.reservation, self.0.room.as_ptr()) };
     }
 }

@@ -8,16 +8,16 @@
 //!
 //! # The protocol
 //!
-//! 1. All that decides is under the channel's lock. Receivers wait only while every message in the buffer is promised to somebody,
+//! 1. All that decides is under the channel's lock. Receivers wait only while every message in the buffer is reserved to somebody,
 //!    senders only while every place is.
 //! 2. Whoever finds a waiter on the other side takes it out and [wins](Arm::win) it: a plain waiter at once, an arm if it is the first
 //!    of its select to be won. It then serves it, notes the [`Outcome`], and owes it a wake.
 //! 3. Most waiters say where their message lies, or where it is to go: their *cell*. Serving them moves it. So a value goes straight
 //!    from one frame into another, or into the buffer when a sender waited for room.
-//! 4. An arm without a cell is served by a promise, of a message in the buffer or of a place there, which the select
-//!    [keeps](Channel::complete_receive) or [releases](Channel::release_receive) later. A channel without capacity has a buffer for
+//! 4. An arm without a cell is served by a reservation, of a message in the buffer or of a place there, which the select
+//!    [keeps](Channel::commit_receive) or [releases](Channel::release_receive) later. A channel without capacity has a buffer for
 //!    this alone: it holds messages that have been received, by selects which have not fetched them yet.
-//! 5. In such a channel there is no place to promise to a sender. One that is won without its message *meets* a receiver: that one waits
+//! 5. In such a channel there is no place to reservation to a sender. One that is won without its message *meets* a receiver: that one waits
 //!    for it in a queue of its own, beyond the reach of cancellation (and a receiving select, which has no cell either, comes there
 //!    later, or finds the message in the buffer). For each meeting there is one on either side; who serves whom does not matter.
 //! 6. Whoever only wants to know that something is ready (`Select::ready`) is in the queue of watchers of its side, and woken whenever
@@ -25,7 +25,7 @@
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::buffer::{Buffer, Spare};
-use crate::channel::gate::{Held, Open};
+use crate::channel::ready_hint::{Held, Readiness};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::wait::Waiter;
@@ -44,7 +44,7 @@ pub(super) enum Attempt {
     NeedsBlock,
 }
 
-/// Its first fields, as far as `senders`, share a line of the cache with the lock and with [`Open`]: all that a rendezvous touches.
+/// Its first fields, as far as `senders`, share a line of the cache with the lock and with [`Readiness`]: all that a rendezvous touches.
 #[repr(C)]
 pub(super) struct Core<T> {
     /// Both sides have handles.
@@ -73,7 +73,7 @@ struct Watchers {
 /// Rule 5: receivers and selected senders that belong to each other, as far as only one of the two has come.
 pub(super) struct Meeting {
     pub(super) receivers: List<Arm>,
-    /// Promised messages in the buffer of senders that came first.
+    /// Reserved messages in the buffer of senders that came first.
     pub(super) items: usize,
     /// Senders that will not come, though a selected receiver will.
     pub(super) missed_senders: usize,
@@ -85,7 +85,7 @@ pub(super) struct Meeting {
 /// share a channel move one between them.
 #[repr(C, align(64))]
 pub(super) struct Channel<T> {
-    pub(super) open: Open,
+    pub(super) readiness: Readiness,
     core: Lock<Core<T>>,
     capacity: Option<usize>,
     sender_handles: AtomicUsize,
@@ -153,11 +153,11 @@ impl<T> Core<T> {
 
     /// Whether what may be read without the lock is true of what is under it.
     #[cfg(debug_assertions)]
-    pub(super) fn agrees_with(&self, open: &Open) -> bool {
+    pub(super) fn agrees_with(&self, readiness: &Readiness) -> bool {
         let watchers = &self.watchers;
-        let send = self.has_room() || (open.rendezvous && has_free_in_front(&self.receivers));
-        let receive = self.has_item() || (open.rendezvous && has_free_in_front(&self.senders));
-        open.admits(send, receive)
+        let send = self.has_room() || (readiness.rendezvous && has_free_in_front(&self.receivers));
+        let receive = self.has_item() || (readiness.rendezvous && has_free_in_front(&self.senders));
+        readiness.covers(send, receive)
             && self.items <= self.buffer.len()
             && (self.watched || (watchers.senders.is_empty() && watchers.receivers.is_empty()))
     }
@@ -176,8 +176,8 @@ impl<T> Core<T> {
 
     /// There is room for a message, or a receiver that waits, and no sender waited for it.
     #[inline(always)]
-    pub(super) fn note_room(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
-        open.note_sendable(true);
+    pub(super) fn note_room(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) {
+        readiness.note_sendable(true);
         if self.watched {
             self.tell_watchers(true, Outcome::Waiting, wakes);
         }
@@ -203,11 +203,11 @@ impl<T> Core<T> {
     /// # Safety
     /// A message is at `from`; it is moved out if the answer is done.
     #[inline(always)]
-    pub(super) unsafe fn offer(&mut self, from: *const T, open: &Open, wakes: &mut Wakes<Arm>) -> Attempt {
+    pub(super) unsafe fn offer(&mut self, from: *const T, readiness: &Readiness, wakes: &mut Wakes<Arm>) -> Attempt {
         if !self.connected {
             return Attempt::Closed;
         }
-        if open.rendezvous {
+        if readiness.rendezvous {
             // SAFETY: the caller's promise.
             return unsafe { self.offer_to_receivers(from, wakes) };
         }
@@ -225,7 +225,7 @@ impl<T> Core<T> {
         // SAFETY: there is room.
         unsafe { self.buffer.push(from) };
         self.items += 1;
-        self.note_item(open, wakes);
+        self.note_item(readiness, wakes);
         Attempt::Done
     }
 
@@ -244,7 +244,7 @@ impl<T> Core<T> {
             // SAFETY: under the lock; it is in this queue.
             unsafe { self.receivers.remove(receiver) };
             if receiver.data().win() {
-                // SAFETY: the caller's; a promised message has room, see above.
+                // SAFETY: the caller's; a reserved message has room, see above.
                 unsafe { self.serve_receiver(receiver, from, wakes) };
                 return Attempt::Done;
             }
@@ -280,15 +280,15 @@ impl<T> Core<T> {
     /// # Safety
     /// `to` is room for a message, which is there if the answer is done.
     #[inline(always)]
-    pub(super) unsafe fn take(&mut self, to: *mut T, open: &Open, wakes: &mut Wakes<Arm>) -> Attempt {
+    pub(super) unsafe fn take(&mut self, to: *mut T, readiness: &Readiness, wakes: &mut Wakes<Arm>) -> Attempt {
         if self.has_item() {
             // SAFETY: there is a message.
             unsafe { self.buffer.pop(to) };
             self.items -= 1;
-            self.refill(open, wakes);
+            self.refill(readiness, wakes);
             return Attempt::Done;
         }
-        if open.rendezvous
+        if readiness.rendezvous
             && let Some(sender) = win_first(&self.senders)
         {
             let cell = sender.data().cell::<T>();
@@ -299,24 +299,24 @@ impl<T> Core<T> {
             // SAFETY: rule 3.
             unsafe { to.copy_from_nonoverlapping(cell, 1) };
             finish(sender, Outcome::Done, wakes);
-            self.note_sender_gone(open);
+            self.note_sender_gone(readiness);
             return Attempt::Done;
         }
         if !self.connected {
             return Attempt::Closed;
         }
-        open.note_receivable(false);
+        readiness.note_receivable(false);
         Attempt::Blocked
     }
 
     /// A place in the buffer has become free: serves the sender that waits for one.
     #[inline(always)]
-    fn refill(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
-        if open.rendezvous {
+    fn refill(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) {
+        if readiness.rendezvous {
             return;
         }
         let Some(sender) = win_first(&self.senders) else {
-            return self.note_room(open, wakes);
+            return self.note_room(readiness, wakes);
         };
         let cell = sender.data().cell::<T>();
         if cell.is_null() {
@@ -330,34 +330,34 @@ impl<T> Core<T> {
         }
     }
 
-    /// There is a message that is not promised and that no receiver waited for.
+    /// There is a message that is not reserved and that no receiver waited for.
     #[inline(always)]
-    pub(super) fn note_item(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
-        open.note_receivable(true);
+    pub(super) fn note_item(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) {
+        readiness.note_receivable(true);
         self.tell_receive_watchers(wakes);
     }
 
     /// A sender has been taken out of a channel without capacity: if it was the last, a select is spared the lock that would tell it so.
     #[inline(always)]
-    pub(super) fn note_sender_gone(&self, open: &Open) {
+    pub(super) fn note_sender_gone(&self, readiness: &Readiness) {
         if self.senders.is_empty() && self.connected {
-            open.note_receivable(false);
+            readiness.note_receivable(false);
         }
     }
 
-    /// Promises have been kept or released: serves whoever waited because of them, in either queue.
+    /// Reservations have been kept or released: serves whoever waited because of them, in either queue.
     #[inline(always)]
-    pub(super) fn settle(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
+    pub(super) fn serve_waiting(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) {
         let idle = self.receivers.is_empty() && !self.watched && !self.has_item();
         if !idle || (self.has_room() && !self.senders.is_empty()) {
-            self.settle_slowly(open, wakes);
+            self.serve_waiting_slowly(readiness, wakes);
         } else if self.has_room() {
-            open.note_sendable(true);
+            readiness.note_sendable(true);
         }
     }
 
     #[inline(never)]
-    fn settle_slowly(&mut self, open: &Open, wakes: &mut Wakes<Arm>) {
+    fn serve_waiting_slowly(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) {
         loop {
             if self.has_item()
                 && let Some(receiver) = win_first(&self.receivers)
@@ -372,16 +372,16 @@ impl<T> Core<T> {
                     finish(receiver, Outcome::Done, wakes);
                 }
             } else if self.has_room() && !self.senders.is_empty() {
-                self.refill(open, wakes);
+                self.refill(readiness, wakes);
             } else {
                 break;
             }
         }
         if self.has_item() {
-            self.note_item(open, wakes);
+            self.note_item(readiness, wakes);
         }
         if self.has_room() {
-            self.note_room(open, wakes);
+            self.note_room(readiness, wakes);
         }
     }
 }
@@ -391,7 +391,7 @@ impl<T> Channel<T> {
     pub(super) fn new(capacity: Option<usize>) -> Self {
         let buffer = Buffer::new(capacity.filter(|&places| places > 0));
         Self {
-            open: Open::new(capacity == Some(0)),
+            readiness: Readiness::new(capacity == Some(0)),
             core: Lock::new(Core {
                 connected: true,
                 watched: false,
@@ -412,7 +412,7 @@ impl<T> Channel<T> {
 
     #[inline(always)]
     pub(super) fn lock(&self) -> Held<'_, T> {
-        Held { core: self.core.lock(), open: &self.open }
+        Held { core: self.core.lock(), readiness: &self.readiness }
     }
 
     pub(super) fn capacity(&self) -> Option<usize> {
@@ -421,11 +421,11 @@ impl<T> Channel<T> {
 
     /// Messages that anyone may receive.
     pub(super) fn len(&self) -> usize {
-        if self.open.rendezvous { 0 } else { self.lock().items }
+        if self.readiness.rendezvous { 0 } else { self.lock().items }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.open.rendezvous || !self.lock().has_room()
+        self.readiness.rendezvous || !self.lock().has_room()
     }
 
     pub(super) fn supply_block(&self) {
@@ -442,7 +442,7 @@ impl<T> Channel<T> {
         loop {
             let mut wakes = Wakes::new();
             // SAFETY: the caller's promise.
-            match unsafe { self.lock().offer(from, &self.open, &mut wakes) } {
+            match unsafe { self.lock().offer(from, &self.readiness, &mut wakes) } {
                 Attempt::NeedsBlock => self.supply_block(),
                 attempt => return attempt,
             }
@@ -457,7 +457,7 @@ impl<T> Channel<T> {
     pub(super) unsafe fn try_receive(&self, to: *mut T) -> Attempt {
         let mut wakes = Wakes::new();
         // SAFETY: the caller's promise.
-        unsafe { self.lock().take(to, &self.open, &mut wakes) }
+        unsafe { self.lock().take(to, &self.readiness, &mut wakes) }
     }
 
     /// Sends the message in the node's cell, or queues the node; whether it is queued.
@@ -470,7 +470,7 @@ impl<T> Channel<T> {
             let mut wakes = Wakes::new();
             let mut core = self.lock();
             // SAFETY: the caller's promise.
-            match unsafe { core.offer(node.data().cell::<T>(), &self.open, &mut wakes) } {
+            match unsafe { core.offer(node.data().cell::<T>(), &self.readiness, &mut wakes) } {
                 Attempt::Done => node.data().set_outcome(Outcome::Done),
                 Attempt::Closed => node.data().set_outcome(Outcome::Closed),
                 Attempt::NeedsBlock => {
@@ -480,11 +480,11 @@ impl<T> Channel<T> {
                 }
                 Attempt::Blocked | Attempt::Meets => {
                     node.data().set_outcome(Outcome::Waiting);
-                    self.open.note_sendable(false);
+                    self.readiness.note_sendable(false);
                     // SAFETY: the caller's promise, and the lock is held.
                     unsafe { core.senders.push_back(node, waiter) };
-                    if self.open.rendezvous {
-                        core.note_item(&self.open, &mut wakes);
+                    if self.readiness.rendezvous {
+                        core.note_item(&self.readiness, &mut wakes);
                     }
                     return true;
                 }
@@ -502,7 +502,7 @@ impl<T> Channel<T> {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
         // SAFETY: the caller's promise.
-        match unsafe { core.take(node.data().cell::<T>(), &self.open, &mut wakes) } {
+        match unsafe { core.take(node.data().cell::<T>(), &self.readiness, &mut wakes) } {
             Attempt::Done => node.data().set_outcome(Outcome::Done),
             Attempt::Closed => node.data().set_outcome(Outcome::Closed),
             Attempt::Meets => {
@@ -515,8 +515,8 @@ impl<T> Channel<T> {
                 node.data().set_outcome(Outcome::Waiting);
                 // SAFETY: as above.
                 unsafe { core.receivers.push_back(node, waiter) };
-                if self.open.rendezvous {
-                    core.note_room(&self.open, &mut wakes);
+                if self.readiness.rendezvous {
+                    core.note_room(&self.readiness, &mut wakes);
                 }
                 return true;
             }
@@ -561,7 +561,7 @@ impl<T> Channel<T> {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
         core.connected = false;
-        self.open.note_receivable(true);
+        self.readiness.note_receivable(true);
         finish_all(&core.receivers, Outcome::Closed, &mut wakes);
         core.tell_watchers(false, Outcome::Closed, &mut wakes);
         // A sender that they were to meet has been forgotten: they begin again, and find the channel closed.
@@ -584,10 +584,10 @@ impl<T> Channel<T> {
         core.connected = false;
         _messages = std::mem::replace(&mut core.buffer, Buffer::new(None));
         core.items = 0;
-        // Whoever was promised one had a handle; unless it has forgotten the promise and dropped that.
+        // Whoever was reserved one had a handle; unless it has forgotten the reservation and dropped that.
         core.meeting.items = 0;
         finish_all(&core.senders, Outcome::Closed, &mut wakes);
-        self.open.note_sendable(true);
+        self.readiness.note_sendable(true);
         core.tell_watchers(true, Outcome::Closed, &mut wakes);
     }
 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::choose::Side;
 use crate::channel::core::{Attempt, Channel};
-use crate::channel::gate::Gate;
+use crate::channel::ready_hint::ReadyHint;
 use crate::channel::timer::Timer;
 use crate::channel::{IntoIter, Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError};
 use crate::prim;
 use crate::prim::sync::Arc;
 use crate::wait::Reason;
 use crate::wait::Waiter;
-use crate::wait::{Waited, give_way, look_at_slice, sleep_until, wait_for};
+use crate::wait::{WaitOutcome, look_at_slice, sleep_until, wait_for, yield_if_hogging};
 
 /// The receiving side of a channel. Clone it for another receiver (each message goes to one of them); when all are gone, the channel
 /// is disconnected.
@@ -79,7 +79,7 @@ impl<T> Receiver<T> {
         let cell: *mut T = room.get().cast();
         loop {
             // Where there is nothing to receive, the lock is taken once, to queue.
-            let attempt = if channel.open.receive_gate().is_open() {
+            let attempt = if channel.readiness.receive_hint().may_be_ready() {
                 // SAFETY: `cell` is room for a message.
                 unsafe { channel.try_receive(cell) }
             } else {
@@ -113,8 +113,8 @@ impl<T> Receiver<T> {
         // SAFETY: it was queued there.
         let withdraw = || unsafe { channel.withdraw_receiver(&node) };
         match wait_for(Reason::Receive, deadline, publish, withdraw) {
-            Waited::TimedOut => None,
-            Waited::Done => Some(node.data().outcome()),
+            WaitOutcome::TimedOut => None,
+            WaitOutcome::Done => Some(node.data().outcome()),
         }
     }
 
@@ -137,7 +137,7 @@ impl<T> Receiver<T> {
     /// assert!(r.try_recv().unwrap_err().is_disconnected());
     /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.attempt().inspect_err(|_| give_way())
+        self.attempt().inspect_err(|_| yield_if_hogging())
     }
 
     /// Whether `recv` would not wait: there is a message, or there will be none.
@@ -303,42 +303,42 @@ impl<T> Receiver<T> {
         matches!(self.flavor, Flavor::Timer(..))
     }
 
-    pub(crate) fn gate(&self) -> Gate<'_> {
+    pub(crate) fn hint(&self) -> ReadyHint<'_> {
         match &self.flavor {
-            Flavor::Channel(channel) => channel.open.receive_gate(),
-            Flavor::Timer(..) | Flavor::Never => Gate::ASK,
+            Flavor::Channel(channel) => channel.readiness.receive_hint(),
+            Flavor::Timer(..) | Flavor::Never => ReadyHint::ASK,
         }
     }
 
-    /// Completes what a select was promised.
+    /// Completes what a select was reserved.
     ///
     /// # Safety
-    /// The promise was made to the caller by this channel, for a receive, and is used up. If it is done, the message is at `handed`.
+    /// The reservation was made to the caller by this channel, for a receive, and is used up. If it is done, the message is at `handed`.
     #[inline]
     #[track_caller]
-    pub(crate) unsafe fn complete(&self, promise: Outcome, handed: *const T) -> Result<T, RecvError> {
-        match (&self.flavor, promise) {
+    pub(crate) unsafe fn complete(&self, reservation: Outcome, handed: *const T) -> Result<T, RecvError> {
+        match (&self.flavor, reservation) {
             // SAFETY: the caller's promise.
             (_, Outcome::Done) => Ok(unsafe { handed.read() }),
             (Flavor::Channel(channel), Outcome::Item) => {
                 let mut room = MaybeUninit::uninit();
                 // SAFETY: the caller's promise; there is room for a message, which is there afterwards.
                 unsafe {
-                    channel.complete_receive(room.as_mut_ptr());
+                    channel.commit_receive(room.as_mut_ptr());
                     Ok(room.assume_init())
                 }
             }
             (_, Outcome::Closed) => Err(RecvError),
-            _ => unreachable!("the promise came from this channel"),
+            _ => unreachable!("the reservation came from this channel"),
         }
     }
 }
 
 impl<T> Side for Receiver<T> {
-    unsafe fn promise(&self, room: *mut ()) -> Option<Outcome> {
+    unsafe fn reserve(&self, room: *mut ()) -> Option<Outcome> {
         match &self.flavor {
             // SAFETY: the caller's promise.
-            Flavor::Channel(channel) => unsafe { channel.promise_receive(room.cast()) },
+            Flavor::Channel(channel) => unsafe { channel.reserve_receive(room.cast()) },
             // SAFETY: the caller's promise.
             Flavor::Timer(timer, convert) => timer.try_receive().map(|moment| unsafe {
                 room.cast::<T>().write(convert(moment));
@@ -380,8 +380,8 @@ impl<T> Side for Receiver<T> {
         }
     }
 
-    unsafe fn meet(&self, promise: Outcome, room: *mut ()) -> Option<Outcome> {
-        let Flavor::Channel(channel) = &self.flavor else { return Some(promise) };
+    unsafe fn meet(&self, reservation: Outcome, room: *mut ()) -> Option<Outcome> {
+        let Flavor::Channel(channel) = &self.flavor else { return Some(reservation) };
         // SAFETY: the caller's promise.
         match unsafe { channel.meet(room.cast()) } {
             Outcome::Missed => None,
@@ -389,8 +389,8 @@ impl<T> Side for Receiver<T> {
         }
     }
 
-    unsafe fn release(&self, promise: Outcome, room: *mut ()) {
-        match (&self.flavor, promise) {
+    unsafe fn release(&self, reservation: Outcome, room: *mut ()) {
+        match (&self.flavor, reservation) {
             // SAFETY: the message has been handed over there, and nobody else has it.
             (_, Outcome::Done) => unsafe { room.cast::<T>().drop_in_place() },
             (Flavor::Channel(channel), outcome) => channel.release_receive(outcome),

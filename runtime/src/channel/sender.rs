@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::choose::Side;
 use crate::channel::core::{Attempt, Channel};
-use crate::channel::gate::Gate;
-use crate::channel::promise::Missed;
+use crate::channel::ready_hint::ReadyHint;
+use crate::channel::reservation::Missed;
 use crate::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::prim;
 use crate::prim::sync::Arc;
 use crate::wait::Reason;
 use crate::wait::Waiter;
-use crate::wait::{Waited, give_way, look_at_slice_if, wait_for};
+use crate::wait::{WaitOutcome, look_at_slice_if, wait_for, yield_if_hogging};
 
 /// The sending side of a channel. Clone it for another sender; when all are gone, the channel is disconnected.
 ///
@@ -72,8 +72,8 @@ enum Unsent {
 
 impl<T> Sender<T> {
     #[inline(always)]
-    pub(crate) fn gate(&self) -> Gate<'_> {
-        self.channel.open.send_gate()
+    pub(crate) fn hint(&self) -> ReadyHint<'_> {
+        self.channel.readiness.send_hint()
     }
 
     #[inline(always)]
@@ -82,7 +82,7 @@ impl<T> Sender<T> {
         look_at_slice_if(|| self.channel.capacity().is_some());
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
         // Where there is nowhere to send it, the lock is taken once, to queue.
-        let attempt = if self.gate().is_open() {
+        let attempt = if self.hint().may_be_ready() {
             // SAFETY: the message is there; where it is moved out, the parcel is forgotten.
             unsafe { self.channel.try_send(parcel.cell()) }
         } else {
@@ -111,9 +111,9 @@ impl<T> Sender<T> {
         // SAFETY: it was queued there.
         let withdraw = || unsafe { self.channel.withdraw_sender(&node) };
         match wait_for(Reason::Send, deadline, publish, withdraw) {
-            Waited::TimedOut => Some(Unsent::TimedOut),
-            Waited::Done if node.data().outcome() == Outcome::Done => None,
-            Waited::Done => Some(Unsent::Closed),
+            WaitOutcome::TimedOut => Some(Unsent::TimedOut),
+            WaitOutcome::Done if node.data().outcome() == Outcome::Done => None,
+            WaitOutcome::Done => Some(Unsent::Closed),
         }
     }
 
@@ -140,7 +140,7 @@ impl<T> Sender<T> {
         };
         // SAFETY: it is still there.
         let error = unsent(unsafe { message.assume_init() });
-        give_way();
+        yield_if_hogging();
         Err(error)
     }
 
@@ -229,14 +229,14 @@ impl<T> Sender<T> {
         Arc::ptr_eq(&self.channel, &other.channel)
     }
 
-    /// Completes what a select was promised.
+    /// Completes what a select was reserved.
     ///
     /// # Safety
-    /// The promise was made to the caller by this channel, for a send, and is used up.
-    pub(crate) unsafe fn complete(&self, promise: Outcome, message: T) -> Result<(), SendError<T>> {
+    /// The reservation was made to the caller by this channel, for a send, and is used up.
+    pub(crate) unsafe fn complete(&self, reservation: Outcome, message: T) -> Result<(), SendError<T>> {
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
         // SAFETY: the caller's promise; the message is there, and where it is moved out, the parcel is forgotten.
-        match unsafe { self.channel.complete_send(promise, parcel.cell()) } {
+        match unsafe { self.channel.commit_send(reservation, parcel.cell()) } {
             Ok(true) => {
                 std::mem::forget(parcel);
                 Ok(())
@@ -248,8 +248,8 @@ impl<T> Sender<T> {
 }
 
 impl<T> Side for Sender<T> {
-    unsafe fn promise(&self, _room: *mut ()) -> Option<Outcome> {
-        self.channel.promise_send()
+    unsafe fn reserve(&self, _room: *mut ()) -> Option<Outcome> {
+        self.channel.reserve_send()
     }
 
     fn is_ready(&self) -> bool {
@@ -270,8 +270,8 @@ impl<T> Side for Sender<T> {
         unsafe { self.channel.leave_send(node, watch) }
     }
 
-    unsafe fn release(&self, promise: Outcome, _room: *mut ()) {
-        self.channel.release_send(promise);
+    unsafe fn release(&self, reservation: Outcome, _room: *mut ()) {
+        self.channel.release_send(reservation);
     }
 
     fn identity(&self) -> (*const (), bool) {

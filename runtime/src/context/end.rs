@@ -9,12 +9,12 @@ use crate::context::node::{Cause, LIVE, Node, NodeRef};
 use crate::prim::atomic::Ordering;
 use crate::prim::untracked::Arc;
 use crate::prim::{Lock, sync, thread};
-use crate::raw::bound::{self, Bound, Due};
+use crate::raw::cancel_scope::{self, CancelScope, Due};
 use crate::scheduler::wake::make_runnable;
 use crate::scheduler::{Shared, local};
 use crate::sys::stderr::say;
 use crate::task::{Placement, spawn_on};
-use crate::unwind::{self, Tripped, bounded};
+use crate::unwind::{self, ScopeCancelled, in_cancel_scope};
 use crate::wait;
 
 /// Added to one of the following: its channel is still to be disconnected. Whoever asks does that first.
@@ -39,7 +39,7 @@ pub(super) fn decode(state: u8) -> Option<ContextError> {
     }
 }
 
-impl From<ContextError> for bound::Cause {
+impl From<ContextError> for cancel_scope::Cause {
     fn from(why: ContextError) -> Self {
         match why {
             ContextError::Cancelled => Self::Cancellation,
@@ -54,8 +54,8 @@ pub(super) enum OnEnd {
     /// A function starts. As long as it waits, its node has a reference that belongs to nobody; unless it has no parent, and nothing
     /// to wait for.
     Start(Box<Function>),
-    /// A task or a thread unwinds to this bound, whose frame withdraws it before it ends.
-    Trip(*const Bound),
+    /// A task or a thread unwinds to this scope, whose frame withdraws it before it ends.
+    Cancel(*const CancelScope),
 }
 
 /// A function that waits, with where it is to run.
@@ -102,16 +102,16 @@ impl NodeRef {
     /// # Panics
     /// If `f` does. In a build with `panic = "abort"`.
     #[track_caller]
-    pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, Tripped> {
+    pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, ScopeCancelled> {
         let Some(running) = unwind::running() else { return Ok(f()) };
         let due = Due { moment: parent.deadline(), by_itself: false };
         let node = Self::new(Some(parent), None, false, OnEnd::Nothing);
-        let arm = |bound: &Bound| {
-            node.inner.lock().on_end = OnEnd::Trip(bound);
+        let arm = |scope: &CancelScope| {
+            node.inner.lock().on_end = OnEnd::Cancel(scope);
             node.join_parent();
         };
-        let disarm = |_: &Bound| _ = node.withdraw();
-        wait::leave_bound(bounded(running, due, arm, disarm, f))
+        let disarm = |_: &CancelScope| _ = node.withdraw();
+        wait::leave_scope(in_cancel_scope(running, due, arm, disarm, f))
     }
 
     /// Ends it, unless it has ended, and all below it. When this returns, they have ended, whoever did it.
@@ -163,7 +163,7 @@ impl NodeRef {
             on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
             woken = match on_end {
                 // SAFETY: its frame has not withdrawn it, for which it needs the lock.
-                OnEnd::Trip(bound) => unsafe { (*bound).trip(why.into()) },
+                OnEnd::Cancel(scope) => unsafe { (*scope).cancel(why.into()) },
                 _ => None,
             };
             // Relaxed: set under the lock.

@@ -29,7 +29,7 @@
 //! });
 //! ```
 //!
-//! What knows nothing of contexts is ended by [`Context::run`]: it unwinds from whatever it waits in.
+//! What knows nothing of contexts is ended by [`Context::run_until_done`]: it unwinds from whatever it waits in.
 //!
 //! Everything here works in tasks and on plain threads alike, and nothing waits: neither suspends the task nor blocks the thread.
 //!
@@ -64,7 +64,7 @@ use std::time::{Duration, Instant};
 use crate::channel::{Receiver, never};
 use crate::prim;
 use crate::prim::untracked::Arc;
-use crate::unwind::Tripped;
+use crate::unwind::ScopeCancelled;
 use node::NodeRef;
 use values::Values;
 
@@ -299,20 +299,20 @@ impl Context {
     ///     let task = greenloom::spawn({
     ///         let ctx = ctx.clone();
     ///         // Knows nothing of contexts inside.
-    ///         move || ctx.run(|| sleep(Duration::from_secs(60)))
+    ///         move || ctx.run_until_done(|| sleep(Duration::from_secs(60)))
     ///     });
     ///     canceller.cancel();
     ///     assert_eq!(task.join().unwrap(), Err(ContextError::Cancelled));
-    ///     assert_eq!(Context::background().run(|| 42), Ok(42));
+    ///     assert_eq!(Context::background().run_until_done(|| 42), Ok(42));
     /// });
     /// ```
     #[track_caller]
-    pub fn run<F: FnOnce() -> T, T>(&self, f: F) -> Result<T, ContextError> {
+    pub fn run_until_done<F: FnOnce() -> T, T>(&self, f: F) -> Result<T, ContextError> {
         let Some(node) = &self.node else { return Ok(f()) };
         if let Some(why) = node.ended() {
             return Err(why);
         }
-        NodeRef::run(node.clone(), f).map_err(|Tripped| node.ended().expect("its end has tripped the bound"))
+        NodeRef::run(node.clone(), f).map_err(|ScopeCancelled| node.ended().expect("its end has cancelled the scope"))
     }
 
     /// A channel that is disconnected when the context is done, and delivers nothing before: for

@@ -68,7 +68,7 @@ pub(super) struct Inner {
 }
 
 // SAFETY: what is not atomic never changes or is under a lock, of the node or its parent. The pointers lead to nodes, which any thread
-// may use and drop, as it may causes, functions and channels; and to a bound, which any thread may trip.
+// may use and drop, as it may causes, functions and channels; and to a cancel scope, which any thread may cancel.
 unsafe impl Send for Node {}
 // SAFETY: as above.
 unsafe impl Sync for Node {}
@@ -357,7 +357,7 @@ mod tests {
         assert!(waits.stop());
         assert_eq!(children(&parent), 1);
         // The end of a frame.
-        parent.run(|| assert_eq!(children(&parent), 2)).unwrap();
+        parent.run_until_done(|| assert_eq!(children(&parent), 2)).unwrap();
         assert_eq!(children(&parent), 1);
         // Its time has come.
         let (late, _lates) = parent.with_timeout(Duration::from_millis(1));

@@ -85,9 +85,9 @@ pub fn a_timer_carries_what_was_done_before_it() {
     suspension_meets(Park::Wait, State::time_up);
 }
 
-/// A wait and a bound of its task.
-pub fn a_trip_carries_what_was_done_before_it() {
-    suspension_meets(Park::Wait, State::trip);
+/// A wait and a cancel scope of its task.
+pub fn a_cancelled_scope_carries_what_was_done_before_it() {
+    suspension_meets(Park::Wait, State::cancel_scope);
 }
 
 /// One of two threads looks whether the other has done something, which then carries what that did before.

@@ -15,8 +15,8 @@ pub use self::machines::*;
 pub use self::states::*;
 pub use self::time::*;
 use crate::prim;
-use crate::raw::cells::SharedCells;
 use crate::raw::header::TaskPtr;
+use crate::raw::task_slab::TaskSlab;
 use crate::scheduler::wake::make_runnable;
 use crate::task::JoinHandle;
 
@@ -24,7 +24,7 @@ use crate::task::JoinHandle;
 fn task<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (TaskPtr, JoinHandle<T>) {
     // SAFETY: closure and result are Send; made just now.
     unsafe {
-        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| SharedCells::new(0).alloc(layout)).unwrap();
+        let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| TaskSlab::new(0).alloc(layout)).unwrap();
         (task, JoinHandle::new(task))
     }
 }

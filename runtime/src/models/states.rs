@@ -41,7 +41,7 @@ pub fn a_token_is_neither_lost_nor_doubled() {
 
 /// A wait that both a partner and a canceller end is queued once; if cancellation did it, the partner's wake is still there to be
 /// absorbed, and if not, nothing is.
-pub fn cancel_against_wake_leaves_one_to_absorb() {
+pub fn cancel_against_wake_leaves_one_wake_to_consume() {
     let state = Arc::new(State::new());
     let spawn = |f: fn(&State) -> bool| {
         let state = state.clone();

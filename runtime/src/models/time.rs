@@ -1,4 +1,4 @@
-//! Timers, and bounds that are tripped.
+//! Timers, and cancel scopes that are cancelled.
 
 use std::time::Instant;
 
@@ -9,11 +9,11 @@ use loom::thread;
 use crate::models::states::commit;
 use crate::models::{run, task};
 use crate::prim::{self, Parker};
-use crate::raw::bound::{Bound, Cause, Due};
+use crate::raw::cancel_scope::{CancelScope, Cause, Due};
 use crate::raw::header::TaskPtr;
 use crate::raw::state::{Park, State, TransitionToParked};
 use crate::scheduler::timers::{Aim, Timer, Timers};
-use crate::unwind::bounded;
+use crate::unwind::in_cancel_scope;
 use crate::unwind::{self, Running};
 
 /// A task's wait with a timer that is due, on a thread of the model instead of a stack.
@@ -132,53 +132,53 @@ pub fn a_timer_meets_a_partner() {
     handle.join().unwrap();
 }
 
-/// A wait that a bound, a canceller and a partner end at once is queued once; the partner's wake is still there if it did not do so.
-pub fn a_trip_against_a_cancel_and_a_wake_leaves_one_to_absorb() {
+/// A wait that a cancel scope, a canceller and a partner end at once is queued once; the partner's wake is still there if it did not do so.
+pub fn a_scope_a_cancel_and_a_wake_leave_one_wake_to_consume() {
     let state = Arc::new(State::new());
     let spawn = |f: fn(&State) -> bool| {
         let state = state.clone();
         thread::spawn(move || usize::from(f(&state)))
     };
-    let others = [spawn(State::trip), spawn(State::cancel), spawn(State::wake)];
+    let others = [spawn(State::cancel_scope), spawn(State::cancel), spawn(State::wake)];
     let queued = commit(&state, Park::Wait, false);
     assert_eq!(queued + others.into_iter().map(|other| other.join().unwrap()).sum::<usize>(), 1);
-    assert!(state.is_bound_up() && state.is_cancelled());
+    assert!(state.is_scope_cancelled() && state.is_cancelled());
     if state.take_abort_wake() {
-        // A trip that came while the task was not parked may have it look once more.
+        // A cancel that came while the task was not parked may have it look once more.
         while commit(&state, Park::Wait, true) == 1 && state.take_abort_wake() {}
         assert!(!state.take_abort_wake(), "the partner's wake is gone");
     }
 }
 
-/// A shielded task is woken by a bound, which may lie inside what shields it, and not by a cancellation.
-pub fn a_trip_wakes_a_shielded_task() {
+/// A shielded task is woken by a cancel scope, which may lie inside what shields it, and not by a cancellation.
+pub fn a_cancelled_scope_wakes_a_shielded_task() {
     let state = Arc::new(State::new());
     let spawn = |f: fn(&State) -> bool| {
         let state = state.clone();
         thread::spawn(move || usize::from(f(&state)))
     };
-    let others = [spawn(State::trip), spawn(State::cancel)];
+    let others = [spawn(State::cancel_scope), spawn(State::cancel)];
     let queued = commit(&state, Park::Wait, true);
     assert_eq!(queued + others.into_iter().map(|other| other.join().unwrap()).sum::<usize>(), 1);
     assert!(state.take_abort_wake());
 }
 
-/// Two bounds, one inside the other, are tripped while the inner one's frame ends: the outer's trip is not lost by that, neither bound
+/// Two cancel scopes, one inside the other, are cancelled while the inner one's frame ends: the outer's cancel is not lost by that, neither scope
 /// is touched after its frame, and nothing is left of either behind both.
-pub fn a_trip_meets_the_end_of_an_inner_bound() {
-    struct Registered(*const Bound);
-    // SAFETY: whoever trips the bound holds the lock under which it is withdrawn.
+pub fn a_cancelled_scope_meets_the_end_of_an_inner_one() {
+    struct Registered(*const CancelScope);
+    // SAFETY: whoever cancels the scope holds the lock under which it is withdrawn.
     unsafe impl Send for Registered {}
     let (task, handle) = task(|| ());
     let registry = Arc::new([(); 2].map(|()| prim::sync::Mutex::new((Registered(std::ptr::null()), false))));
-    let trippers: Vec<_> = (0..2)
+    let cancellers: Vec<_> = (0..2)
         .map(|i| {
             let registry = registry.clone();
             thread::spawn(move || {
                 let mut entry = registry[i].lock().unwrap();
                 // SAFETY: registered, and withdrawn under this lock.
-                if let Some(bound) = unsafe { entry.0.0.as_ref() } {
-                    assert!(bound.trip(Cause::Time).is_none(), "the task is not parked");
+                if let Some(scope) = unsafe { entry.0.0.as_ref() } {
+                    assert!(scope.cancel(Cause::Time).is_none(), "the task is not parked");
                     entry.1 = true;
                 }
             })
@@ -186,23 +186,23 @@ pub fn a_trip_meets_the_end_of_an_inner_bound() {
         .collect();
     let arm = |i: usize| {
         let registry = registry.clone();
-        move |bound: &Bound| registry[i].lock().unwrap().0 = Registered(bound)
+        move |scope: &CancelScope| registry[i].lock().unwrap().0 = Registered(scope)
     };
     let disarm = |i: usize| {
         let registry = registry.clone();
-        move |_: &Bound| registry[i].lock().unwrap().0 = Registered(std::ptr::null())
+        move |_: &CancelScope| registry[i].lock().unwrap().0 = Registered(std::ptr::null())
     };
     let running = Running { task: Some(task), ..unwind::running().unwrap() };
     let due = Due { moment: None, by_itself: false };
-    let result = bounded(running, due, arm(0), disarm(0), || {
-        let inner = bounded(running, due, arm(1), disarm(1), || ());
+    let result = in_cancel_scope(running, due, arm(0), disarm(0), || {
+        let inner = in_cancel_scope(running, due, arm(1), disarm(1), || ());
         assert!(inner.result.is_ok(), "nothing was raised");
-        let tripped = registry[0].lock().unwrap().1;
-        assert!(!tripped || task.state().is_bound_up(), "the outer bound's trip is lost");
+        let cancelled = registry[0].lock().unwrap().1;
+        assert!(!cancelled || task.state().is_scope_cancelled(), "the outer scope's trip is lost");
     });
     assert!(result.result.is_ok(), "nothing was raised");
     assert!(!task.state().is_interrupted(), "it is still up");
-    trippers.into_iter().for_each(|tripper| tripper.join().unwrap());
+    cancellers.into_iter().for_each(|canceller| canceller.join().unwrap());
     run(task);
     handle.join().unwrap();
 }

@@ -12,10 +12,10 @@ use std::ptr::NonNull;
 
 use crate::prim::cell::UnsafeCell;
 use crate::prim::untracked::Arc;
-use crate::raw::cells::CellCache;
 use crate::raw::error::JoinError;
 use crate::raw::record::Record;
 use crate::raw::state::{State, TransitionByDrop};
+use crate::raw::task_slab::SlabCache;
 use crate::raw::waiter::Waiter;
 use crate::stack::Class;
 
@@ -59,7 +59,7 @@ struct Vtable {
     set_error: unsafe fn(TaskPtr, JoinError),
     drop_result: unsafe fn(TaskPtr),
     take_result: unsafe fn(TaskPtr, *mut ()),
-    free: unsafe fn(TaskPtr, Option<&CellCache>),
+    free: unsafe fn(TaskPtr, Option<&SlabCache>),
 }
 
 /// What an unwinding brings.
@@ -144,14 +144,14 @@ where
 
     /// # Safety
     /// The last reference is gone, and with it closure and result.
-    unsafe fn free(task: TaskPtr, cells: Option<&CellCache>) {
+    unsafe fn free(task: TaskPtr, cells: Option<&SlabCache>) {
         // SAFETY: nobody else knows the cell; the content has been taken, so only the header has anything to drop.
         unsafe {
             let cell = task.0.as_ptr().cast::<Self>();
             (&raw mut (*cell).header).drop_in_place();
             // Loom's cells have something to drop; a union drops nothing that was in it.
             (&raw mut (*cell).content).drop_in_place();
-            CellCache::free(cells, cell.cast(), Layout::new::<Self>());
+            SlabCache::free(cells, cell.cast(), Layout::new::<Self>());
         }
     }
 }
@@ -164,7 +164,7 @@ pub(crate) struct TaskPtr(NonNull<Header>);
 unsafe impl Send for TaskPtr {}
 
 impl TaskPtr {
-    /// Makes a fresh task in memory from `alloc`, which is [`CellCache::alloc`] of some cache. `None` if there is none; `f` is
+    /// Makes a fresh task in memory from `alloc`, which is [`SlabCache::alloc`] of some cache. `None` if there is none; `f` is
     /// dropped then.
     ///
     /// # Safety
@@ -403,7 +403,7 @@ impl TaskPtr {
     /// # Safety
     /// The caller has one, and does not use it afterwards.
     #[inline]
-    pub(crate) unsafe fn drop_ref(self, cells: Option<&CellCache>) {
+    pub(crate) unsafe fn drop_ref(self, cells: Option<&SlabCache>) {
         match self.state().drop_ref() {
             TransitionByDrop::Alive => {}
             // SAFETY: it was the last; closure and result go before the references that guard them.
@@ -413,7 +413,7 @@ impl TaskPtr {
 
     /// # Safety
     /// The last reference is gone, and with it closure and result.
-    pub(crate) unsafe fn free(self, cells: Option<&CellCache>) {
+    pub(crate) unsafe fn free(self, cells: Option<&SlabCache>) {
         // SAFETY: the caller's promise.
         unsafe { (self.header().vtable.free)(self, cells) };
     }

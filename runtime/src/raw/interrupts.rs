@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::ptr::null;
 
-use crate::raw::bound::Bound;
+use crate::raw::cancel_scope::CancelScope;
 
 /// For the task or the thread itself alone.
 pub(crate) struct Interrupts {
     /// The innermost frame that may be unwound to; null if there is none.
-    pub(crate) bound: Cell<*const Bound>,
+    pub(crate) scope: Cell<*const CancelScope>,
     /// How many sections the code is in that nothing outside them may end.
     pub(crate) uncancellable: Cell<u32>,
     /// How many sections of any kind the code is in.
@@ -26,7 +26,7 @@ pub(crate) struct Interrupts {
 impl Interrupts {
     pub(crate) const fn new() -> Self {
         Self {
-            bound: Cell::new(null()),
+            scope: Cell::new(null()),
             uncancellable: Cell::new(0),
             sections: Cell::new(0),
             unwinding: Cell::new(0),
@@ -45,7 +45,7 @@ impl Interrupts {
     /// The task has ended.
     #[inline]
     pub(crate) fn reset(&self) {
-        debug_assert!(!self.is_in_section() && self.bound.get().is_null() && self.uncancellable.get() == 0);
+        debug_assert!(!self.is_in_section() && self.scope.get().is_null() && self.uncancellable.get() == 0);
         self.unwinding.set(0);
         self.cancellations.set(0);
         self.reported.set(false);

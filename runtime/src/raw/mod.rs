@@ -2,13 +2,12 @@
 //!
 //! - [`header`]: a task in memory; [`state`]: its life in one word; [`cells`]: where the memory comes from; [`error`]: what a join may say.
 //! - [`record`]: the head of a stack; [`stacks`]: free ones; [`locals`]: a task's own values.
-//! - [`interrupts`]: what may end a task's code early, such as a [`bound`], and what puts that off.
+//! - [`interrupts`]: what may end a task's code early, such as a [`scope`], and what puts that off.
 //! - [`waiter`]: who waits; [`reason`]: why; [`report`]: how a task is told of.
 //! - [`machine`]: what the code on a machine's thread finds there.
 //! - [`fork`], [`outside`]: the process.
 
-pub(crate) mod bound;
-pub(crate) mod cells;
+pub(crate) mod cancel_scope;
 pub(crate) mod error;
 pub(crate) mod fork;
 pub(crate) mod header;
@@ -21,4 +20,5 @@ pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod stacks;
 pub(crate) mod state;
+pub(crate) mod task_slab;
 pub(crate) mod waiter;

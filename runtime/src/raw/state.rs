@@ -8,9 +8,9 @@
 //! | `NOTIFIED` | a partner whose wake came before the commit | the commit consumes it and queues the task again | `PARKED` |
 //! | `TOKEN` | `Task::unpark` | the next `park()` returns at once | |
 //! | `CANCELLED` | `cancel` | sticky: every later suspension point unwinds | |
-//! | `BOUND_UP` | `trip`, for a bound around the running code | until the task has left that bound every suspension point looks whether to unwind to it | |
-//! | `TIME_UP` | a timer or a bound that came while the task was not parked | the commit consumes it and queues the task again; the task clears it after a wait with a timer, and when it leaves a tripped bound | `PARKED` |
-//! | `ABORT_WAKE` | whoever ends a wait because of `CANCELLED`, a timer or a bound | tells the task that no partner woke it; the task clears it | `PARKED` |
+//! | `SCOPE_CANCELLED` | `cancel_scope`, for a cancel scope around the running code | until the task has left that scope every suspension point looks whether to unwind to it | |
+//! | `TIME_UP` | a timer or a cancel scope that came while the task was not parked | the commit consumes it and queues the task again; the task clears it after a wait with a timer, and when it leaves a cancelled scope | `PARKED` |
+//! | `ABORT_WAKE` | whoever ends a wait because of `CANCELLED`, a timer or a cancel scope | tells the task that no partner woke it; the task clears it | `PARKED` |
 //! | `COMPLETE` | the task's last act | result written; nothing but references changes any more | |
 //! | `JOINER` | `join` | the joiner cell holds a waiter, which the completing task will wake | |
 //! | `HANDLE` | spawn | a join handle exists: it, not the task, drops the result | |
@@ -33,7 +33,7 @@ const COMPLETE: u64 = 1 << 7;
 const JOINER: u64 = 1 << 8;
 const HANDLE: u64 = 1 << 9;
 const TIME_UP: u64 = 1 << 10;
-const BOUND_UP: u64 = 1 << 11;
+const SCOPE_CANCELLED: u64 = 1 << 11;
 const REF: u64 = 1 << 16;
 
 /// What kind of suspension the worker commits.
@@ -177,36 +177,36 @@ impl State {
         })
     }
 
-    /// A bound of the task has been marked tripped; true if the caller must queue the task. The task is alive: it withdraws the
-    /// bound before it goes on from its frame.
+    /// A cancel scope of the task has been marked cancelled; true if the caller must queue the task. The task is alive: it withdraws the
+    /// scope before it goes on from its frame.
     ///
-    /// A shielded task is woken too, and looks again: the bound may lie inside what shields it. The word is changed even where
-    /// the bits are set: the mark is published by it, for [`leave_bound`](Self::leave_bound).
-    pub(crate) fn trip(&self) -> bool {
+    /// A shielded task is woken too, and looks again: the scope may lie inside what shields it. The word is changed even where
+    /// the bits are set: the mark is published by it, for [`leave_scope`](Self::leave_scope).
+    pub(crate) fn cancel_scope(&self) -> bool {
         self.change(|s| {
             if s & PARKED != 0 {
-                Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | BOUND_UP | ABORT_WAKE, true))
+                Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | SCOPE_CANCELLED | ABORT_WAKE, true))
             } else {
-                Ok((s | BOUND_UP | TIME_UP, false))
+                Ok((s | SCOPE_CANCELLED | TIME_UP, false))
             }
         })
     }
 
-    /// The running task has left a bound that was tripped: it looks at the others after this, and calls
-    /// [`keep_bound_up`](Self::keep_bound_up) if another is. One that trips meanwhile sets the bit again by itself, or has marked
-    /// itself before: AcqRel pairs with `trip`. The task waits for nothing now, so no timer's mark is lost.
-    pub(crate) fn leave_bound(&self) {
-        self.0.fetch_and(!(BOUND_UP | TIME_UP), Ordering::AcqRel);
+    /// The running task has left a cancel scope that was cancelled: it looks at the others after this, and calls
+    /// [`keep_scope_cancelled`](Self::keep_scope_cancelled) if another is. One that cancels meanwhile sets the bit again by itself, or has marked
+    /// itself before: AcqRel pairs with `cancel_scope`. The task waits for nothing now, so no timer's mark is lost.
+    pub(crate) fn leave_scope(&self) {
+        self.0.fetch_and(!(SCOPE_CANCELLED | TIME_UP), Ordering::AcqRel);
     }
 
-    pub(crate) fn keep_bound_up(&self) {
-        self.0.fetch_or(BOUND_UP, Ordering::AcqRel);
+    pub(crate) fn keep_scope_cancelled(&self) {
+        self.0.fetch_or(SCOPE_CANCELLED, Ordering::AcqRel);
     }
 
     /// After a wait with a timer, which has been taken back: forgets that it fired too late.
     pub(crate) fn forget_time(&self) {
-        // Relaxed: whoever fired the timer did so under the lock under which it was taken back. That of a bound is lost with it,
-        // which `BOUND_UP` tells of at the next suspension point.
+        // Relaxed: whoever fired the timer did so under the lock under which it was taken back. That of a cancel scope is lost with it,
+        // which `SCOPE_CANCELLED` tells of at the next suspension point.
         if self.0.load(Ordering::Relaxed) & TIME_UP != 0 {
             self.0.fetch_and(!TIME_UP, Ordering::AcqRel);
         }
@@ -219,20 +219,20 @@ impl State {
         self.0.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
-    /// Whether the task may have to unwind: it is cancelled, or a bound is tripped. One load, at every suspension point.
+    /// Whether the task may have to unwind: it is cancelled, or a cancel scope is cancelled. One load, at every suspension point.
     #[inline(always)]
     pub(crate) fn is_interrupted(&self) -> bool {
-        // Relaxed: a flag that carries no data; `is_bound_up` looks again.
-        self.0.load(Ordering::Relaxed) & (CANCELLED | BOUND_UP) != 0
+        // Relaxed: a flag that carries no data; `is_scope_cancelled` looks again.
+        self.0.load(Ordering::Relaxed) & (CANCELLED | SCOPE_CANCELLED) != 0
     }
 
-    /// Whether a bound of the task is tripped: asked by the task itself, which then looks for it.
-    pub(crate) fn is_bound_up(&self) -> bool {
-        // Acquire: pairs with `trip`; the mark is seen.
-        self.0.load(Ordering::Acquire) & BOUND_UP != 0
+    /// Whether a cancel scope of the task is cancelled: asked by the task itself, which then looks for it.
+    pub(crate) fn is_scope_cancelled(&self) -> bool {
+        // Acquire: pairs with `cancel_scope`; the mark is seen.
+        self.0.load(Ordering::Acquire) & SCOPE_CANCELLED != 0
     }
 
-    /// After a wait: whether cancellation, a timer or a bound ended it. Asked by the task itself.
+    /// After a wait: whether cancellation, a timer or a cancel scope ended it. Asked by the task itself.
     #[inline]
     pub(crate) fn take_abort_wake(&self) -> bool {
         // Relaxed: the task was resumed by the machine that saw the bit set.
@@ -349,7 +349,7 @@ mod tests {
     }
 
     const ALL: [u64; 12] =
-        [PARKED, IN_PARK, SHIELDED, NOTIFIED, TOKEN, CANCELLED, ABORT_WAKE, COMPLETE, JOINER, HANDLE, TIME_UP, BOUND_UP];
+        [PARKED, IN_PARK, SHIELDED, NOTIFIED, TOKEN, CANCELLED, ABORT_WAKE, COMPLETE, JOINER, HANDLE, TIME_UP, SCOPE_CANCELLED];
     const ASLEEP: u64 = PARKED | IN_PARK | SHIELDED;
 
     /// Whether the word can be, as the module's table has it: what excludes what, and who holds references.
@@ -446,13 +446,13 @@ mod tests {
         );
         add("fire a timer", alive, answer!(|s| s.time_up()), vec![wakes(PARKED, 0, ABORT_WAKE), notes(TIME_UP)]);
         add(
-            "trip a bound",
+            "cancel a scope",
             alive,
-            answer!(|s| s.trip()),
-            vec![wakes(PARKED, 0, BOUND_UP | ABORT_WAKE), notes(BOUND_UP | TIME_UP)],
+            answer!(|s| s.cancel_scope()),
+            vec![wakes(PARKED, 0, SCOPE_CANCELLED | ABORT_WAKE), notes(SCOPE_CANCELLED | TIME_UP)],
         );
-        add("leave a bound", running, answer!(|s| s.leave_bound()), vec![Rule { clears: BOUND_UP | TIME_UP, ..ANY }]);
-        add("keep a bound up", running, answer!(|s| s.keep_bound_up()), vec![Rule { sets: BOUND_UP, ..ANY }]);
+        add("leave a scope", running, answer!(|s| s.leave_scope()), vec![Rule { clears: SCOPE_CANCELLED | TIME_UP, ..ANY }]);
+        add("keep a scope up", running, answer!(|s| s.keep_scope_cancelled()), vec![Rule { sets: SCOPE_CANCELLED, ..ANY }]);
         add("forget the time", running, answer!(|s| s.forget_time()), vec![Rule { clears: TIME_UP, ..ANY }]);
         add(
             "take the mark of an aborted wait",
@@ -463,8 +463,8 @@ mod tests {
 
         let says = |up| Rule { up, answer: "true", ..ANY };
         add("is it cancelled", any, answer!(|s| s.is_cancelled()), vec![says(CANCELLED), ignores(0)]);
-        add("is a bound up", any, answer!(|s| s.is_bound_up()), vec![says(BOUND_UP), ignores(0)]);
-        add("is it interrupted", any, answer!(|s| s.is_interrupted()), vec![says(CANCELLED), says(BOUND_UP), ignores(0)]);
+        add("is a scope up", any, answer!(|s| s.is_scope_cancelled()), vec![says(SCOPE_CANCELLED), ignores(0)]);
+        add("is it interrupted", any, answer!(|s| s.is_interrupted()), vec![says(CANCELLED), says(SCOPE_CANCELLED), ignores(0)]);
         add("is it complete", any, answer!(|s| s.is_complete()), vec![says(COMPLETE), ignores(0)]);
         add("is there a handle", any, answer!(|s| s.has_handle()), vec![says(HANDLE), ignores(0)]);
 

@@ -25,12 +25,12 @@
 
 use corosensei::Yielder;
 
-use crate::raw::cells::CellCache;
 use crate::raw::error::JoinError;
 use crate::raw::header::{Payload, TaskPtr};
 use crate::raw::locals::Locals;
 use crate::raw::record::{Record, StackPtr, Suspend};
 use crate::raw::state::TransitionToComplete;
+use crate::raw::task_slab::SlabCache;
 use crate::scheduler::{Shared, local, report};
 use crate::unwind::{self, Cancelled, catch_and_forget, whole};
 
@@ -40,7 +40,7 @@ impl TaskPtr {
     /// # Safety
     /// On the task's own stack, once, by whoever took the fresh task from its queue. The task may be gone afterwards.
     #[inline]
-    pub(crate) unsafe fn run(self, cells: Option<&CellCache>) {
+    pub(crate) unsafe fn run(self, cells: Option<&SlabCache>) {
         if self.state().is_cancelled() {
             // SAFETY: the caller's promise.
             unsafe { self.end_unrun(JoinError::cancelled(), None) };
@@ -95,7 +95,7 @@ impl TaskPtr {
 
     /// # Safety
     /// The result has been written, by this caller, who holds the scheduler's reference.
-    unsafe fn finish(self, cells: Option<&CellCache>) {
+    unsafe fn finish(self, cells: Option<&SlabCache>) {
         let mut dropped = false;
         if !self.state().has_handle() {
             // SAFETY: no handle is left, so the result is this task's (rule 5 of the header).

@@ -99,7 +99,7 @@ enum Caller {
     /// A plain thread, which waits until the root has ended.
     Thread,
     /// A plain thread that an end of a context around it, or this moment, may end earlier.
-    Bounded(Option<Instant>),
+    LeftScope(Option<Instant>),
     Task,
 }
 
@@ -107,8 +107,8 @@ impl Caller {
     fn this() -> Self {
         if local::machine().is_some() {
             Self::Task
-        } else if unwind::is_bounded() {
-            Self::Bounded(unwind::deadline_on_thread())
+        } else if unwind::is_in_cancel_scope() {
+            Self::LeftScope(unwind::deadline_on_thread())
         } else {
             Self::Thread
         }
@@ -148,7 +148,7 @@ impl Roots {
     fn alive(&self) -> Alive {
         let roots = self.lock();
         let callers = || roots.of.iter().filter(|(task, _)| !task.state().is_complete()).map(|(_, root)| root.caller);
-        let limit = |caller| if let Caller::Bounded(limit) = caller { limit } else { None };
+        let limit = |caller| if let Caller::LeftScope(limit) = caller { limit } else { None };
         Alive {
             roots: callers().count(),
             threads: callers().filter(|caller| *caller == Caller::Thread).count(),

@@ -12,20 +12,20 @@ use crate::prim;
 use crate::prim::deque::{Steal, Worker};
 use crate::prim::sync::Arc;
 use crate::prim::untracked::Ordering;
-use crate::raw::cells::CellCache;
 use crate::raw::header::Extra;
 use crate::raw::header::TaskPtr;
 use crate::raw::machine::Machine;
 use crate::raw::reason::Reason;
 use crate::raw::record::Record;
 use crate::raw::stacks::StackCache;
+use crate::raw::task_slab::SlabCache;
 use crate::scheduler::Shared;
 use crate::scheduler::placement::Run;
 use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::reserve::Reserve;
 use crate::scheduler::tuning::SLICE;
-use crate::scheduler::tuning::{CROWD, FAIR_EVERY, FEW, IDS, SEARCH_ROUNDS};
+use crate::scheduler::tuning::{FAIR_EVERY, FEW, IDS, MIN_TO_STEAL, SEARCH_ROUNDS};
 use crate::stack::slab::Slot;
 use crate::sys::number::{next_random, take_ids};
 
@@ -40,7 +40,7 @@ pub(crate) struct Local {
     /// Fresh tasks that others may steal. The owner takes the newest.
     pub(crate) fresh: Worker<TaskPtr>,
     /// As many as there are in `fresh`, or more: thieves do not count here.
-    crowd: Cell<usize>,
+    stealable: Cell<usize>,
     /// Picks until the next fair one.
     until_fair: Cell<u32>,
     fresh_first: Cell<bool>,
@@ -58,7 +58,7 @@ pub(crate) struct Local {
     pub(crate) run: Cell<Run>,
     next_id: Cell<u64>,
     end_id: Cell<u64>,
-    cells: CellCache,
+    cells: SlabCache,
     pub(crate) stacks: StackCache,
     pub(crate) reserve: Reserve,
     /// A hook at switches runs, between two tasks.
@@ -146,7 +146,7 @@ impl Local {
             processor,
             ready: ReadyQueue::new(),
             fresh,
-            crowd: Cell::new(0),
+            stealable: Cell::new(0),
             until_fair: Cell::new(FAIR_EVERY),
             fresh_first: Cell::new(false),
             chain_only: Cell::new(false),
@@ -173,7 +173,7 @@ impl Local {
         unsafe { &*self.processor }
     }
 
-    pub(crate) fn cells(&self) -> &CellCache {
+    pub(crate) fn cells(&self) -> &SlabCache {
         &self.cells
     }
 
@@ -239,18 +239,18 @@ impl Local {
     #[inline]
     pub(crate) fn push_fresh(&self, task: TaskPtr) {
         self.fresh.push(task);
-        let crowd = self.crowd.get() + 1;
-        self.crowd.set(crowd);
-        if crowd >= CROWD && self.shared.idle.peek().wants_searcher() {
+        let stealable = self.stealable.get() + 1;
+        self.stealable.set(stealable);
+        if stealable >= MIN_TO_STEAL && self.shared.idle.peek().wants_searcher() {
             self.call_thief();
         }
     }
 
     #[cold]
     fn call_thief(&self) {
-        let crowd = self.fresh.len();
-        self.crowd.set(crowd);
-        if crowd >= CROWD {
+        let stealable = self.fresh.len();
+        self.stealable.set(stealable);
+        if stealable >= MIN_TO_STEAL {
             self.shared.wake_searcher();
         }
     }
@@ -305,8 +305,8 @@ impl Local {
     /// Who is ready here besides the running task, if they are so few that its turn comes again soon.
     pub(crate) fn few_ready(&self) -> Few {
         let waiting = self.ready.len();
-        let others = self.ready.is_owed_a_turn() || self.crowd.get() > 0;
-        if waiting + self.crowd.get() >= FEW || (waiting == 0 && !others && self.processor().next.is_empty()) {
+        let others = self.ready.is_owed_a_turn() || self.stealable.get() > 0;
+        if waiting + self.stealable.get() >= FEW || (waiting == 0 && !others && self.processor().next.is_empty()) {
             return Few::NobodyOrMany;
         }
         if others { Few::Others } else { Few::Own }
@@ -340,11 +340,11 @@ impl Local {
 
     #[inline]
     fn pop_fresh(&self) -> Option<TaskPtr> {
-        if self.crowd.get() == 0 {
+        if self.stealable.get() == 0 {
             return None;
         }
         let task = self.fresh.pop();
-        self.crowd.set(if task.is_some() { self.crowd.get().saturating_sub(1) } else { 0 });
+        self.stealable.set(if task.is_some() { self.stealable.get().saturating_sub(1) } else { 0 });
         task
     }
 
@@ -352,7 +352,7 @@ impl Local {
     #[cold]
     fn pick_neglected(&self) -> Option<TaskPtr> {
         self.until_fair.set(FAIR_EVERY);
-        self.look_around_at.set(CROWD as u32);
+        self.look_around_at.set(MIN_TO_STEAL as u32);
         self.notice_phase();
         self.take_mail();
         self.fire_timers();
@@ -415,7 +415,7 @@ impl Local {
 
     /// A thief has put tasks into the deque.
     pub(crate) fn recount_fresh(&self) {
-        self.crowd.set(self.fresh.len());
+        self.stealable.set(self.fresh.len());
     }
 
     /// One task from the injector.

@@ -62,13 +62,13 @@ use crate::prim::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::prim::deque::{Injector, Steal};
 use crate::prim::sync::{Arc, Mutex};
 use crate::prim::{self, Parker, process, thread, untracked};
-use crate::raw::cells::SharedCells;
 use crate::raw::error::JoinError;
 use crate::raw::fork;
 use crate::raw::header::TaskPtr;
 use crate::raw::reason::Reason;
 use crate::raw::report::TaskList;
 use crate::raw::stacks::StackPool;
+use crate::raw::task_slab::TaskSlab;
 use crate::scheduler::deadlock::Roots;
 use crate::scheduler::hooks::Hooks;
 use crate::scheduler::idle::Idle;
@@ -76,7 +76,7 @@ use crate::scheduler::processor::Processor;
 use crate::scheduler::report::{OnDeadlock, OnLeak, PanicHook};
 use crate::scheduler::shutdown::{End, Remains, Threads};
 use crate::scheduler::table::Processors;
-use crate::scheduler::tuning::{CROWD, SLICE};
+use crate::scheduler::tuning::{MIN_TO_STEAL, SLICE};
 use crate::stack::Class;
 use crate::sys::number::take_ids;
 
@@ -127,7 +127,7 @@ pub(crate) struct Shared {
     pub(crate) slice: untracked::AtomicU32,
     pub(crate) next_spread: untracked::AtomicU32,
     /// Memory for tasks that other threads than its machines spawn.
-    pub(crate) cells: SharedCells,
+    pub(crate) cells: TaskSlab,
     pub(crate) config: Config,
     /// Machines that have not ended.
     machines: AtomicUsize,
@@ -167,7 +167,7 @@ impl Shared {
             started: prim::now(),
             slice: untracked::AtomicU32::new(0),
             next_spread: untracked::AtomicU32::new(0),
-            cells: SharedCells::new(number),
+            cells: TaskSlab::new(number),
             config,
             machines: AtomicUsize::new(regular),
             threads: untracked::Mutex::default(),
@@ -296,7 +296,7 @@ impl Shared {
 
     /// Whether there is work that a machine other than `except` could do, and that is worth waking it.
     pub(crate) fn has_work(&self, except: &Processor) -> bool {
-        !self.injector.is_empty() || self.processors.others(except, 0).any(|p| p.stealer.len() >= CROWD)
+        !self.injector.is_empty() || self.processors.others(except, 0).any(|p| p.stealer.len() >= MIN_TO_STEAL)
     }
 
     /// Whether a machine that has just fallen asleep must not: there is injected work, or news of the runtime's phase.

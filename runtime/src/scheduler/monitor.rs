@@ -7,7 +7,7 @@
 //! - it tells a machine whose timers are late, which then sees to them before its next task, and fires those of a machine that has run
 //!   the same task since the last tick: a limit of that task's own time may be among them;
 //! - a run that has lasted for a time slice, or for a tick while a timer of its machine is late, is over [its time](super::overtime): the task lets
-//!   others run where it next might wait, or, if it loops over attempts that fail, there (it [gives way](crate::wait::give_way); as long as
+//!   others run where it next might wait, or, if it loops over attempts that fail, there (it [gives way](crate::wait::yield_if_hogging); as long as
 //!   that happens, such a loop need not be old to do so);
 //! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
 //!   to it goes to the injector;
@@ -540,8 +540,8 @@ mod tests {
 
     use super::*;
     use crate::prim::untracked::AtomicBool;
-    use crate::raw::cells::SharedCells;
     use crate::raw::header::Extra;
+    use crate::raw::task_slab::TaskSlab;
     use crate::{Runtime, yield_now};
 
     /// A runtime of one processor that nobody drives.
@@ -569,7 +569,7 @@ mod tests {
         let task = |id, pinned: bool| {
             let extra = pinned.then(|| Box::new(Extra { pinned, ..Extra::default() }));
             // SAFETY: never run, and leaked.
-            unsafe { TaskPtr::new(|| (), Location::caller(), id, extra, |layout| SharedCells::new(0).alloc(layout)) }.unwrap()
+            unsafe { TaskPtr::new(|| (), Location::caller(), id, extra, |layout| TaskSlab::new(0).alloc(layout)) }.unwrap()
         };
         for (id, pinned) in [(1, false), (2, true), (3, false)] {
             shared.send(task(id, pinned), processor);

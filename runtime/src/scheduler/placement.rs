@@ -17,7 +17,7 @@ use crate::raw::header::TaskPtr;
 use crate::scheduler::inbox::Posted;
 use crate::scheduler::local::Local;
 use crate::scheduler::processor::{Processor, Ready};
-use crate::scheduler::tuning::CROWD;
+use crate::scheduler::tuning::MIN_TO_STEAL;
 use crate::scheduler::{Phase, Shared};
 
 /// Which processor a new task starts on; see [`Builder::placement`](crate::task::Builder::placement).
@@ -41,7 +41,7 @@ pub enum Placement {
 }
 
 /// Live tasks that a processor may be ahead of an idle one.
-const SLACK: u32 = CROWD as u32;
+const SLACK: u32 = MIN_TO_STEAL as u32;
 
 /// The same towards one that works, above twice as many.
 const SLACK_BUSY: u32 = 256;

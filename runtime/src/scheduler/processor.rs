@@ -273,10 +273,10 @@ impl NextSlot {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
-    use crate::raw::cells::SharedCells;
+    use crate::raw::task_slab::TaskSlab;
 
     fn task() -> TaskPtr {
-        let alloc = |layout| SharedCells::new(0).alloc(layout);
+        let alloc = |layout| TaskSlab::new(0).alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
     }

@@ -137,10 +137,10 @@ impl Drop for ReadyQueue {
 #[cfg(all(test, not(greenloom_loom)))]
 mod tests {
     use super::*;
-    use crate::raw::cells::SharedCells;
+    use crate::raw::task_slab::TaskSlab;
 
     fn task(id: u64) -> TaskPtr {
-        let alloc = |layout| SharedCells::new(0).alloc(layout);
+        let alloc = |layout| TaskSlab::new(0).alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
     }

@@ -1,5 +1,5 @@
 //! The timers of a processor: a hierarchical timing wheel (Varghese and Lauck, 1987; the levels are those of the Linux kernel and of
-//! tokio) whose entries lie in the frames of those who wait, or of bounds that time trips.
+//! tokio) whose entries lie in the frames of those who wait, or of cancel scopes that time cancels.
 //!
 //! Time is counted in ticks of [`TICK`]. Level *n* has 64 slots of 64ⁿ ticks each; an entry lies in the level of the highest group of
 //! six bits in which its tick differs from now, so that inserting it and taking it back costs the same for any length. When time
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::prim::untracked::{AtomicU64, Ordering};
 use crate::prim::{self, Lock};
-use crate::raw::bound::{Bound, Cause};
+use crate::raw::cancel_scope::{CancelScope, Cause};
 use crate::raw::header::TaskPtr;
 
 /// A tick in nanoseconds: 32.8 µs, the order of what waking a thread costs.
@@ -49,8 +49,8 @@ pub(crate) enum Aim {
     Nothing,
     /// Ends the task's current wait.
     Wake(TaskPtr),
-    /// Trips a bound, which lives as long as the timer is in a wheel.
-    Trip(*const Bound),
+    /// Cancels a cancel scope, which lives as long as the timer is in a wheel.
+    Cancel(*const CancelScope),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Timers {
                     let task = match unsafe { (*timer).aim.get() } {
                         Aim::Wake(task) => task.state().time_up().then_some(task),
                         // SAFETY: as above.
-                        Aim::Trip(bound) => unsafe { (*bound).trip(Cause::Time) },
+                        Aim::Cancel(scope) => unsafe { (*scope).cancel(Cause::Time) },
                         Aim::Nothing => None,
                     };
                     if task.is_some() {
@@ -333,7 +333,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::raw::cells::SharedCells;
+    use crate::raw::task_slab::TaskSlab;
     use crate::sys::number::next_random;
 
     /// What a wheel must do, simply: entries by the tick from which on they are due, then in the order of their coming.
@@ -500,7 +500,7 @@ mod tests {
     }
 
     fn task() -> TaskPtr {
-        let alloc = |layout| SharedCells::new(0).alloc(layout);
+        let alloc = |layout| TaskSlab::new(0).alloc(layout);
         // SAFETY: never run, and leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
     }

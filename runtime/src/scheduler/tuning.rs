@@ -18,7 +18,7 @@ pub(crate) const LEAST_SEARCH_ROUNDS: u32 = if cfg!(greenloom_loom) { 1 } else {
 
 /// Fresh tasks in the deque from which on it is worth waking a sleeping processor at once. Fewer wait for the monitor's next
 /// tick: a pair that talks starts within a microsecond on one processor, and would be torn apart for good by an eager thief.
-pub(crate) const CROWD: usize = 8;
+pub(crate) const MIN_TO_STEAL: usize = 8;
 
 /// Fewer ready tasks than that may run before one that could have gone on.
 pub(super) const FEW: usize = 16;

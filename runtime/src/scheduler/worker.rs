@@ -12,7 +12,7 @@ use crate::raw::state::{Park, TransitionToParked};
 use crate::scheduler::completion::body;
 use crate::scheduler::local::Local;
 use crate::scheduler::processor::Processor;
-use crate::scheduler::tuning::CROWD;
+use crate::scheduler::tuning::MIN_TO_STEAL;
 use crate::scheduler::tuning::{LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS};
 use crate::scheduler::{Phase, Shared};
 use crate::stack::slab::Slot;
@@ -116,7 +116,7 @@ impl Local {
             }
         }
         if self.machine.panics.are_noted() {
-            self.settle(record, how);
+            self.look_at_panics(record, how);
         }
     }
 
@@ -168,11 +168,11 @@ impl Local {
 
     /// After a switch away from a task, while one is noted that unwinds.
     #[cold]
-    fn settle(&self, record: &Record, how: Suspend) {
+    fn look_at_panics(&self, record: &Record, how: Suspend) {
         if self.shared.is_elsewhere() {
             fork::refuse_to_go_on();
         }
-        self.machine.panics.settle(record, matches!(how, Suspend::Done | Suspend::Refused));
+        self.machine.panics.forget_first(record, matches!(how, Suspend::Done | Suspend::Refused));
     }
 
     /// There is nothing to run: look at the inbox, at the others, and sleep. With `granted`, a search is counted already for this
@@ -227,10 +227,10 @@ impl Local {
                 // A short queue is left alone while its owner moves: its tasks are about to start where they are, and to talk to each
                 // other, which between two machines costs ten times as much.
                 let runs = victim.runs.load(Ordering::Relaxed);
-                if (victim.index, runs) != (watched.0, watched.1) && len < CROWD {
+                if (victim.index, runs) != (watched.0, watched.1) && len < MIN_TO_STEAL {
                     watched = (victim.index, runs, round);
                 }
-                if (len >= CROWD || round - watched.2 >= polite)
+                if (len >= MIN_TO_STEAL || round - watched.2 >= polite)
                     && let Some(task) = self.steal_some(victim, len)
                 {
                     self.patience.set(SEARCH_ROUNDS);
@@ -275,7 +275,7 @@ impl Local {
 
     /// Steals one task where there are few (in fork and join each is a large part of the work), a batch where there are many.
     fn steal_some(&self, victim: &Processor, len: usize) -> Option<TaskPtr> {
-        if len < 4 * CROWD {
+        if len < 4 * MIN_TO_STEAL {
             return self.steal_oldest(victim);
         }
         let task = victim.stealer.steal_batch_and_pop(&self.fresh).success();

@@ -16,8 +16,8 @@ use crate::prim::Lock;
 use crate::prim::sync::Arc;
 use crate::structured::scope::scope;
 use crate::sync::{Mutex, Semaphore};
-use crate::task::members::Members;
 use crate::task::spawn;
+use crate::task::tracker::TaskTracker;
 use crate::unwind::uncancellable;
 
 /// Tasks that may fail, and are waited for together: Go's `errgroup.Group`.
@@ -44,7 +44,7 @@ pub struct Group<E> {
 }
 
 struct Inner<E> {
-    members: Members,
+    tracker: TaskTracker,
     /// The first error since the last `wait`.
     error: Lock<Option<E>>,
     limit: Lock<Option<Limit>>,
@@ -131,7 +131,7 @@ where
 
     fn with(context: Option<Cancels<E>>) -> Self {
         let inner =
-            Inner { members: Members::new(), error: Lock::new(None), limit: Lock::new(None), context, waits: Mutex::new(()) };
+            Inner { tracker: TaskTracker::new(), error: Lock::new(None), limit: Lock::new(None), context, waits: Mutex::new(()) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -208,7 +208,7 @@ where
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        self.inner.members.enter();
+        self.inner.tracker.enter();
         let member = Member { f, slot, unborn: Unborn(Some(self.inner.clone())) };
         drop(spawn(move || member.run()));
     }
@@ -226,7 +226,7 @@ where
     /// ```
     #[track_caller]
     pub fn set_limit(&self, tasks: usize) {
-        let active = self.inner.members.count();
+        let active = self.inner.tracker.count();
         assert!(active == 0, "Group::set_limit was called while {active} tasks of the group are active");
         let slots = Arc::new(Semaphore::new(tasks.min(Semaphore::MAX_PERMITS)));
         *self.inner.limit.lock() = Some(Limit { tasks, slots });
@@ -265,10 +265,10 @@ where
         }
         let give_up = GiveUp(&self.inner);
         let waits = self.inner.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        self.inner.members.wait();
+        self.inner.tracker.wait();
         forget(give_up);
         let error = self.inner.error.lock().take();
-        let panic = self.inner.members.take_panic();
+        let panic = self.inner.tracker.take_panic();
         drop(waits);
         self.inner.cancel_context();
         match (panic, error) {
@@ -308,7 +308,7 @@ impl<E> Inner<E> {
     }
 
     fn cancel(&self) {
-        self.members.cancel();
+        self.tracker.cancel();
         self.cancel_context();
     }
 }
@@ -331,7 +331,7 @@ impl<E> Drop for Group<E> {
 impl<E> fmt::Debug for Group<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.inner.limit().map(|limit| limit.tasks);
-        f.debug_struct("Group").field("tasks", &self.inner.members.count()).field("limit", &limit).finish()
+        f.debug_struct("Group").field("tasks", &self.inner.tracker.count()).field("limit", &limit).finish()
     }
 }
 
@@ -354,11 +354,11 @@ where
                 group.fail(error);
             }
         };
-        group.members.run(body, |_, ended| {
+        group.tracker.run(body, |_, ended| {
             if let Err(error) = ended
                 && error.is_panic()
             {
-                group.members.keep_panic(error);
+                group.tracker.keep_panic(error);
                 group.cancel_context();
             }
             // Before whoever waits may change the limit.
@@ -389,7 +389,7 @@ impl<E> Unborn<E> {
 impl<E> Drop for Unborn<E> {
     fn drop(&mut self) {
         if let Some(group) = &self.0 {
-            group.members.leave_unborn();
+            group.tracker.leave_unborn();
         }
     }
 }

@@ -460,7 +460,7 @@ impl<T> JobHandle<T> {
     pub fn is_finished(&self) -> bool {
         let finished = self.has_ended();
         if !finished {
-            wait::give_way();
+            wait::yield_if_hogging();
         }
         finished
     }

@@ -1,6 +1,6 @@
 //! Tasks that may borrow from the frame that started them, because it does not end before they have.
 //!
-//! Why that is sound: a child is counted among the scope's [`Members`] from before it is spawned until its closure, its result and
+//! Why that is sound: a child is counted among the scope's [`TaskTracker`] from before it is spawned until its closure, its result and
 //! its payload are gone, and [`scope`] returns, or unwinds, only when nobody is counted.
 //!
 //! - A child that never runs drops its closure, and after it [`Unborn`], which counts it out.
@@ -21,8 +21,8 @@ use crate::raw::header::TaskPtr;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::task::Task;
 use crate::scheduler::{Shared, local};
-use crate::task::members::Members;
 use crate::task::spawn::{no_memory, spawn_unbounded};
+use crate::task::tracker::TaskTracker;
 use crate::task::{JoinError, JoinHandle};
 use crate::unwind::uncancellable;
 use crate::unwind::{Cancelled, drop_whole};
@@ -107,30 +107,30 @@ where
         // Now: when there are children to wait for, it is too late for a panic.
         record.assert_may_suspend(Reason::Join);
     }
-    let scope = Scope { members: Members::new(), shared, _scope: PhantomData, _env: PhantomData };
+    let scope = Scope { tracker: TaskTracker::new(), shared, _scope: PhantomData, _env: PhantomData };
     let mut value = None;
     let body = catch_unwind(AssertUnwindSafe(|| {
         value = Some(f(&scope));
         scope.assert_here();
-        scope.members.wait();
+        scope.tracker.wait();
     }));
-    let members = &scope.members;
+    let tracker = &scope.tracker;
     let cancellation = match body {
         Ok(()) => None,
         Err(payload) => {
             let cancellation = if payload.is::<Cancelled>() {
                 Some(payload)
             } else {
-                members.keep_panic(JoinError::panicked(payload));
+                tracker.keep_panic(JoinError::panicked(payload));
                 None
             };
-            members.cancel();
+            tracker.cancel();
             scope.assert_here();
-            members.wait_to_the_end();
+            tracker.wait_to_the_end();
             cancellation
         }
     };
-    match (members.take_panic().or(cancellation), value) {
+    match (tracker.take_panic().or(cancellation), value) {
         (None, Some(value)) => value,
         (Some(payload), value) => {
             // Not by the unwinding, in which its destructor must not panic.
@@ -143,7 +143,7 @@ where
 
 /// A scope to spawn tasks in; see [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {
-    members: Members,
+    tracker: TaskTracker,
     shared: &'scope Shared,
     // Invariant, as std's: a shorter 'scope would let a task borrow from the body, a longer 'env make no sense.
     _scope: PhantomData<&'scope mut &'scope ()>,
@@ -153,7 +153,7 @@ pub struct Scope<'scope, 'env: 'scope> {
 impl<'scope, 'env> Scope<'scope, 'env> {
     /// Before a wait: in a process that was forked meanwhile nobody would end it.
     fn assert_here(&self) {
-        if self.shared.is_elsewhere() && self.members.count() > 0 {
+        if self.shared.is_elsewhere() && self.tracker.count() > 0 {
             fork::refuse_to_wait();
         }
     }
@@ -191,8 +191,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        self.members.enter();
-        let child = Child { f, unborn: Unborn(&self.members) };
+        self.tracker.enter();
+        let child = Child { f, unborn: Unborn(&self.tracker) };
         // SAFETY: `F` and `T` are Send. What they borrow outlives the scope, which waits until the child, or the `Ended` that comes of
         // it, has been dropped (see the module).
         match unsafe { spawn_unbounded(self.shared, move || child.run(), site, None, Placement::Near) } {
@@ -204,7 +204,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("tasks", &self.members.count()).finish_non_exhaustive()
+        f.debug_struct("Scope").field("tasks", &self.tracker.count()).finish_non_exhaustive()
     }
 }
 
@@ -222,27 +222,27 @@ impl<'scope, F> Child<'scope, F> {
         F: FnOnce() -> T,
     {
         let Self { f, unborn } = self;
-        let members = unborn.begin();
-        let settle = |task: TaskPtr, outcome| {
+        let tracker = unborn.begin();
+        let take_result = |task: TaskPtr, outcome| {
             if task.state().has_handle() {
                 return Some(outcome);
             }
-            discard(outcome, members);
+            discard(outcome, tracker);
             None
         };
-        Ended(members.run(f, settle).map(|outcome| (outcome, members)))
+        Ended(tracker.run(f, take_result).map(|outcome| (outcome, tracker)))
     }
 }
 
 /// A child that has not begun, as long as its closure has this.
-struct Unborn<'scope>(&'scope Members);
+struct Unborn<'scope>(&'scope TaskTracker);
 
 impl<'scope> Unborn<'scope> {
     #[inline]
-    fn begin(self) -> &'scope Members {
-        let members = self.0;
+    fn begin(self) -> &'scope TaskTracker {
+        let tracker = self.0;
         forget(self);
-        members
+        tracker
     }
 }
 
@@ -253,12 +253,12 @@ impl Drop for Unborn<'_> {
 }
 
 /// What comes of a child: its outcome, and that it is counted until the outcome is gone.
-struct Ended<'scope, T>(Option<(Result<T, JoinError>, &'scope Members)>);
+struct Ended<'scope, T>(Option<(Result<T, JoinError>, &'scope TaskTracker)>);
 
 impl<T> Ended<'_, T> {
     fn take(mut self) -> Option<Result<T, JoinError>> {
-        let (outcome, members) = self.0.take()?;
-        members.leave();
+        let (outcome, tracker) = self.0.take()?;
+        tracker.leave();
         Some(outcome)
     }
 }
@@ -266,18 +266,18 @@ impl<T> Ended<'_, T> {
 impl<T> Drop for Ended<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some((outcome, members)) = self.0.take() {
-            discard(outcome, members);
-            members.leave();
+        if let Some((outcome, tracker)) = self.0.take() {
+            discard(outcome, tracker);
+            tracker.leave();
         }
     }
 }
 
 /// Drops an outcome that nobody takes; a panic is the scope's.
-fn discard<T>(outcome: Result<T, JoinError>, members: &Members) {
+fn discard<T>(outcome: Result<T, JoinError>, tracker: &TaskTracker) {
     let dropped = outcome.and_then(|value| drop_whole(value).map_err(JoinError::from_payload));
     if let Err(error) = dropped {
-        members.keep_panic(error);
+        tracker.keep_panic(error);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::wait;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::queue::{Crowd, Member, Released};
+use crate::wait::queue::{Queued, Released, WaitQueue};
 
 /// Lets several tasks wait for each other: [`std::sync::Barrier`]'s shape.
 ///
@@ -33,7 +33,7 @@ use crate::wait::queue::{Crowd, Member, Released};
 pub struct Barrier {
     size: usize,
     /// Those who have arrived.
-    crowd: Lock<Crowd<()>>,
+    queue: Lock<WaitQueue<()>>,
 }
 
 /// Says of one of those who met at a [`Barrier`] that it is the leader: the one that arrived last.
@@ -70,7 +70,7 @@ impl Barrier {
         /// barrier.wait();
         /// ```
         pub const fn new(n: usize) -> Self {
-            Self { size: n, crowd: Lock::new(Crowd::new()) }
+            Self { size: n, queue: Lock::new(WaitQueue::new()) }
         }
     }
 
@@ -94,11 +94,11 @@ impl Barrier {
     #[track_caller]
     pub fn wait(&self) -> BarrierWaitResult {
         wait::look_at_slice();
-        let completed = self.complete(&mut self.crowd.lock());
+        let completed = self.complete(&mut self.queue.lock());
         if completed.is_some() {
             return BarrierWaitResult(true);
         }
-        let node = Member::node(());
+        let node = Queued::node(());
         let mut leads = false;
         let publish = |waiter| {
             leads = !self.arrive(&node, waiter);
@@ -109,27 +109,27 @@ impl Barrier {
     }
 
     /// Releases those who wait, if the caller is the one that was missing.
-    fn complete(&self, crowd: &mut Crowd<()>) -> Option<Released<()>> {
-        (crowd.len() + 1 >= self.size).then(|| crowd.release_all())
+    fn complete(&self, queue: &mut WaitQueue<()>) -> Option<Released<()>> {
+        (queue.len() + 1 >= self.size).then(|| queue.release_all())
     }
 
     /// Joins those who wait, or releases them.
-    fn arrive(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {
-        let mut crowd = self.crowd.lock();
-        if let Some(released) = self.complete(&mut crowd) {
-            drop(crowd);
+    fn arrive(&self, node: &Node<Queued<()>>, waiter: Waiter) -> bool {
+        let mut queue = self.queue.lock();
+        if let Some(released) = self.complete(&mut queue) {
+            drop(queue);
             drop(released);
             return false;
         }
-        // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
         // it was taken out.
-        unsafe { crowd.push(node, waiter) };
+        unsafe { queue.push(node, waiter) };
         true
     }
 
-    fn withdraw(&self, node: &Node<Member<()>>) -> bool {
-        // SAFETY: under the crowd's lock; pushed before.
-        unsafe { self.crowd.lock().withdraw(node) }
+    fn withdraw(&self, node: &Node<Queued<()>>) -> bool {
+        // SAFETY: under the queue's lock; pushed before.
+        unsafe { self.queue.lock().withdraw(node) }
     }
 }
 

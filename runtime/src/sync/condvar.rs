@@ -1,8 +1,8 @@
 //! The condition variable.
 //!
-//! 1. `wait` puts its node into the crowd, and only then unlocks the mutex. Who changes the condition under the mutex and notifies
+//! 1. `wait` puts its node into the queue, and only then unlocks the mutex. Who changes the condition under the mutex and notifies
 //!    afterwards therefore finds the node.
-//! 2. A notification takes nodes out under the crowd's lock, and wakes their owners after it.
+//! 2. A notification takes nodes out under the queue's lock, and wakes their owners after it.
 //! 3. A cancelled waiter takes its node back and unwinds; it has no use for the mutex, whose guard it gave away. If it was notified
 //!    before, and is cancelled by the time it goes on, or where it has to wait for the mutex, it passes the notification of
 //!    `notify_one` on to another waiter.
@@ -20,8 +20,8 @@ use crate::unwind;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::queue::{Crowd, Member};
-use crate::wait::{self, Waited};
+use crate::wait::queue::{Queued, WaitQueue};
+use crate::wait::{self, WaitOutcome};
 
 /// A condition variable that suspends the task that waits: [`std::sync::Condvar`]'s shape, for guards of [`Mutex`](super::Mutex).
 ///
@@ -53,7 +53,7 @@ pub struct Condvar {
     /// Whether anyone waits, so that a notification for nobody is one load. Written under the lock.
     anyone: AtomicU8,
     /// Each waiter learns whether a `notify_one` took it.
-    crowd: Lock<Crowd<Cell<bool>>>,
+    queue: Lock<WaitQueue<Cell<bool>>>,
 }
 
 /// Whether a wait with a time limit has ended because of that.
@@ -94,7 +94,7 @@ impl Condvar {
         /// CHANGED.notify_all();
         /// ```
         pub const fn new() -> Self {
-            Self { anyone: AtomicU8::new(0), crowd: Lock::new(Crowd::new()) }
+            Self { anyone: AtomicU8::new(0), queue: Lock::new(WaitQueue::new()) }
         }
     }
 
@@ -263,13 +263,13 @@ impl Condvar {
         let notice = Notice::new(self);
         let mut guard = Some(guard);
         let waited = wait::wait_for(Reason::Sync, deadline, |waiter| notice.publish(waiter, &mut guard), || notice.withdraw());
-        if waited == Waited::Done {
+        if waited == WaitOutcome::Done {
             // A notification is given to the next. Where the time was up, that came first.
             unwind::checkpoint();
         }
         let locked = mutex.lock();
         notice.keep();
-        let result = WaitTimeoutResult(waited == Waited::TimedOut);
+        let result = WaitTimeoutResult(waited == WaitOutcome::TimedOut);
         match locked {
             Ok(guard) => Ok((guard, result)),
             Err(error) => Err(std::sync::PoisonError::new((error.into_inner(), result))),
@@ -308,33 +308,33 @@ impl Condvar {
         self.anyone.load(Ordering::Acquire) != 0
     }
 
-    fn note_waiters(&self, crowd: &Crowd<Cell<bool>>) {
+    fn note_waiters(&self, queue: &WaitQueue<Cell<bool>>) {
         // Release: pairs with the Acquire of `has_waiters`.
-        self.anyone.store(u8::from(!crowd.is_empty()), Ordering::Release);
+        self.anyone.store(u8::from(!queue.is_empty()), Ordering::Release);
     }
 
     #[cold]
     fn release_one(&self) {
-        let mut crowd = self.crowd.lock();
-        // SAFETY: under the crowd's lock, of which the waiter is all that is used afterwards.
-        let released = unsafe { crowd.release_one() }.map(|node| {
+        let mut queue = self.queue.lock();
+        // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
+        let released = unsafe { queue.release_one() }.map(|node| {
             node.data().data().set(true);
             node.waiter()
         });
-        self.note_waiters(&crowd);
-        drop(crowd);
+        self.note_waiters(&queue);
+        drop(queue);
         if let Some(waiter) = released {
-            // SAFETY: taken out of the crowd just now.
+            // SAFETY: taken out of the queue just now.
             unsafe { waiter.wake() };
         }
     }
 
     #[cold]
     fn release_all(&self) {
-        let mut crowd = self.crowd.lock();
-        let released = crowd.release_all();
-        self.note_waiters(&crowd);
-        drop(crowd);
+        let mut queue = self.queue.lock();
+        let released = queue.release_all();
+        self.note_waiters(&queue);
+        drop(queue);
         drop(released);
     }
 }
@@ -354,34 +354,34 @@ impl fmt::Debug for Condvar {
 /// A waiter, from before it waits until it has the mutex again.
 struct Notice<'a> {
     condvar: &'a Condvar,
-    node: Node<Member<Cell<bool>>>,
+    node: Node<Queued<Cell<bool>>>,
 }
 
 impl<'a> Notice<'a> {
     #[inline(always)]
     fn new(condvar: &'a Condvar) -> Self {
-        Self { condvar, node: Member::node(Cell::new(false)) }
+        Self { condvar, node: Queued::node(Cell::new(false)) }
     }
 
-    /// Joins the crowd, then gives the mutex up, if that has not happened yet.
+    /// Joins the queue, then gives the mutex up, if that has not happened yet.
     #[inline(never)]
     fn publish<T: ?Sized>(&self, waiter: Waiter, guard: &mut Option<MutexGuard<'_, T>>) -> bool {
-        let mut crowd = self.condvar.crowd.lock();
-        // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        let mut queue = self.condvar.queue.lock();
+        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
         // it was taken out.
-        unsafe { crowd.push(&self.node, waiter) };
-        self.condvar.note_waiters(&crowd);
-        drop(crowd);
+        unsafe { queue.push(&self.node, waiter) };
+        self.condvar.note_waiters(&queue);
+        drop(queue);
         drop(guard.take());
         true
     }
 
     #[cold]
     fn withdraw(&self) -> bool {
-        let mut crowd = self.condvar.crowd.lock();
-        // SAFETY: under the crowd's lock; pushed before.
-        let withdrawn = unsafe { crowd.withdraw(&self.node) };
-        self.condvar.note_waiters(&crowd);
+        let mut queue = self.condvar.queue.lock();
+        // SAFETY: under the queue's lock; pushed before.
+        let withdrawn = unsafe { queue.withdraw(&self.node) };
+        self.condvar.note_waiters(&queue);
         withdrawn
     }
 

@@ -182,7 +182,7 @@ impl<T: ?Sized> Mutex<T> {
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         let guard = self.attempt();
         if let Err(TryLockError::WouldBlock) = guard {
-            wait::give_way();
+            wait::yield_if_hogging();
         }
         guard
     }

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `IDLE` | nobody waits, and no notification is kept | to `KEPT` by `notify_one` and `notify_last`; to `WAITING` under the lock |
 //! | `KEPT` | the next `notified` returns at once | to `IDLE` by `notified` |
-//! | `WAITING` | the crowd is not empty | to `IDLE` under the lock |
+//! | `WAITING` | the queue is not empty | to `IDLE` under the lock |
 //!
 //! tokio's design (`sync/notify.rs`), without its count of calls.
 
@@ -21,7 +21,7 @@ use crate::wait;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::queue::{Crowd, Member, Released};
+use crate::wait::queue::{Queued, Released, WaitQueue};
 
 const IDLE: u8 = 0;
 const KEPT: u8 = 1;
@@ -50,7 +50,7 @@ const WAITING: u8 = 2;
 pub struct Notify {
     word: Word,
     /// Each waiter learns which notify call woke it, so that it can be passed on.
-    crowd: Lock<Crowd<Cell<Meant>>>,
+    queue: Lock<WaitQueue<Cell<Meant>>>,
 }
 
 impl Notify {
@@ -63,7 +63,7 @@ impl Notify {
         /// WORK.notified();
         /// ```
         pub const fn new() -> Self {
-            Self { word: Word::new(), crowd: Lock::new(Crowd::new()) }
+            Self { word: Word::new(), queue: Lock::new(WaitQueue::new()) }
         }
     }
 
@@ -96,7 +96,7 @@ impl Notify {
         if self.word.take() {
             return;
         }
-        let wait = Wait { notify: self, node: Member::node(Cell::new(Meant::All)) };
+        let wait = Wait { notify: self, node: Queued::node(Cell::new(Meant::All)) };
         let _ = wait::wait_for(Reason::Sync, None, |waiter| wait.publish(waiter), || wait.withdraw());
         unwind::checkpoint_with(|| wait.pass_on());
     }
@@ -135,9 +135,9 @@ impl Notify {
     /// greenloom::sync::Notify::new().notify_waiters();
     /// ```
     pub fn notify_waiters(&self) {
-        let mut crowd = self.crowd.lock();
-        let released = if self.word.release_all() { crowd.release_all() } else { Released::none() };
-        drop(crowd);
+        let mut queue = self.queue.lock();
+        let released = if self.word.release_all() { queue.release_all() } else { Released::none() };
+        drop(queue);
         drop(released);
     }
 
@@ -151,22 +151,22 @@ impl Notify {
     /// Wakes one waiter.
     #[cold]
     fn release(&self, meant: Meant) {
-        let mut crowd = self.crowd.lock();
+        let mut queue = self.queue.lock();
         // Under the lock the word says what is so: whoever waited may have left in the meantime.
         if self.word.keep() == TransitionByNotify::Kept {
             return;
         }
-        // SAFETY: under the crowd's lock, of which the waiter is all that is used afterwards.
-        let waiter = unsafe { if meant == Meant::Newest { crowd.release_newest() } else { crowd.release_one() } }.map(|node| {
+        // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
+        let waiter = unsafe { if meant == Meant::Newest { queue.release_newest() } else { queue.release_one() } }.map(|node| {
             node.data().data().set(meant);
             node.waiter()
         });
-        if crowd.is_empty() {
+        if queue.is_empty() {
             self.word.forget_waiters();
         }
-        drop(crowd);
+        drop(queue);
         if let Some(waiter) = waiter {
-            // SAFETY: taken out of the crowd just now.
+            // SAFETY: taken out of the queue just now.
             unsafe { waiter.wake() };
         }
     }
@@ -246,7 +246,7 @@ impl Word {
         }
     }
 
-    /// Under the lock, the crowd being empty now. While it says `WAITING`, nobody changes it without the lock.
+    /// Under the lock, the queue being empty now. While it says `WAITING`, nobody changes it without the lock.
     fn forget_waiters(&self) {
         // Release: keeps what earlier notifiers published.
         self.0.store(IDLE, Ordering::Release);
@@ -266,30 +266,30 @@ impl Word {
 /// One who waits.
 struct Wait<'a> {
     notify: &'a Notify,
-    node: Node<Member<Cell<Meant>>>,
+    node: Node<Queued<Cell<Meant>>>,
 }
 
 impl Wait<'_> {
-    /// Takes the notification, or joins the crowd.
+    /// Takes the notification, or joins the queue.
     #[inline(never)]
     fn publish(&self, waiter: Waiter) -> bool {
-        let mut crowd = self.notify.crowd.lock();
+        let mut queue = self.notify.queue.lock();
         if self.notify.word.take_or_wait() {
             self.node.data().data().set(Meant::Oldest);
             return false;
         }
-        // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
         // it was taken out.
-        unsafe { crowd.push(&self.node, waiter) };
+        unsafe { queue.push(&self.node, waiter) };
         true
     }
 
     #[cold]
     fn withdraw(&self) -> bool {
-        let mut crowd = self.notify.crowd.lock();
-        // SAFETY: under the crowd's lock; pushed before.
-        let withdrawn = unsafe { crowd.withdraw(&self.node) };
-        if withdrawn && crowd.is_empty() {
+        let mut queue = self.notify.queue.lock();
+        // SAFETY: under the queue's lock; pushed before.
+        let withdrawn = unsafe { queue.withdraw(&self.node) };
+        if withdrawn && queue.is_empty() {
             self.notify.word.forget_waiters();
         }
         withdrawn

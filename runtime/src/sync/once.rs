@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | `NEW` | nobody has tried, or who tried was cancelled | `RUNNING` |
 //! | `POISONED` | who tried last panicked | `RUNNING`, by those who do not mind |
-//! | `RUNNING` | one is at it; the others are in the crowd | any other |
+//! | `RUNNING` | one is at it; the others are in the queue | any other |
 //! | `DONE` | for good | |
 //!
-//! The state changes under the crowd's lock. Who looks without it trusts `DONE` alone.
+//! The state changes under the queue's lock. Who looks without it trusts `DONE` alone.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -20,7 +20,7 @@ use crate::wait;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::queue::{Crowd, Member};
+use crate::wait::queue::{Queued, WaitQueue};
 
 const NAME: &str = "Once";
 
@@ -44,7 +44,7 @@ const DONE: u8 = 3;
 /// ```
 pub struct Once {
     state: AtomicU8,
-    crowd: Lock<Crowd<()>>,
+    queue: Lock<WaitQueue<()>>,
 }
 
 /// What an initialisation that was started by [`Once::call_once_force`] may want to know.
@@ -107,7 +107,7 @@ impl Once {
         /// assert!(!START.is_completed());
         /// ```
         pub const fn new() -> Self {
-            Self { state: AtomicU8::new(NEW), crowd: Lock::new(Crowd::new()) }
+            Self { state: AtomicU8::new(NEW), queue: Lock::new(WaitQueue::new()) }
         }
     }
 
@@ -236,8 +236,8 @@ impl Once {
     /// Waits as long as there is reason to; what then is to be done. `invited` says what a caller does where nobody is at it.
     #[track_caller]
     fn enter(&self, if_poisoned: IfPoisoned, invited: impl Fn(bool) -> Entry) -> Entry {
-        let look = |waiter: Option<(&Node<Member<()>>, Waiter)>| {
-            let mut crowd = self.crowd.lock();
+        let look = |waiter: Option<(&Node<Queued<()>>, Waiter)>| {
+            let mut queue = self.queue.lock();
             // Relaxed: the lock orders it.
             let entry = match self.state.load(Ordering::Relaxed) {
                 DONE => Entry::Leave,
@@ -248,9 +248,9 @@ impl Once {
             match (entry, waiter) {
                 // Relaxed: the lock orders it, and who looks without the lock only looks for DONE.
                 (Entry::Run { .. }, _) => self.state.store(RUNNING, Ordering::Relaxed),
-                // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends
+                // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends
                 // when it was taken out.
-                (Entry::Wait, Some((node, waiter))) => unsafe { crowd.push(node, waiter) },
+                (Entry::Wait, Some((node, waiter))) => unsafe { queue.push(node, waiter) },
                 _ => {}
             }
             entry
@@ -258,13 +258,13 @@ impl Once {
         // First without waiting: who need not wait is not cancelled here.
         let mut entry = look(None);
         while entry == Entry::Wait {
-            let node = Member::node(());
+            let node = Queued::node(());
             let publish = |waiter| {
                 entry = look(Some((&node, waiter)));
                 entry == Entry::Wait
             };
-            // SAFETY: under the crowd's lock; pushed before.
-            let _ = wait::wait_for(Reason::Sync, None, publish, || unsafe { self.crowd.lock().withdraw(&node) });
+            // SAFETY: under the queue's lock; pushed before.
+            let _ = wait::wait_for(Reason::Sync, None, publish, || unsafe { self.queue.lock().withdraw(&node) });
             if entry == Entry::Wait {
                 entry = look(None);
             }
@@ -277,11 +277,11 @@ impl Once {
 
     /// The one who is at it ends.
     fn leave(&self, state: u8) {
-        let mut crowd = self.crowd.lock();
+        let mut queue = self.queue.lock();
         // Release: pairs with the Acquire in `is_completed`.
         self.state.store(state, Ordering::Release);
-        let released = crowd.release_all();
-        drop(crowd);
+        let released = queue.release_all();
+        drop(queue);
         drop(released);
     }
 

@@ -9,7 +9,7 @@ use crate::wait;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::Node;
-use crate::wait::queue::{Crowd, Member};
+use crate::wait::queue::{Queued, WaitQueue};
 
 /// Waits until all of a group have dropped their handle: `crossbeam_utils::sync::WaitGroup`.
 ///
@@ -35,10 +35,10 @@ pub struct WaitGroup {
 }
 
 struct Inner {
-    /// Handles. Whoever drops the last one releases the crowd under the lock; whoever joins the crowd looks at the count under the
-    /// lock. So either the one sees the other in the crowd, or that one sees zero.
+    /// Handles. Whoever drops the last one releases the queue under the lock; whoever joins the queue looks at the count under the
+    /// lock. So either the one sees the other in the queue, or that one sees zero.
     handles: AtomicUsize,
-    crowd: Lock<Crowd<()>>,
+    queue: Lock<WaitQueue<()>>,
 }
 
 impl WaitGroup {
@@ -48,7 +48,7 @@ impl WaitGroup {
     /// greenloom::sync::WaitGroup::new().wait();
     /// ```
     pub fn new() -> Self {
-        Self { inner: Arc::new(Inner { handles: AtomicUsize::new(1), crowd: Lock::new(Crowd::new()) }) }
+        Self { inner: Arc::new(Inner { handles: AtomicUsize::new(1), queue: Lock::new(WaitQueue::new()) }) }
     }
 
     /// Drops this handle and waits until all others have been dropped, or wait as well.
@@ -73,7 +73,7 @@ impl WaitGroup {
         if inner.is_done() {
             return wait::look_at_slice();
         }
-        let node = Member::node(());
+        let node = Queued::node(());
         let _ = wait::wait_for(Reason::Sync, None, |waiter| inner.publish(&node, waiter), || inner.withdraw(&node));
     }
 }
@@ -84,20 +84,20 @@ impl Inner {
         self.handles.load(Ordering::Acquire) == 0
     }
 
-    fn publish(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {
-        let mut crowd = self.crowd.lock();
+    fn publish(&self, node: &Node<Queued<()>>, waiter: Waiter) -> bool {
+        let mut queue = self.queue.lock();
         if self.is_done() {
             return false;
         }
-        // SAFETY: under the crowd's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
+        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
         // it was taken out.
-        unsafe { crowd.push(node, waiter) };
+        unsafe { queue.push(node, waiter) };
         true
     }
 
-    fn withdraw(&self, node: &Node<Member<()>>) -> bool {
-        // SAFETY: under the crowd's lock; pushed before.
-        unsafe { self.crowd.lock().withdraw(node) }
+    fn withdraw(&self, node: &Node<Queued<()>>) -> bool {
+        // SAFETY: under the queue's lock; pushed before.
+        unsafe { self.queue.lock().withdraw(node) }
     }
 }
 
@@ -116,7 +116,7 @@ impl Drop for WaitGroup {
     fn drop(&mut self) {
         // AcqRel: the last one sees what all others did, and with the lock passes it to those who wait.
         if self.inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let released = self.inner.crowd.lock().release_all();
+            let released = self.inner.queue.lock().release_all();
             drop(released);
         }
     }

@@ -81,7 +81,7 @@ macro_rules! handle_methods {
         pub fn is_finished(&self) -> bool {
             let finished = self.raw.is_finished();
             if !finished {
-                wait::give_way();
+                wait::yield_if_hogging();
             }
             finished
         }

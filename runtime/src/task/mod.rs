@@ -6,8 +6,8 @@
 pub(crate) mod handle;
 pub(crate) mod join;
 pub(crate) mod local_key;
-pub(crate) mod members;
 pub(crate) mod spawn;
+pub(crate) mod tracker;
 
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ pub fn park_timeout(limit: Duration) {
             return wait::look_at_slice();
         }
         if limit.is_zero() {
-            return wait::give_way();
+            return wait::yield_if_hogging();
         }
         let how = if shielded { Suspend::ParkShielded } else { Suspend::Park };
         let timed_out = match deadline {
@@ -151,7 +151,7 @@ pub fn park_timeout(limit: Duration) {
     }
 }
 
-/// Parks a plain thread, until a token or a limit comes, or a bound is tripped (which leaves a token).
+/// Parks a plain thread, until a token or a limit comes, or a cancel scope is cancelled (which leaves a token).
 #[cold]
 #[track_caller]
 fn park_thread(limit: Option<Duration>) {

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use std::{error, fmt, io};
 
 use crate::prim;
-use crate::raw::bound::{Bound, Cause, Due};
+use crate::raw::cancel_scope::{CancelScope, Cause, Due};
 use crate::scheduler::local;
 use crate::scheduler::timers::{Aim, Timer};
-use crate::unwind::{self, Running, Tripped, bounded};
+use crate::unwind::{self, Running, ScopeCancelled, in_cancel_scope};
 use crate::wait;
 
 /// The time of a [`timeout`] was up.
@@ -116,27 +116,27 @@ pub fn timeout_at<T>(deadline: Instant, f: impl FnOnce() -> T) -> Result<T, Elap
 #[track_caller]
 fn limited<T>(now: Instant, deadline: Option<Instant>, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     let Some(deadline) = deadline else { return Ok(f()) };
-    let bounded = match local::running() {
+    let in_cancel_scope = match local::running() {
         Some((local, record)) => {
             let timers = &local.processor().timers;
             let timer = Timer::new();
-            let arm = |bound: &Bound| {
+            let arm = |scope: &CancelScope| {
                 if deadline <= now {
-                    let woken = bound.trip(Cause::Time);
+                    let woken = scope.cancel(Cause::Time);
                     debug_assert!(woken.is_none(), "the task runs");
                 } else {
-                    // SAFETY: new, and taken back by `disarm`, before its frame and the bound's end. The same wheel: the task stays
+                    // SAFETY: new, and taken back by `disarm`, before its frame and the scope's end. The same wheel: the task stays
                     // on its machine.
-                    unsafe { timers.set(&timer, Aim::Trip(bound), deadline) };
+                    unsafe { timers.set(&timer, Aim::Cancel(scope), deadline) };
                 }
             };
-            let disarm = |_: &Bound| _ = timers.take_back(&timer);
-            bounded(Running::task(record), Due { moment: Some(deadline), by_itself: false }, arm, disarm, f)
+            let disarm = |_: &CancelScope| _ = timers.take_back(&timer);
+            in_cancel_scope(Running::task(record), Due { moment: Some(deadline), by_itself: false }, arm, disarm, f)
         }
         None => {
             let Some(thread) = unwind::running() else { return Ok(f()) };
-            bounded(thread, Due { moment: Some(deadline), by_itself: true }, |_| (), |_| (), f)
+            in_cancel_scope(thread, Due { moment: Some(deadline), by_itself: true }, |_| (), |_| (), f)
         }
     };
-    wait::leave_bound(bounded).map_err(|Tripped| Elapsed(()))
+    wait::leave_scope(in_cancel_scope).map_err(|ScopeCancelled| Elapsed(()))
 }

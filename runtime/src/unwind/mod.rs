@@ -27,11 +27,11 @@
 //!
 //! - `running`: who runs, and the sections it is in; [`uncancellable`] is one.
 //! - `raise`: what is raised, and when it is put off; what the rest of the crate asks.
-//! - `bounded`: frames that are unwound to; what lies in them is a [`Bound`](crate::raw::bound::Bound).
+//! - `bounded`: frames that are unwound to; what lies in them is a [`CancelScope`](crate::raw::cancel_scope::CancelScope).
 //! - `payload`: what an unwinding carries; running a user's code to its end.
 //! - `panics`: a task that is suspended while its thread panics. `cleanup`: what a stack tells.
 
-mod bounded;
+mod cancel_scope;
 #[cfg_attr(greenloom_loom, path = "cleanup_model.rs")]
 mod cleanup;
 mod panics;
@@ -39,7 +39,7 @@ mod payload;
 mod raise;
 mod running;
 
-pub(crate) use bounded::{Bounded, Tripped, bounded};
+pub(crate) use cancel_scope::{LeftScope, ScopeCancelled, in_cancel_scope};
 pub(crate) use payload::{Cancelled, catch_and_forget, drop_whole, whole};
 pub use raise::checkpoint;
 pub(crate) use raise::{
@@ -47,4 +47,4 @@ pub(crate) use raise::{
     raise_after_wait, raise_on_thread, raise_or_defer, unwinding,
 };
 pub use running::uncancellable;
-pub(crate) use running::{Running, Section, SectionKind, ended_in_section, is_bounded, running};
+pub(crate) use running::{Running, Section, SectionKind, ended_in_section, is_in_cancel_scope, running};

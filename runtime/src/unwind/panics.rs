@@ -26,9 +26,9 @@ use crate::unwind::raise::is_cancelling;
 use crate::unwind::running::Who;
 
 impl Panics {
-    /// After a switch away from the task on this stack, which may have ended, while one is noted: looks whether any still unwinds.
+    /// After a switch away from the task on this stack, which may have ended, while one is noted: forgets that one, if none unwinds any more.
     #[cold]
-    pub(crate) fn settle(&self, record: &Record, ended: bool) {
+    pub(crate) fn forget_first(&self, record: &Record, ended: bool) {
         if !thread::panicking() {
             self.first.set(null());
         } else if ended && eq(self.first.get(), record) {

@@ -3,29 +3,29 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::prim::thread::Unwinding;
-use crate::raw::bound::Bound;
+use crate::raw::cancel_scope::CancelScope;
 use crate::raw::error::JoinError;
 use crate::raw::header::Payload;
 use crate::unwind::running::{running, uncancellable};
 
-/// The payload of a cancellation's unwinding, or of one to a bound: private, so that nobody else can raise or recognise it.
+/// The payload of a cancellation's unwinding, or of one to a cancel scope: private, so that nobody else can raise or recognise it.
 pub(crate) struct Cancelled {
     /// The number of the task, or thread, that raised it.
     id: u64,
     /// Which of its unwindings this is.
     serial: u32,
-    /// The address of the bound; zero for a cancellation.
-    bound: usize,
+    /// The address of the scope; zero for a cancellation.
+    scope: usize,
     _unwinding: Unwinding,
 }
 
 impl Cancelled {
-    pub(super) fn new(id: u64, serial: u32, bound: Option<&Bound>) -> Self {
-        Self { id, serial, bound: bound.map_or(0, |bound| std::ptr::from_ref(bound).addr()), _unwinding: Unwinding::begin() }
+    pub(super) fn new(id: u64, serial: u32, scope: Option<&CancelScope>) -> Self {
+        Self { id, serial, scope: scope.map_or(0, |scope| std::ptr::from_ref(scope).addr()), _unwinding: Unwinding::begin() }
     }
 
-    pub(super) fn bound(&self) -> usize {
-        self.bound
+    pub(super) fn scope(&self) -> usize {
+        self.scope
     }
 }
 

@@ -1,5 +1,5 @@
-//! Raising an unwinding: a cancelled task unwinds to its end from its next suspension point, and one with a tripped bound to the
-//! bound's frame. Cancellation comes first; of bounds, the outermost.
+//! Raising an unwinding: a cancelled task unwinds to its end from its next suspension point, and one with a cancelled bound to the
+//! scope's frame. Cancellation comes first; of cancel scopes, the outermost.
 //!
 //! Not in a destructor that an unwinding of the same task runs, nor in the panic hook before it. Both are looked for only where the
 //! thread has a panic, by std's count; that it is another task's is seen from this one's stack, see
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::prim::untracked::{AtomicBool, Ordering};
 use crate::prim::{self, thread};
-use crate::raw::bound::Bound;
+use crate::raw::cancel_scope::CancelScope;
 use crate::raw::header::TaskPtr;
 use crate::raw::interrupts::Interrupts;
 use crate::raw::machine::{self, machine};
@@ -21,7 +21,7 @@ use crate::unwind::running::{Running, running};
 /// When a task that catches what is raised, and goes on, is named on stderr.
 const SWALLOWED: u32 = 1000;
 
-/// Called by the running task at a suspension point: unwinds if it is cancelled, or a bound is tripped.
+/// Called by the running task at a suspension point: unwinds if it is cancelled, or a cancel scope is cancelled.
 ///
 /// Returns whether the suspension must be shielded from cancellation: the task is to unwind, but may not. It is inside
 /// [`uncancellable`], or it unwinds already (a destructor suspends), and an unwinding that leaves the destructor would end the
@@ -76,8 +76,8 @@ pub(crate) enum Verdict {
     Raise,
 }
 
-/// What the running task is to do, and the bound that it is to unwind to; its end, if there is none.
-fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a Bound>) {
+/// What the running task is to do, and the scope that it is to unwind to; its end, if there is none.
+fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a CancelScope>) {
     if !task.state().is_interrupted() {
         return (Verdict::Nothing, None);
     }
@@ -90,12 +90,12 @@ fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a Bo
     let interrupts = record.interrupts();
     let to = if task.state().is_cancelled() && interrupts.uncancellable.get() == 0 {
         None
-    } else if !task.state().is_bound_up() {
+    } else if !task.state().is_scope_cancelled() {
         return (Verdict::PutOff, None);
     } else {
-        match interrupts.outermost_tripped(time_up) {
+        match interrupts.outermost_cancelled(time_up) {
             None => return (Verdict::PutOff, None),
-            bound => bound,
+            scope => scope,
         }
     };
     if thread::panicking() && (is_cancelling() || machine.panics.forbid_unwinding_of(record)) {
@@ -104,10 +104,10 @@ fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a Bo
     (Verdict::Raise, to)
 }
 
-/// As `raise_or_defer`, on a plain thread, which has nothing but bounds.
+/// As `raise_or_defer`, on a plain thread, which has nothing but cancel scopes.
 #[cold]
 pub(crate) fn raise_on_thread() {
-    let Some(interrupts) = bounds_on_thread() else { return };
+    let Some(interrupts) = scopes_on_thread() else { return };
     let over = interrupts.outermost_over(prim::now(), None);
     if over.is_none() {
         return;
@@ -121,36 +121,36 @@ pub(crate) fn raise_on_thread() {
 /// When a plain thread that waits is to ask [`is_over_on_thread`]; `None` if it need not.
 #[cold]
 pub(crate) fn next_look_on_thread() -> Option<Instant> {
-    bounds_on_thread()?.next_look(prim::now())
+    scopes_on_thread()?.next_look(prim::now())
 }
 
-/// When the next bound of the thread trips by itself.
+/// When the next scope of the thread cancels by itself.
 #[cold]
 pub(crate) fn deadline_on_thread() -> Option<Instant> {
-    bounds_on_thread()?.next_deadline()
+    scopes_on_thread()?.next_deadline()
 }
 
 /// Whether the thread has to unwind by this moment. If the time of its wait is up too, since `time_up`, see [`after_wait`].
 #[cold]
 pub(crate) fn is_over_on_thread(now: Instant, time_up: Option<Instant>) -> bool {
-    bounds_on_thread().is_some_and(|interrupts| interrupts.outermost_over(now, time_up).is_some())
+    scopes_on_thread().is_some_and(|interrupts| interrupts.outermost_over(now, time_up).is_some())
 }
 
-/// A plain thread's, if it has bounds, and an unwinding may be raised.
-fn bounds_on_thread<'a>() -> Option<&'a Interrupts> {
+/// A plain thread's, if it has cancel scopes, and an unwinding may be raised.
+fn scopes_on_thread<'a>() -> Option<&'a Interrupts> {
     let Running { interrupts, .. } = running()?;
-    (!interrupts.bound.get().is_null() && !thread::panicking()).then_some(interrupts)
+    (!interrupts.scope.get().is_null() && !thread::panicking()).then_some(interrupts)
 }
 
 impl Interrupts {
     /// Counts that an unwinding is raised; whether it has been so often that it should be said.
-    fn count(&self, to: Option<&Bound>) -> bool {
-        let count = to.map_or(&self.cancellations, |bound| &bound.raised);
+    fn count(&self, to: Option<&CancelScope>) -> bool {
+        let count = to.map_or(&self.cancellations, |scope| &scope.raised);
         count.set(count.get().saturating_add(1));
         count.get() >= SWALLOWED && !self.reported.replace(true)
     }
 
-    fn raise(&self, to: Option<&Bound>, id: u64) -> ! {
+    fn raise(&self, to: Option<&CancelScope>, id: u64) -> ! {
         let serial = self.raises.get().wrapping_add(1).max(1);
         self.raises.set(serial);
         self.unwinding.set(serial);
@@ -214,7 +214,7 @@ pub(crate) fn checkpoint_with(give_back: impl FnOnce()) {
     unwinding.0 = None;
 }
 
-/// Whether an unwinding that the running code has raised, for its cancellation or a bound, has not been dealt with. Where something
+/// Whether an unwinding that the running code has raised, for its cancellation or a cancel scope, has not been dealt with. Where something
 /// unwinds, this tells why.
 pub(crate) fn is_cancelling() -> bool {
     running().is_some_and(|running| running.interrupts.unwinding.get() != 0)
@@ -233,7 +233,7 @@ pub(crate) enum Unwinding {
 
 /// Whether the running code unwinds, and why.
 ///
-/// A task unwinds by cancellation, or to a bound, as long as the payload lives. Of panics std knows only whether the thread has one. The
+/// A task unwinds by cancellation, or to a cancel scope, as long as the payload lives. Of panics std knows only whether the thread has one. The
 /// machine notes which task was suspended first while it had; until that has ended, no other task is said to unwind by a panic,
 /// even if it does. (Its stack would tell, see `stack::unwinding`, but that takes long, and locks ask here.) A destructor that
 /// suspends during a panic, and a second task that panics on that thread meanwhile: the second poisons nothing. (The other way

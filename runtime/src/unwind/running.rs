@@ -2,7 +2,7 @@
 //!
 //! What a limit, `uncancellable`, `no_suspend` or a task-local's `scope` notes here holds while its frame runs: a [`Section`]. That these
 //! frames nest is no law of nature. The coroutine of another crate, which safe code may resume wherever it likes, can be suspended
-//! inside one. Then the rest of the task would run in that section; sections would end in another order than they began; and a bound
+//! inside one. Then the rest of the task would run in that section; sections would end in another order than they began; and a cancel scope
 //! in the frame of a coroutine that is left behind would outlive its task, so that its timer ends whatever has the task's memory by
 //! then. So each section that ends must be the innermost, of the same task or thread, and none may be left where a task ends: looked
 //! at in every build, since going on would be undefined behaviour. (On a plain thread a section may be left behind: what it
@@ -53,8 +53,8 @@ pub(crate) fn running<'a>() -> Option<Running<'a>> {
 }
 
 /// Whether a frame around the caller may be unwound to.
-pub(crate) fn is_bounded() -> bool {
-    running().is_some_and(|running| !running.interrupts.bound.get().is_null())
+pub(crate) fn is_in_cancel_scope() -> bool {
+    running().is_some_and(|running| !running.interrupts.scope.get().is_null())
 }
 
 impl<'a> Running<'a> {
@@ -143,7 +143,7 @@ pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
 /// What a [`Section`] is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SectionKind {
-    Bound,
+    CancelScope,
     Uncancellable,
     NoSuspend,
     Local,
@@ -152,7 +152,7 @@ pub(crate) enum SectionKind {
 impl fmt::Display for SectionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Bound => "a limit (`timeout` or `Context::run`)",
+            Self::CancelScope => "a limit (`timeout` or `Context::run_until_done`)",
             Self::Uncancellable => "`uncancellable`",
             Self::NoSuspend => "`no_suspend`",
             Self::Local => "the `scope` of a task-local",
@@ -176,8 +176,8 @@ fn left_out_of_order(kind: SectionKind) -> ! {
 #[inline(never)]
 pub(crate) fn ended_in_section(record: &Record) -> ! {
     let interrupts = record.interrupts();
-    let kind = if !interrupts.bound.get().is_null() {
-        SectionKind::Bound
+    let kind = if !interrupts.scope.get().is_null() {
+        SectionKind::CancelScope
     } else if interrupts.uncancellable.get() != 0 {
         SectionKind::Uncancellable
     } else if record.may_suspend() {

@@ -11,7 +11,7 @@
 //! lies in at that time: a destructor that takes it out (`task/members.rs`), or the call that makes a select's nodes (`channel/choose.rs`).
 //! The compiler takes a `&mut` for the only way to a value, cells in it or not (`noalias`), unless the type is not `Unpin`. That
 //! exception was made for futures that refer to themselves, and stands until a type of its own takes its place (`UnsafePinned`,
-//! RFC 3467); `PhantomPinned` in the node makes everything that contains one such a type. Timers and bounds, to which others write as
+//! RFC 3467); `PhantomPinned` in the node makes everything that contains one such a type. Timers and cancel scopes, to which others write as
 //! well, are only ever reached by shared references.
 
 use std::cell::Cell;

@@ -25,12 +25,12 @@ use crate::raw::record::{Record, Suspend};
 use crate::scheduler::local::{self, Few, Local};
 use crate::scheduler::overtime;
 use crate::scheduler::timers::{Aim, Timer};
-use crate::unwind::{self, Bounded, Tripped, Unwinding, Verdict};
+use crate::unwind::{self, LeftScope, ScopeCancelled, Unwinding, Verdict};
 
 /// What came of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Waited {
+pub(crate) enum WaitOutcome {
     /// A partner has woken the caller, or there was nothing to wait for.
     Done,
     /// The deadline has passed, and the caller has taken its waiter back.
@@ -45,9 +45,9 @@ pub(crate) enum Waited {
 /// Suspends a task; blocks a plain thread.
 ///
 /// # Cancellation
-/// A cancelled task, or one with a tripped bound, unwinds from here before anything is published, or after it was withdrawn. Where
+/// A cancelled task, or one with a cancelled scope, unwinds from here before anything is published, or after it was withdrawn. Where
 /// unwinding must wait, it keeps its place: nothing is withdrawn, and no wake gets lost in between. So does a plain thread with a
-/// bound. If the deadline has passed as well when it goes on (its thread was busy, say), a cancellation comes first, and a limit if its
+/// scope. If the deadline has passed as well when it goes on (its thread was busy, say), a cancellation comes first, and a limit if its
 /// time was up before.
 // Inlined for the sake of `Record::suspend`.
 #[inline(always)]
@@ -57,7 +57,7 @@ pub(crate) fn wait_for(
     deadline: Option<Instant>,
     mut publish: impl FnMut(Waiter) -> bool,
     mut withdraw: impl FnMut() -> bool,
-) -> Waited {
+) -> WaitOutcome {
     let Some((local, record)) = local::running() else { return block_thread(reason, deadline, publish, withdraw) };
     let task = record.task();
     loop {
@@ -65,12 +65,12 @@ pub(crate) fn wait_for(
         record.assert_may_suspend(reason);
         if !publish(Waiter::task(task)) {
             look_at_slice();
-            return Waited::Done;
+            return WaitOutcome::Done;
         }
         let how = if shielded { Suspend::WaitShielded } else { Suspend::Wait };
         let timed_out = suspend_for(local, record, how, reason, deadline);
         if !task.state().take_abort_wake() {
-            return Waited::Done;
+            return WaitOutcome::Done;
         }
         if let Some(waited) = aborted(local, record, reason, deadline, timed_out, &mut withdraw) {
             return waited;
@@ -100,7 +100,7 @@ fn aborted(
     deadline: Option<Instant>,
     mut timed_out: bool,
     withdraw: &mut dyn FnMut() -> bool,
-) -> Option<Waited> {
+) -> Option<WaitOutcome> {
     let task = record.task();
     loop {
         let how = match unwind::after_wait(task, deadline.filter(|_| timed_out)) {
@@ -115,15 +115,15 @@ fn aborted(
         // It keeps its place.
         timed_out = suspend_for(local, record, how, reason, deadline);
         if !task.state().take_abort_wake() {
-            return Some(Waited::Done);
+            return Some(WaitOutcome::Done);
         }
     }
     if !withdraw() {
-        absorb(record, reason);
-        return Some(Waited::Done);
+        consume_late_wake(record, reason);
+        return Some(WaitOutcome::Done);
     }
     if timed_out {
-        return Some(Waited::TimedOut);
+        return Some(WaitOutcome::TimedOut);
     }
     unwind::raise_after_wait(task);
     None
@@ -197,11 +197,11 @@ fn raise_unless_over(task: TaskPtr, deadline: Option<Instant>) {
     }
 }
 
-/// Ends a frame that could be unwound to: where its bound is tripped, others run first if the time slice is over. A loop over limits that
+/// Ends a frame that could be unwound to: where its scope is cancelled, others run first if the time slice is over. A loop over limits that
 /// are over before anything has to wait is one over operations that never do.
 #[inline(always)]
-pub(crate) fn leave_bound<T>(Bounded { result, tripped }: Bounded<T>) -> Result<T, Tripped> {
-    if tripped {
+pub(crate) fn leave_scope<T>(LeftScope { result, cancelled }: LeftScope<T>) -> Result<T, ScopeCancelled> {
+    if cancelled {
         std::hint::cold_path();
         look_at_slice();
     }
@@ -214,7 +214,7 @@ pub(crate) fn leave_bound<T>(Bounded { result, tripped }: Bounded<T>) -> Result<
 /// It raises nothing: the caller gets the answer it has, with the message that was not sent, say. It is no suspension inside
 /// `no_suspend`, nor in the middle of an unwinding. On a plain thread it does nothing.
 #[inline]
-pub(crate) fn give_way() {
+pub(crate) fn yield_if_hogging() {
     if let Some((local, record)) = local::running()
         && local.processor().asks_to_give_way()
         && let_others_go_first(local, record)
@@ -255,22 +255,22 @@ fn block_thread(
     deadline: Option<Instant>,
     mut publish: impl FnMut(Waiter) -> bool,
     mut withdraw: impl FnMut() -> bool,
-) -> Waited {
+) -> WaitOutcome {
     loop {
         unwind::raise_on_thread();
         local::assert_may_block(reason);
         let parker = Parker::new();
         if !publish(Waiter::thread(&parker)) {
-            return Waited::Done;
+            return WaitOutcome::Done;
         }
         let timed_out = loop {
             let look = unwind::next_look_on_thread();
             let Some(first) = deadline.into_iter().chain(look).min() else {
                 parker.park();
-                return Waited::Done;
+                return WaitOutcome::Done;
             };
             if parker.park_until(first) {
-                return Waited::Done;
+                return WaitOutcome::Done;
             }
             let now = prim::now();
             let time_up = deadline.filter(|&deadline| deadline <= now);
@@ -284,17 +284,17 @@ fn block_thread(
         if !withdraw() {
             // The partner that has the waiter wakes it.
             parker.park();
-            return Waited::Done;
+            return WaitOutcome::Done;
         }
         if timed_out {
-            return Waited::TimedOut;
+            return WaitOutcome::TimedOut;
         }
     }
 }
 
 /// Receives the wake of a partner that took the waiter before the aborted task could withdraw it.
 #[cold]
-fn absorb(record: &Record, reason: Reason) {
+fn consume_late_wake(record: &Record, reason: Reason) {
     loop {
         record.suspend(Suspend::WaitShielded, reason);
         if !record.task().state().take_abort_wake() {
@@ -312,5 +312,5 @@ fn absorb(record: &Record, reason: Reason) {
 #[inline(always)]
 #[track_caller]
 pub(crate) fn sleep_until(reason: Reason, deadline: Option<Instant>) {
-    while wait_for(reason, deadline, |_| true, || true) != Waited::TimedOut {}
+    while wait_for(reason, deadline, |_| true, || true) != WaitOutcome::TimedOut {}
 }

@@ -11,23 +11,23 @@ use crate::wait::list::{List, Node};
 /// then on the released nodes belong to whoever holds [`Released`], who wakes their owners without the lock: an owner that is
 /// cancelled in the meantime sees by the generation that it has been released, touches no link, and waits for its wake. Nobody who
 /// comes later is released with them.
-pub(crate) struct Crowd<D> {
-    list: List<Member<D>>,
+pub(crate) struct WaitQueue<D> {
+    list: List<Queued<D>>,
     generation: u64,
     len: usize,
 }
 
-/// What a [`Crowd`] keeps for a waiter.
-pub(crate) struct Member<D> {
+/// What a [`WaitQueue`] keeps for a waiter.
+pub(crate) struct Queued<D> {
     generation: Cell<u64>,
     data: D,
 }
 
-impl<D> Member<D> {
+impl<D> Queued<D> {
     /// A node for a waiter's frame.
     #[inline(always)]
-    pub(crate) fn node(data: D) -> Node<Member<D>> {
-        Node::new(Member { generation: Cell::new(0), data })
+    pub(crate) fn node(data: D) -> Node<Queued<D>> {
+        Node::new(Queued { generation: Cell::new(0), data })
     }
 
     /// What the primitive keeps for the waiter.
@@ -37,7 +37,7 @@ impl<D> Member<D> {
     }
 }
 
-impl<D> Crowd<D> {
+impl<D> WaitQueue<D> {
     pub(crate) const fn new() -> Self {
         Self { list: List::new(), generation: 0, len: 0 }
     }
@@ -54,7 +54,7 @@ impl<D> Crowd<D> {
     ///
     /// # Safety
     /// Rules 1 and 2 of [`crate::wait::list`]; the node is in no list.
-    pub(crate) unsafe fn push(&mut self, node: &Node<Member<D>>, waiter: Waiter) {
+    pub(crate) unsafe fn push(&mut self, node: &Node<Queued<D>>, waiter: Waiter) {
         node.data().generation.set(self.generation);
         self.len += 1;
         // SAFETY: the caller's promise.
@@ -64,8 +64,8 @@ impl<D> Crowd<D> {
     /// Takes a waiter back, by its owner; false if it has been released, in which case its wake comes.
     ///
     /// # Safety
-    /// Rule 1; the node has been pushed to this crowd.
-    pub(crate) unsafe fn withdraw(&mut self, node: &Node<Member<D>>) -> bool {
+    /// Rule 1; the node has been pushed to this queue.
+    pub(crate) unsafe fn withdraw(&mut self, node: &Node<Queued<D>>) -> bool {
         // SAFETY: the caller's promise; a node of this generation is in this list or in none.
         let withdrawn = node.data().generation.get() == self.generation && unsafe { self.list.remove(node) };
         self.len -= usize::from(withdrawn);
@@ -76,7 +76,7 @@ impl<D> Crowd<D> {
     ///
     /// # Safety
     /// Rules 1 and 3; the result is used under the same holding of the lock.
-    pub(crate) unsafe fn release_one<'a>(&mut self) -> Option<&'a Node<Member<D>>> {
+    pub(crate) unsafe fn release_one<'a>(&mut self) -> Option<&'a Node<Queued<D>>> {
         // SAFETY: the caller's promise.
         let node = unsafe { self.list.pop_front() }?;
         self.len -= 1;
@@ -87,7 +87,7 @@ impl<D> Crowd<D> {
     ///
     /// # Safety
     /// As [`release_one`](Self::release_one).
-    pub(crate) unsafe fn release_newest<'a>(&mut self) -> Option<&'a Node<Member<D>>> {
+    pub(crate) unsafe fn release_newest<'a>(&mut self) -> Option<&'a Node<Queued<D>>> {
         // SAFETY: the caller's promise; what is at the back of the list is in it.
         unsafe {
             let node = self.list.back()?;
@@ -107,7 +107,7 @@ impl<D> Crowd<D> {
 
 /// Waiters that have been released and are owed their wake, which they get when this is dropped.
 #[must_use = "must outlive the lock"]
-pub(crate) struct Released<D>(List<Member<D>>);
+pub(crate) struct Released<D>(List<Queued<D>>);
 
 impl<D> Released<D> {
     pub(crate) fn none() -> Self {
@@ -117,7 +117,7 @@ impl<D> Released<D> {
 
 impl<D> Drop for Released<D> {
     fn drop(&mut self) {
-        // SAFETY: the nodes are this one's alone (see `Crowd`), and alive, since their owners have not been woken. Each is out of the
+        // SAFETY: the nodes are this one's alone (see `WaitQueue`), and alive, since their owners have not been woken. Each is out of the
         // list before its owner is.
         unsafe {
             while let Some(waiter) = self.0.pop_front().map(Node::waiter) {

@@ -428,7 +428,7 @@ fn its_functions_have_the_types_that_users_write_down() {
     let _: Option<ContextError> = ctx.err();
     let _: Option<Arc<dyn Error + Send + Sync>> = ctx.cause();
     let _: Option<Instant> = ctx.deadline();
-    let _: Result<u8, ContextError> = ctx.run(|| 1);
+    let _: Result<u8, ContextError> = ctx.run_until_done(|| 1);
     // By a shared reference each, with whatever is or becomes an error.
     Canceller::cancel_with(&canceller, Reason("an error"));
     Canceller::cancel_with(&canceller, "a text");

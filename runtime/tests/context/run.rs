@@ -1,4 +1,4 @@
-//! `Context::run`: the end of a context unwinds the code from whatever it waits in.
+//! `Context::run_until_done`: the end of a context unwinds the code from whatever it waits in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ fn what_returns_before_the_end_has_its_value() {
         for ctx in [Context::background(), ctx] {
             let mut borrowed = 1;
             assert_eq!(
-                ctx.run(|| {
+                ctx.run_until_done(|| {
                     breathe();
                     borrowed += 1;
                     "value"
@@ -44,7 +44,7 @@ fn a_cancellation_ends_what_waits() {
             let (ctx, drops) = (ctx.with_value(1_u8), drops.clone());
             move || {
                 let (_s, r) = unbounded::<()>();
-                let result = ctx.run(|| {
+                let result = ctx.run_until_done(|| {
                     let _dropped = drops.on_drop();
                     tells.send(()).unwrap();
                     r.recv().unwrap();
@@ -68,12 +68,12 @@ fn a_cancellation_ends_what_waits() {
 fn a_deadline_ends_what_waits() {
     everywhere(|| {
         let (ctx, _canceller) = Context::background().with_timeout(ms(5));
-        assert_eq!(ctx.run(|| sleep(NEVER_HERE)), Err(DeadlineExceeded));
+        assert_eq!(ctx.run_until_done(|| sleep(NEVER_HERE)), Err(DeadlineExceeded));
         let (parent, _parents) = Context::background().with_timeout(ms(5));
         let (child, _childs) = parent.with_cancel();
         let mutex = Mutex::new(());
         let guard = mutex.lock().unwrap();
-        assert_eq!(child.run(|| drop(mutex.lock())), Err(DeadlineExceeded));
+        assert_eq!(child.run_until_done(|| drop(mutex.lock())), Err(DeadlineExceeded));
         drop(guard);
         assert!(!mutex.is_poisoned());
     });
@@ -86,7 +86,7 @@ fn one_that_is_done_runs_nothing() {
         canceller.cancel();
         let drops = Counter::default();
         let counted = drops.on_drop();
-        assert_eq!(ctx.run(move || unreachable!("{counted:?}")), Err::<(), _>(Cancelled));
+        assert_eq!(ctx.run_until_done(move || unreachable!("{counted:?}")), Err::<(), _>(Cancelled));
         assert_eq!(drops.get(), 1);
     });
 }
@@ -96,7 +96,7 @@ fn an_end_from_within_comes_at_the_next_suspension() {
     everywhere(|| {
         let (ctx, canceller) = Context::background().with_cancel();
         let mut reached = Vec::new();
-        let result = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
             canceller.cancel();
             reached.push("the cancellation's end");
             sleep(ms(1));
@@ -106,7 +106,7 @@ fn an_end_from_within_comes_at_the_next_suspension() {
         assert_eq!(reached, ["the cancellation's end"]);
         // What does not suspend any more has its value.
         let (ctx, canceller) = Context::background().with_cancel();
-        assert_eq!(ctx.run(|| canceller.cancel()), Ok(()));
+        assert_eq!(ctx.run_until_done(|| canceller.cancel()), Ok(()));
         breathe();
     });
 }
@@ -115,7 +115,7 @@ fn an_end_from_within_comes_at_the_next_suspension() {
 fn a_loop_that_never_waits_is_ended_at_a_checkpoint() {
     everywhere(|| {
         let (ctx, canceller) = Context::background().with_cancel();
-        let result = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
             canceller.cancel();
             checkpoint();
             // A plain thread looks where it waits.
@@ -130,7 +130,7 @@ fn swallowing_it_only_delays_it() {
     everywhere(|| {
         let (ctx, canceller) = Context::background().with_cancel();
         let mut caught = 0;
-        let result = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
             canceller.cancel();
             for _ in 0..3 {
                 caught += u32::from(catch_unwind(|| sleep(NEVER_HERE)).is_err());
@@ -147,7 +147,7 @@ fn a_cancellation_ends_the_park_of_a_plain_thread() {
         let (ctx, canceller) = Context::background().with_cancel();
         let (begins, begun) = bounded(1);
         let parks = std::thread::spawn(move || {
-            ctx.run(|| {
+            ctx.run_until_done(|| {
                 begins.send(()).unwrap();
                 loop {
                     park();
@@ -167,8 +167,8 @@ fn the_context_that_ends_is_the_one_whose_run_ends() {
     everywhere(|| {
         let (outer, outers) = Context::background().with_cancel();
         let (inner, inners) = Context::background().with_cancel();
-        let result = outer.run(|| {
-            let inside = inner.run(|| {
+        let result = outer.run_until_done(|| {
+            let inside = inner.run_until_done(|| {
                 inners.cancel();
                 sleep(ms(1));
             });
@@ -180,8 +180,8 @@ fn the_context_that_ends_is_the_one_whose_run_ends() {
         // A context and one below it: the outermost frame ends.
         let (below, _belows) = outer.with_cancel();
         let mut after = false;
-        let result = outer.run(|| {
-            let _ = below.run(|| {
+        let result = outer.run_until_done(|| {
+            let _ = below.run_until_done(|| {
                 outers.cancel();
                 sleep(ms(1));
             });
@@ -196,8 +196,8 @@ fn a_context_that_runs_inside_itself_ends_both_runs() {
     everywhere(|| {
         let (ctx, canceller) = Context::background().with_cancel();
         let mut after = false;
-        let result = ctx.run(|| {
-            let _ = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
+            let _ = ctx.run_until_done(|| {
                 canceller.cancel();
                 sleep(NEVER_HERE);
             });
@@ -212,8 +212,8 @@ fn the_end_of_a_child_alone_ends_the_child_s_run() {
     everywhere(|| {
         let (parent, _parents) = Context::background().with_cancel();
         let (child, childs) = parent.with_cancel();
-        let result = parent.run(|| {
-            let inside = child.run(|| {
+        let result = parent.run_until_done(|| {
+            let inside = child.run_until_done(|| {
                 childs.cancel_with("its own");
                 sleep(NEVER_HERE);
             });
@@ -229,10 +229,10 @@ fn the_end_of_a_child_alone_ends_the_child_s_run() {
 fn limits_of_time_and_contexts_nest() {
     everywhere(|| {
         let (ctx, _canceller) = Context::background().with_timeout(ms(5));
-        assert!(timeout(NEVER_HERE, || ctx.run(|| sleep(NEVER_HERE))) == Ok(Err(DeadlineExceeded)));
+        assert!(timeout(NEVER_HERE, || ctx.run_until_done(|| sleep(NEVER_HERE))) == Ok(Err(DeadlineExceeded)));
         let (ctx, _canceller) = Context::background().with_timeout(NEVER_HERE);
-        assert!(timeout(ms(5), || ctx.run(|| sleep(NEVER_HERE))).is_err());
-        assert!(ctx.run(|| timeout(ms(5), || sleep(NEVER_HERE))).unwrap().is_err());
+        assert!(timeout(ms(5), || ctx.run_until_done(|| sleep(NEVER_HERE))).is_err());
+        assert!(ctx.run_until_done(|| timeout(ms(5), || sleep(NEVER_HERE))).unwrap().is_err());
     });
 }
 
@@ -241,7 +241,7 @@ fn a_section_that_is_uncancellable_is_finished_first() {
     everywhere(|| {
         let (ctx, canceller) = Context::background().with_cancel();
         let mut finished = false;
-        let result = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
             uncancellable(|| {
                 canceller.cancel();
                 breathe();
@@ -257,14 +257,14 @@ fn a_section_that_is_uncancellable_is_finished_first() {
 fn a_panic_is_the_caller_s() {
     everywhere(|| {
         let (ctx, canceller) = Context::background().with_cancel();
-        let result = catch_unwind(AssertUnwindSafe(|| ctx.run(|| resume_unwind(Box::new("mine")))));
+        let result = catch_unwind(AssertUnwindSafe(|| ctx.run_until_done(|| resume_unwind(Box::new("mine")))));
         assert_eq!(*result.map(|_: Result<(), _>| ()).unwrap_err().downcast::<&str>().unwrap(), "mine");
         // The frame has gone; nothing is left of it.
         canceller.cancel();
         breathe();
         let (ctx, canceller) = Context::background().with_cancel();
         let message = panic_message(|| {
-            ctx.run(|| {
+            ctx.run_until_done(|| {
                 canceller.cancel();
                 std::panic::panic_any("a panic although it is to end");
             })
@@ -282,7 +282,7 @@ fn a_cancelled_task_unwinds_through_it() {
                 let (ctx, _canceller) = Context::background().with_cancel();
                 let (tells, begun) = bounded(1);
                 let task = spawn(move || {
-                    let _ = ctx.run(|| {
+                    let _ = ctx.run_until_done(|| {
                         tells.send(()).unwrap();
                         sleep(NEVER_HERE);
                     });
@@ -304,7 +304,7 @@ fn one_end_ends_all_that_run_in_it() {
             let (ctx, childs) = ctx.with_cancel();
             childs.disarm();
             go(move || {
-                let result = ctx.run(|| {
+                let result = ctx.run_until_done(|| {
                     if i % 2 == 0 {
                         sleep(NEVER_HERE);
                     } else {
@@ -335,7 +335,7 @@ fn ends_and_returns_meet_on_two_processors() {
                 let task = spawn({
                     let dropped = dropped.clone();
                     move || {
-                        let result = ctx.run(|| {
+                        let result = ctx.run_until_done(|| {
                             let _dropped = dropped.on_drop();
                             for _ in 0..round % 7 {
                                 yield_now();
@@ -375,7 +375,7 @@ fn a_plain_thread_parks_for_its_whole_time_inside_a_context() {
         // Longer than a waiting thread lets pass between two looks at its bounds.
         let nap = Duration::from_millis(50);
         let began = Instant::now();
-        ctx.run(|| park_timeout(nap)).unwrap();
+        ctx.run_until_done(|| park_timeout(nap)).unwrap();
         assert!(began.elapsed() >= nap);
         // Nor has it left a token.
         let began = Instant::now();

@@ -166,7 +166,7 @@ fn a_thousand_that_wait_in_four_ways_end_together() {
                                 recv(never::<()>()) -> _ => unreachable!(),
                                 recv(ctx.done()) -> message => assert!(message.is_err()),
                             },
-                            2 => assert_eq!(ctx.run(|| never::<()>().recv()), Err(ContextError::Cancelled)),
+                            2 => assert_eq!(ctx.run_until_done(|| never::<()>().recv()), Err(ContextError::Cancelled)),
                             _ => {
                                 let (child, childs) = ctx.with_cancel();
                                 childs.disarm();

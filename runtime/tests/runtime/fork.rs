@@ -70,7 +70,7 @@ fn use_a_runtime() {
         let (context, _canceller) = Context::background().with_timeout(SHORT);
         assert!(context.done().recv().is_err());
         assert_eq!(context.err(), Some(ContextError::DeadlineExceeded));
-        assert_eq!(context.run(park), Err(ContextError::DeadlineExceeded));
+        assert_eq!(context.run_until_done(park), Err(ContextError::DeadlineExceeded));
     });
     assert!(runtime.shutdown(Duration::from_secs(50)).is_clean());
 }

@@ -176,14 +176,14 @@ fn limits_and_contexts_that_end_meanwhile_leave_a_clean_report() {
                 drop(runtime.spawn(move || {
                     let _guard = guard;
                     match i % 4 {
-                        0 => drop(ctx.run(park)),
+                        0 => drop(ctx.run_until_done(park)),
                         1 => drop(timeout(Duration::from_micros(i * 20), park)),
                         2 => {
                             ctx.after_func(|| ());
                             park();
                         }
                         _ => scope(|s| {
-                            s.spawn(|| ctx.run(park).is_ok());
+                            s.spawn(|| ctx.run_until_done(park).is_ok());
                             s.spawn(park);
                         }),
                     }

@@ -90,7 +90,7 @@ fn the_end_of_a_context_reaches_scopes_inside_scopes() {
     in_tasks(|| {
         let dropped = Counter::default();
         let (ctx, canceller) = Context::background().with_cancel();
-        let result = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
             scope(|outer| {
                 outer.spawn(|| {
                     let _outer = dropped.on_drop();
@@ -114,7 +114,7 @@ fn a_child_finishes_its_uncancellable_section_before_the_scope_ends() {
     in_tasks(|| {
         let finished = Counter::default();
         let (ctx, canceller) = Context::background().with_cancel();
-        let result = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
             scope(|s| {
                 s.spawn(|| {
                     uncancellable(|| {

@@ -104,7 +104,7 @@ fn permits_go_to_the_next_where_a_context_has_ended() {
         let (context, canceller) = Context::background().with_cancel();
         let bounded = spawn_begun({
             let semaphore = semaphore.clone();
-            move || context.run(|| semaphore.acquire().unwrap().forget())
+            move || context.run_until_done(|| semaphore.acquire().unwrap().forget())
         });
         let next = spawn_begun({
             let semaphore = semaphore.clone();

@@ -776,7 +776,7 @@ fn of_a_hundred_below_a_context_all_hear_of_its_end() {
                 "frames",
                 Place::simple(Order::Any, end, move || {
                     let ctx = ctx();
-                    assert!(ctx.run(park).is_err());
+                    assert!(ctx.run_until_done(park).is_err());
                     heard(&ctx);
                 }),
             ),

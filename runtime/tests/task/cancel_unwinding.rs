@@ -257,7 +257,7 @@ fn a_destructor_waits_for_a_group_of_its_thread_that_it_has_told_to_end() {
                 for _ in 0..3 {
                     let ctx = ctx.clone();
                     group.spawn(move || {
-                        assert!(ctx.run(park).is_err());
+                        assert!(ctx.run_until_done(park).is_err());
                         Ok(())
                     });
                 }
@@ -379,7 +379,7 @@ fn a_task_stuck_in_a_destructor_keeps_no_other_from_ending() {
             task.cancel();
             assert!(task.join().unwrap_err().is_cancelled());
             let (ctx, canceller) = Context::background().with_cancel();
-            let (bounded, ..) = waiter(move || assert!(ctx.run(park).is_err()));
+            let (bounded, ..) = waiter(move || assert!(ctx.run_until_done(park).is_err()));
             canceller.cancel();
             bounded.join().unwrap();
         }

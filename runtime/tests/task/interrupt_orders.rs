@@ -133,7 +133,7 @@ fn tried(wait: Wait, around: Around, events: &[Event]) -> Outcome {
                 }
             };
             let runs = || {
-                if context.run(in_context).is_err() {
+                if context.run_until_done(in_context).is_err() {
                     ended.add();
                 }
                 // Whoever is cancelled may take it in a section alone.

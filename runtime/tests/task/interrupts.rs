@@ -224,7 +224,7 @@ fn a_context_inside_an_uncancellable_section_is_kept() {
     fn all() {
         let (ctx, _canceller) = Context::background().with_timeout(SHORT);
         // The limit of time is over when the context ends.
-        let result = timeout(Duration::ZERO, || uncancellable(|| ctx.run(|| sleep(LONG))));
+        let result = timeout(Duration::ZERO, || uncancellable(|| ctx.run_until_done(|| sleep(LONG))));
         assert_eq!(result, Ok(Err(ContextError::DeadlineExceeded)));
     }
     run_on(1, all);

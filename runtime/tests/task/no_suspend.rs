@@ -67,7 +67,7 @@ fn limits_and_contexts_that_need_not_wait_are_allowed_inside() {
             assert_eq!(timeout(Duration::from_secs(3600), || 1), Ok(1));
             interval(Duration::from_millis(1)).tick();
             let (ctx, canceller) = Context::background().with_timeout(Duration::from_secs(3600));
-            assert_eq!(ctx.run(|| 2), Ok(2));
+            assert_eq!(ctx.run_until_done(|| 2), Ok(2));
             canceller.cancel();
             assert!(ctx.done().recv().is_err());
         });

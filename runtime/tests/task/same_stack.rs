@@ -98,7 +98,7 @@ const ENDS: &[(&str, Odd)] = &[
             at.put(here());
             let (context, _canceller) = Context::background().with_cancel();
             WORD.scope("inner", || {
-                context.run(|| {
+                context.run_until_done(|| {
                     uncancellable(|| {
                         timeout(Duration::from_secs(3600), || no_suspend(|| no_suspend(|| panic!("deep inside")))).unwrap()
                     })

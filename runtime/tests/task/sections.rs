@@ -54,7 +54,7 @@ fn in_limit(f: &mut dyn FnMut()) {
 
 fn in_context(f: &mut dyn FnMut()) {
     let (ctx, _canceller) = Context::background().with_cancel();
-    ctx.run(f).unwrap();
+    ctx.run_until_done(f).unwrap();
 }
 
 fn in_uncancellable(f: &mut dyn FnMut()) {
@@ -147,8 +147,8 @@ macro_rules! each_kind {
 }
 
 each_kind! {
-    a_limit: in_limit, "a limit (`timeout` or `Context::run`)";
-    a_context: in_context, "a limit (`timeout` or `Context::run`)";
+    a_limit: in_limit, "a limit (`timeout` or `Context::run_until_done`)";
+    a_context: in_context, "a limit (`timeout` or `Context::run_until_done`)";
     an_uncancellable_section: in_uncancellable, "`uncancellable`";
     a_section_without_suspension: in_no_suspend, "`no_suspend`";
     a_scope_of_a_task_local: in_scope, "the `scope` of a task-local";
@@ -170,8 +170,8 @@ macro_rules! each_that_waits {
 }
 
 each_that_waits! {
-    a_limit_that_ends_in_another_task_ends_the_process: in_limit, "a limit (`timeout` or `Context::run`)";
-    a_context_that_ends_in_another_task_ends_the_process: in_context, "a limit (`timeout` or `Context::run`)";
+    a_limit_that_ends_in_another_task_ends_the_process: in_limit, "a limit (`timeout` or `Context::run_until_done`)";
+    a_context_that_ends_in_another_task_ends_the_process: in_context, "a limit (`timeout` or `Context::run_until_done`)";
     uncancellable_that_ends_in_another_task_ends_the_process: in_uncancellable, "`uncancellable`";
     a_scope_that_ends_in_another_task_ends_the_process: in_scope, "the `scope` of a task-local";
 }
@@ -179,7 +179,7 @@ each_that_waits! {
 #[test]
 fn a_limit_of_a_plain_thread_that_ends_before_one_inside_ends_the_process() {
     let test = "a_limit_of_a_plain_thread_that_ends_before_one_inside_ends_the_process";
-    aborts(test, [OUT_OF_ORDER, "a limit (`timeout` or `Context::run`)"], || {
+    aborts(test, [OUT_OF_ORDER, "a limit (`timeout` or `Context::run_until_done`)"], || {
         let mut first = suspended_inside(in_limit);
         let second = suspended_inside(in_limit);
         first.resume(());

@@ -150,7 +150,7 @@ fn of_a_contexts_deadline_and_a_wait_the_earlier_comes_first() {
                 let (ctx, _canceller) = Context::background().with_timeout(limit);
                 // Made on the way, and later: the parent's counts.
                 let (ctx, _other) = ctx.with_timeout(LONG);
-                ctx.run(|| wait(time))
+                ctx.run_until_done(|| wait(time))
             };
             assert_held(name, Some(Err(ContextError::DeadlineExceeded)), move |time| run(time / 2, time), |_| ());
             assert_held(name, Some(Ok(())), move |time| run(time, time / 2), |_| ());
@@ -169,7 +169,7 @@ fn the_cancellation_of_a_context_comes_first() {
                     hold_until(Instant::now() + 2 * time);
                     canceller.cancel();
                 });
-                let result = ctx.run(|| wait(time));
+                let result = ctx.run_until_done(|| wait(time));
                 canceller.join().unwrap();
                 result
             };

@@ -82,7 +82,7 @@ fn a_context_with_a_far_deadline_is_live() {
         for moment in far_moments() {
             let (ctx, _canceller) = Context::background().with_deadline(moment);
             assert_eq!((ctx.err(), ctx.deadline()), (None, Some(moment)));
-            assert_waits("run", || ctx.run(forever));
+            assert_waits("run", || ctx.run_until_done(forever));
         }
     });
 }
@@ -104,7 +104,7 @@ fn the_longest_duration_is_waited_for_wherever_one_is_taken() {
         assert_waits("send_timeout", || sender.send_timeout((), Duration::MAX));
         let (ctx, _canceller) = Context::background().with_timeout(Duration::MAX);
         assert!(ctx.err().is_none() && ctx.deadline().is_some());
-        assert_waits("run", || ctx.run(forever));
+        assert_waits("run", || ctx.run_until_done(forever));
     });
 }
 

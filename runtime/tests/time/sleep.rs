@@ -286,7 +286,7 @@ fn every_wait_for_time_ends_by_a_cancellation() {
                 ("park_timeout", || park_timeout(LONG)),
                 ("after", || _ = after(LONG).recv()),
                 ("timeout", || _ = timeout(LONG, park)),
-                ("run", || _ = Context::background().with_timeout(LONG).0.run(park)),
+                ("run", || _ = Context::background().with_timeout(LONG).0.run_until_done(park)),
                 ("interval", || _ = interval_at(Instant::now() + LONG, SHORT).tick()),
             ];
             for (name, wait) in waits {
@@ -314,7 +314,7 @@ fn a_destructor_of_a_thread_local_may_use_time() {
         assert_eq!(timeout(LONG, || 1), Ok(1));
         assert!(timeout(SHORT, || sleep(LONG)).is_err());
         let (ctx, _canceller) = Context::background().with_timeout(SHORT);
-        assert!(ctx.run(|| sleep(LONG)).is_err());
+        assert!(ctx.run_until_done(|| sleep(LONG)).is_err());
         // Of so many that they do not fit into its frame.
         let moments: Vec<_> = (0..64).map(|i| after(if i == 40 { SHORT } else { LONG })).collect();
         let mut select = Select::new();

@@ -69,7 +69,7 @@ fn a_limit_that_a_task_of_a_scope_sets_itself_is_no_affair_of_the_others() {
     in_tasks(|| {
         let (dropped, went_on) = (Counter::default(), Counter::default());
         let (ctx, _canceller) = Context::background().with_cancel();
-        let result = ctx.run(|| {
+        let result = ctx.run_until_done(|| {
             scope(|outer| {
                 let limited = outer.spawn(|| {
                     let inside = timeout(SHORT, || {
@@ -177,7 +177,7 @@ fn a_plain_thread_s_waits_for_tasks_end_too() {
         assert_ends(|| job.join());
         assert_ends(|| pool.close());
         let (ctx, _canceller) = Context::background().with_timeout(SHORT);
-        assert_eq!(ctx.run(|| runtime.run(forever)), Err(ContextError::DeadlineExceeded));
+        assert_eq!(ctx.run_until_done(|| runtime.run(forever)), Err(ContextError::DeadlineExceeded));
         assert_eq!(runtime.run(|| 1), 1);
     });
 }

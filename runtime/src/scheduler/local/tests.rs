@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::Runtime;
 use crate::prim;
-use crate::raw::cells::SharedCells;
 use crate::raw::state::Park;
+use crate::raw::task_slab::TaskSlab;
 use crate::scheduler::Phase;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::timers::{Aim, Timer};
@@ -32,7 +32,7 @@ fn processor(shared: &Shared, index: usize) -> &Processor {
 }
 
 fn task(id: u64) -> TaskPtr {
-    let alloc = |layout| SharedCells::new(0).alloc(layout);
+    let alloc = |layout| TaskSlab::new(0).alloc(layout);
     // SAFETY: never run, and leaked.
     unsafe { TaskPtr::new(|| (), Location::caller(), id, None, alloc) }.unwrap()
 }

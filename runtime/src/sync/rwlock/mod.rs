@@ -114,7 +114,7 @@ impl<T: ?Sized> RwLock<T> {
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         let guard = self.attempt_read();
         if let Err(TryLockError::WouldBlock) = guard {
-            wait::give_way();
+            wait::yield_if_hogging();
         }
         guard
     }
@@ -166,7 +166,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         if !self.raw.try_write() {
-            wait::give_way();
+            wait::yield_if_hogging();
             return Err(TryLockError::WouldBlock);
         }
         Ok(self.poison.wrap(RwLockWriteGuard::new(self))?)

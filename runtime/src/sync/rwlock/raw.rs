@@ -33,7 +33,7 @@ use crate::wait;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::{List, Node};
-use crate::wait::queue::{Crowd, Member, Released};
+use crate::wait::queue::{Queued, Released, WaitQueue};
 
 const WRITER: usize = 1;
 const WAITING: usize = 1 << 1;
@@ -131,7 +131,7 @@ impl Word {
 
     /// Under the queues' lock, after a waiter has left: lets the readers in, if they waited for that one; else says whether anybody
     /// still waits. Whether the readers are in.
-    fn settle(&self, readers: usize, writers_wait: bool) -> bool {
+    fn admit(&self, readers: usize, writers_wait: bool) -> bool {
         self.change(|s| {
             if s & WRITER == 0 && !writers_wait {
                 (Self::with_readers(s & !WAITING, readers), true)
@@ -146,7 +146,7 @@ impl Word {
 
 /// Those who wait. All who wait for the lock have it when they are woken.
 struct Queues {
-    readers: Crowd<()>,
+    readers: WaitQueue<()>,
     writers: List<()>,
 }
 
@@ -163,7 +163,7 @@ impl RefUnwindSafe for Raw {}
 impl Raw {
     const_fn! {
         pub(super) const fn new() -> Self {
-            Self { word: Word::new(), queues: Lock::new(Queues { readers: Crowd::new(), writers: List::new() }) }
+            Self { word: Word::new(), queues: Lock::new(Queues { readers: WaitQueue::new(), writers: List::new() }) }
         }
     }
 
@@ -226,7 +226,7 @@ impl Raw {
     #[cold]
     #[track_caller]
     fn read_contended(&self) {
-        let node = Member::node(());
+        let node = Queued::node(());
         let _ = wait::wait_for(Reason::Lock, None, |waiter| self.publish_reader(&node, waiter), || self.withdraw_reader(&node));
         unwind::checkpoint_with(|| self.unlock_read());
     }
@@ -239,7 +239,7 @@ impl Raw {
         unwind::checkpoint_with(|| self.unlock_write());
     }
 
-    fn publish_reader(&self, node: &Node<Member<()>>, waiter: Waiter) -> bool {
+    fn publish_reader(&self, node: &Node<Queued<()>>, waiter: Waiter) -> bool {
         let mut queues = self.queues.lock();
         if self.word.read_or_wait(!queues.writers.is_empty()) {
             return false;
@@ -260,11 +260,11 @@ impl Raw {
         true
     }
 
-    fn withdraw_reader(&self, node: &Node<Member<()>>) -> bool {
+    fn withdraw_reader(&self, node: &Node<Queued<()>>) -> bool {
         let mut queues = self.queues.lock();
         // SAFETY: under the queues' lock; pushed before.
         let withdrawn = unsafe { queues.readers.withdraw(node) };
-        let released = if withdrawn { self.settle(&mut queues) } else { Released::none() };
+        let released = if withdrawn { self.admit(&mut queues) } else { Released::none() };
         drop(queues);
         drop(released);
         withdrawn
@@ -274,15 +274,15 @@ impl Raw {
         let mut queues = self.queues.lock();
         // SAFETY: under the queues' lock; in this list or in none.
         let withdrawn = unsafe { queues.writers.remove(node) };
-        let released = if withdrawn { self.settle(&mut queues) } else { Released::none() };
+        let released = if withdrawn { self.admit(&mut queues) } else { Released::none() };
         drop(queues);
         drop(released);
         withdrawn
     }
 
     /// After a waiter has left: releases the readers who waited for it alone.
-    fn settle(&self, queues: &mut Queues) -> Released<()> {
-        let admitted = self.word.settle(queues.readers.len(), !queues.writers.is_empty());
+    fn admit(&self, queues: &mut Queues) -> Released<()> {
+        let admitted = self.word.admit(queues.readers.len(), !queues.writers.is_empty());
         if admitted { queues.readers.release_all() } else { Released::none() }
     }
 

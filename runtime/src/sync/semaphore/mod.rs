@@ -231,7 +231,7 @@ impl Semaphore {
             TransitionByTake::Closed => TryAcquireError::Closed,
             TransitionByTake::TooFew => TryAcquireError::NoPermits,
         };
-        wait::give_way();
+        wait::yield_if_hogging();
         Err(error)
     }
 

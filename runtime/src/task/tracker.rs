@@ -1,12 +1,12 @@
 //! Tasks that somebody answers for: those of a scope, those of a group. They are counted, waited for, and cancelled together.
 //!
-//! 1. A task is counted from before it is spawned ([`enter`](Members::enter)) until nothing of it is left that the others could
-//!    miss: closure, result, payload ([`leave`](Members::leave)).
-//! 2. While it runs, a node in its frame lists it ([`run`](Members::run)), so that it can be cancelled; a task that begins when the
+//! 1. A task is counted from before it is spawned ([`enter`](TaskTracker::enter)) until nothing of it is left that the others could
+//!    miss: closure, result, payload ([`leave`](TaskTracker::leave)).
+//! 2. While it runs, a node in its frame lists it ([`run`](TaskTracker::run)), so that it can be cancelled; a task that begins when the
 //!    others have been cancelled is cancelled too. Nothing is allocated.
-//! 3. One lock orders all that. The last task to leave touches the members for the last time when it releases the lock. Who waits
-//!    has either published itself before, and goes on when that task wakes it, without a look at the members; or it takes the lock
-//!    afterwards, and sees that nobody is left. So the members may lie in the frame of whoever waits.
+//! 3. One lock orders all that. The last task to leave touches the tracker for the last time when it releases the lock. Who waits
+//!    has either published itself before, and goes on when that task wakes it, without a look at the tracker; or it takes the lock
+//!    afterwards, and sees that nobody is left. So the tracker may lie in the frame of whoever waits.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -25,7 +25,7 @@ use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::{List, Node};
 
-pub(crate) struct Members {
+pub(crate) struct TaskTracker {
     inner: Lock<Inner>,
     /// Models watch rule 3: each touch reads a cell that the end writes.
     #[cfg(greenloom_loom)]
@@ -54,7 +54,7 @@ struct Running {
 /// Tasks that are cancelled under one holding of the lock.
 const AT_ONCE: usize = 16;
 
-impl Members {
+impl TaskTracker {
     pub(crate) fn new() -> Self {
         Self {
             inner: Lock::new(Inner { count: 0, cancelled: false, running: List::new(), waiter: None, panic: None }),
@@ -114,33 +114,33 @@ impl Members {
     /// Runs `f` in the calling task, one of those that have entered: cancelled with the others, its panic caught. If they have been
     /// cancelled already, `f` is only dropped.
     ///
-    /// `settle` gets what came of it. If it gives that back, the task is still counted; or else it is gone, and leaves.
+    /// `take_result` gets what came of it. If it gives that back, the task is still counted; or else it is gone, and leaves.
     #[inline]
     pub(crate) fn run<T>(
         &self,
         f: impl FnOnce() -> T,
-        settle: impl FnOnce(TaskPtr, Result<T, JoinError>) -> Option<Result<T, JoinError>>,
+        take_result: impl FnOnce(TaskPtr, Result<T, JoinError>) -> Option<Result<T, JoinError>>,
     ) -> Option<Result<T, JoinError>> {
         /// Ends the task's listing, however it ends.
         struct Listed<'a> {
-            members: &'a Members,
+            tracker: &'a TaskTracker,
             node: Node<Running>,
             leaves: bool,
         }
         impl Drop for Listed<'_> {
             #[inline]
             fn drop(&mut self) {
-                let inner = self.members.lock();
+                let inner = self.tracker.lock();
                 // SAFETY: under the lock; in this list or in none: nobody else takes it out for good.
                 unsafe { inner.running.remove(&self.node) };
                 if self.leaves {
-                    Members::count_out(inner);
+                    TaskTracker::count_out(inner);
                 }
             }
         }
         let Some((_, record)) = local::running() else { unreachable!("a task runs on a stack") };
         let task = record.task();
-        let mut listed = Listed { members: self, node: Node::new(Running { task, told: Cell::new(false) }), leaves: true };
+        let mut listed = Listed { tracker: self, node: Node::new(Running { task, told: Cell::new(false) }), leaves: true };
         let inner = self.lock();
         let result = if inner.cancelled {
             drop(inner);
@@ -153,7 +153,7 @@ impl Members {
             drop(inner);
             catch_unwind(AssertUnwindSafe(f)).map_err(|p| task.ended_by(p, None))
         };
-        let kept = settle(task, result);
+        let kept = take_result(task, result);
         listed.leaves = kept.is_none();
         kept
     }

@@ -1,6 +1,6 @@
 //! What may be read of a channel without its lock: whether it is worth to take it.
 //!
-//! A gate that is closed is a promise, which whoever holds the lock must have kept when it gives it up. With debug assertions that is
+//! A hint that is closed is a reservation, which whoever holds the lock must have kept when it gives it up. With debug assertions that is
 //! checked each time, in models too.
 
 use std::ops::{Deref, DerefMut};
@@ -10,7 +10,7 @@ use crate::prim::LockGuard;
 use crate::prim::untracked::{AtomicBool, Ordering};
 
 /// What may be read without the lock.
-pub(super) struct Open {
+pub(super) struct Readiness {
     /// The channel has no capacity.
     pub(super) rendezvous: bool,
     /// False only if there is nothing to receive: set under the lock where something is left, and cleared, also under the lock, by
@@ -20,25 +20,25 @@ pub(super) struct Open {
     may_send: AtomicBool,
 }
 
-impl Open {
+impl Readiness {
     /// Of a new channel.
     pub(super) fn new(rendezvous: bool) -> Self {
         Self { rendezvous, may_receive: AtomicBool::new(false), may_send: AtomicBool::new(true) }
     }
 
     #[inline(always)]
-    pub(super) fn receive_gate(&self) -> Gate<'_> {
-        Gate(Some(&self.may_receive))
+    pub(super) fn receive_hint(&self) -> ReadyHint<'_> {
+        ReadyHint(Some(&self.may_receive))
     }
 
     #[inline(always)]
-    pub(super) fn send_gate(&self) -> Gate<'_> {
-        Gate(Some(&self.may_send))
+    pub(super) fn send_hint(&self) -> ReadyHint<'_> {
+        ReadyHint(Some(&self.may_send))
     }
 
     /// Whether the gates are open for what is ready. Under the lock.
     #[cfg(debug_assertions)]
-    pub(super) fn admits(&self, send: bool, receive: bool) -> bool {
+    pub(super) fn covers(&self, send: bool, receive: bool) -> bool {
         (!send || self.may_send.load(Ordering::Relaxed)) && (!receive || self.may_receive.load(Ordering::Relaxed))
     }
 
@@ -57,14 +57,14 @@ impl Open {
 
 /// Tells without a lock that an operation is certainly not ready.
 #[derive(Clone, Copy)]
-pub(crate) struct Gate<'a>(Option<&'a AtomicBool>);
+pub(crate) struct ReadyHint<'a>(Option<&'a AtomicBool>);
 
-impl Gate<'_> {
+impl ReadyHint<'_> {
     /// Of an operation that must be asked.
-    pub(crate) const ASK: Gate<'static> = Gate(None);
+    pub(crate) const ASK: ReadyHint<'static> = ReadyHint(None);
 
     #[inline(always)]
-    pub(crate) fn is_open(self) -> bool {
+    pub(crate) fn may_be_ready(self) -> bool {
         // Acquire: pairs with the Release of `note_receivable` and `note_sendable`, so that whoever finds nothing here sees what was done
         // before it became so; to another channel of the same select, say. In a model the lock is always taken, since loom does not see
         // this access.
@@ -76,7 +76,7 @@ impl Gate<'_> {
 pub(super) struct Held<'a, T> {
     pub(super) core: LockGuard<'a, Core<T>>,
     #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "for the check alone"))]
-    pub(super) open: &'a Open,
+    pub(super) readiness: &'a Readiness,
 }
 
 impl<T> Deref for Held<'_, T> {
@@ -98,9 +98,9 @@ impl<T> DerefMut for Held<'_, T> {
 #[cfg(debug_assertions)]
 impl<T> Drop for Held<'_, T> {
     fn drop(&mut self) {
-        if !self.core.agrees_with(self.open) {
+        if !self.core.agrees_with(self.readiness) {
             // Somebody would wait for ever: nothing can be saved by unwinding, which a task would keep to itself.
-            crate::sys::stderr::say(format_args!("greenloom: a channel is given up with a gate that is closed to what is ready"));
+            crate::sys::stderr::say(format_args!("greenloom: a channel is given up with a hint that is closed to what is ready"));
             std::process::abort();
         }
     }

@@ -5,43 +5,43 @@ use std::cell::Cell;
 
 use crate::channel::arm::{Arm, Claim, Outcome, Waiting};
 use crate::channel::core::{Attempt, Channel, Core, finish, has_free, win_first};
-use crate::channel::gate::Open;
+use crate::channel::ready_hint::Readiness;
 use crate::unwind::uncancellable;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::list::Wakes;
 use crate::wait::wait_for;
 
-/// A send that could not be completed as promised, since the receiver that it was to meet has gone. It begins again.
+/// A send that could not be completed as reserved, since the receiver that it was to meet has gone. It begins again.
 pub(super) struct Missed;
 
 /// There must be a block first; nothing has changed.
 struct NeedsBlock;
 
 impl<T> Core<T> {
-    fn send_is_ready(&self, open: &Open, myself: *const Claim) -> bool {
-        !self.connected || self.has_room() || (open.rendezvous && has_free(&self.receivers, myself))
+    fn send_is_ready(&self, readiness: &Readiness, myself: *const Claim) -> bool {
+        !self.connected || self.has_room() || (readiness.rendezvous && has_free(&self.receivers, myself))
     }
 
-    fn receive_is_ready(&self, open: &Open, myself: *const Claim) -> bool {
-        !self.connected || self.has_item() || (open.rendezvous && has_free(&self.senders, myself))
+    fn receive_is_ready(&self, readiness: &Readiness, myself: *const Claim) -> bool {
+        !self.connected || self.has_item() || (readiness.rendezvous && has_free(&self.senders, myself))
     }
 
     /// Chooses to send, if that does not block; the message comes later.
-    fn promise_send(&mut self, open: &Open, wakes: &mut Wakes<Arm>) -> Option<Outcome> {
+    fn reserve_send(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) -> Option<Outcome> {
         if !self.connected {
             return Some(Outcome::Closed);
         }
-        if !open.rendezvous {
+        if !readiness.rendezvous {
             if !self.has_room() {
-                open.note_sendable(false);
+                readiness.note_sendable(false);
                 return None;
             }
             self.promised_room += 1;
             return Some(Outcome::Room);
         }
         let Some(receiver) = win_first(&self.receivers) else {
-            open.note_sendable(false);
+            readiness.note_sendable(false);
             return None;
         };
         if receiver.data().cell::<T>().is_null() {
@@ -55,12 +55,12 @@ impl<T> Core<T> {
     }
 
     /// Chooses to receive, if that does not block; the room for the message comes later.
-    fn promise_receive(&mut self, open: &Open, wakes: &mut Wakes<Arm>) -> Result<Option<Outcome>, NeedsBlock> {
+    fn reserve_receive(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) -> Result<Option<Outcome>, NeedsBlock> {
         if self.has_item() {
             self.items -= 1;
             return Ok(Some(Outcome::Item));
         }
-        if open.rendezvous {
+        if readiness.rendezvous {
             if self.buffer.needs_block() && !self.senders.is_empty() {
                 return Err(NeedsBlock);
             }
@@ -73,23 +73,23 @@ impl<T> Core<T> {
                 // SAFETY: its message is in its cell, and there is a block for it.
                 unsafe { self.buffer.push(cell) };
                 finish(sender, Outcome::Done, wakes);
-                self.note_sender_gone(open);
+                self.note_sender_gone(readiness);
                 return Ok(Some(Outcome::Item));
             }
         }
         if !self.connected {
             return Ok(Some(Outcome::Closed));
         }
-        open.note_receivable(false);
+        readiness.note_receivable(false);
         Ok(None)
     }
 }
 
 impl<T> Channel<T> {
     /// Chooses to send, if that does not block.
-    pub(super) fn promise_send(&self) -> Option<Outcome> {
+    pub(super) fn reserve_send(&self) -> Option<Outcome> {
         let mut wakes = Wakes::new();
-        self.lock().promise_send(&self.open, &mut wakes)
+        self.lock().reserve_send(&self.readiness, &mut wakes)
     }
 
     /// Chooses to receive, if that does not block; at once, if there is room for the message.
@@ -97,7 +97,7 @@ impl<T> Channel<T> {
     /// # Safety
     /// `to` is null or room for a message, which is there if the outcome is done.
     #[inline]
-    pub(super) unsafe fn promise_receive(&self, to: *mut T) -> Option<Outcome> {
+    pub(super) unsafe fn reserve_receive(&self, to: *mut T) -> Option<Outcome> {
         if !to.is_null() {
             // SAFETY: the caller's promise.
             return match unsafe { self.try_receive(to) } {
@@ -109,8 +109,8 @@ impl<T> Channel<T> {
         }
         loop {
             let mut wakes = Wakes::new();
-            let promised = self.lock().promise_receive(&self.open, &mut wakes);
-            match promised {
+            let reserved = self.lock().reserve_receive(&self.readiness, &mut wakes);
+            match reserved {
                 Ok(outcome) => return outcome,
                 Err(NeedsBlock) => self.supply_block(),
             }
@@ -118,11 +118,11 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn send_is_ready(&self) -> bool {
-        self.lock().send_is_ready(&self.open, std::ptr::null())
+        self.lock().send_is_ready(&self.readiness, std::ptr::null())
     }
 
     pub(super) fn receive_is_ready(&self) -> bool {
-        self.lock().receive_is_ready(&self.open, std::ptr::null())
+        self.lock().receive_is_ready(&self.readiness, std::ptr::null())
     }
 
     /// Queues an arm of a select that sends; false, and not queued, if the operation is ready.
@@ -132,14 +132,14 @@ impl<T> Channel<T> {
     pub(super) unsafe fn join_send(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
-        if core.send_is_ready(&self.open, select) {
+        if core.send_is_ready(&self.readiness, select) {
             return false;
         }
         node.data().set_outcome(Outcome::Waiting);
         // SAFETY: the caller's promise, and the lock is held.
         unsafe { core.queue_to_send(watch).push_back(node, waiter) };
-        if self.open.rendezvous && !watch {
-            core.note_item(&self.open, &mut wakes);
+        if self.readiness.rendezvous && !watch {
+            core.note_item(&self.readiness, &mut wakes);
         }
         true
     }
@@ -151,14 +151,14 @@ impl<T> Channel<T> {
     pub(super) unsafe fn join_receive(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
-        if core.receive_is_ready(&self.open, select) {
+        if core.receive_is_ready(&self.readiness, select) {
             return false;
         }
         node.data().set_outcome(Outcome::Waiting);
         // SAFETY: the caller's promise, and the lock is held.
         unsafe { core.queue_to_receive(watch).push_back(node, waiter) };
-        if self.open.rendezvous && !watch {
-            core.note_room(&self.open, &mut wakes);
+        if self.readiness.rendezvous && !watch {
+            core.note_room(&self.readiness, &mut wakes);
         }
         true
     }
@@ -181,31 +181,31 @@ impl<T> Channel<T> {
         unsafe { core.queue_to_receive(watch).remove(node) };
     }
 
-    /// Completes a send that was promised: moves the message out of `from`. False if nobody can receive it any more.
+    /// Completes a send that was reserved: moves the message out of `from`. False if nobody can receive it any more.
     ///
     /// # Safety
-    /// A message is at `from`; it is moved out if the answer is true. The promise was made to the caller, and is used up.
-    pub(super) unsafe fn complete_send(&self, promise: Outcome, from: *const T) -> Result<bool, Missed> {
+    /// A message is at `from`; it is moved out if the answer is true. The reservation was made to the caller, and is used up.
+    pub(super) unsafe fn commit_send(&self, reservation: Outcome, from: *const T) -> Result<bool, Missed> {
         let mut kept = false;
         loop {
             let mut wakes = Wakes::new();
             let mut core = self.lock();
             // SAFETY (all below): the caller's promise; a block is there for whatever is pushed.
-            match promise {
+            match reservation {
                 Outcome::Room => {
                     if !std::mem::replace(&mut kept, true) {
                         core.promised_room -= 1;
                     }
                     // SAFETY: see above.
-                    match unsafe { core.offer(from, &self.open, &mut wakes) } {
+                    match unsafe { core.offer(from, &self.readiness, &mut wakes) } {
                         Attempt::Done => {
                             // A receiver that was served directly leaves the place free for whoever waits.
-                            core.settle(&self.open, &mut wakes);
+                            core.serve_waiting(&self.readiness, &mut wakes);
                             return Ok(true);
                         }
                         Attempt::Closed => return Ok(false),
                         _ => {
-                            debug_assert!(core.buffer.needs_block(), "the promised place is free");
+                            debug_assert!(core.buffer.needs_block(), "the reserved place is free");
                         }
                     }
                 }
@@ -237,20 +237,20 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Completes a receive that was promised a message in the buffer: moves it to `to`.
+    /// Completes a receive that was reserved a message in the buffer: moves it to `to`.
     ///
     /// # Safety
-    /// `to` is room for a message. The promise was made to the caller, and is used up.
-    pub(super) unsafe fn complete_receive(&self, to: *mut T) {
+    /// `to` is room for a message. The reservation was made to the caller, and is used up.
+    pub(super) unsafe fn commit_receive(&self, to: *mut T) {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
-        // SAFETY: the message was promised, so it is there.
+        // SAFETY: the message was reserved, so it is there.
         unsafe { core.buffer.pop(to) };
-        core.settle(&self.open, &mut wakes);
+        core.serve_waiting(&self.readiness, &mut wakes);
     }
 
     /// Meets the sender that the caller has won, or that has won the caller: waits until it brings its message, to `to` or, if that is
-    /// null, into the buffer, where it is promised. Nothing aborts that; a cancellation comes at the next suspension.
+    /// null, into the buffer, where it is reserved. Nothing aborts that; a cancellation comes at the next suspension.
     ///
     /// # Panics
     /// Inside `no_suspend`. The sender begins again then.
@@ -261,9 +261,9 @@ impl<T> Channel<T> {
     #[track_caller]
     pub(super) unsafe fn meet(&self, to: *mut T) -> Outcome {
         let node = Waiting::new(Arm::plain(to));
-        let promised = Promised { channel: self, kept: Cell::new(false) };
+        let reserved = Reserved { channel: self, kept: Cell::new(false) };
         let publish = |waiter| {
-            promised.kept.set(true);
+            reserved.kept.set(true);
             // SAFETY: the node is in no queue, and stays until it is served, which nothing aborts.
             unsafe { self.arrive(&node, waiter) }
         };
@@ -302,14 +302,14 @@ impl<T> Channel<T> {
         false
     }
 
-    /// Gives a promise back: nothing is sent.
-    pub(super) fn release_send(&self, promise: Outcome) {
+    /// Gives a reservation back: nothing is sent.
+    pub(super) fn release_send(&self, reservation: Outcome) {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
-        match promise {
+        match reservation {
             Outcome::Room => {
                 core.promised_room -= 1;
-                core.settle(&self.open, &mut wakes);
+                core.serve_waiting(&self.readiness, &mut wakes);
             }
             // SAFETY: under the lock.
             Outcome::Meets => match unsafe { core.meeting.receivers.pop_front() } {
@@ -322,11 +322,11 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Gives a promise back: nothing is received.
-    pub(super) fn release_receive(&self, promise: Outcome) {
+    /// Gives a reservation back: nothing is received.
+    pub(super) fn release_receive(&self, reservation: Outcome) {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
-        match promise {
+        match reservation {
             Outcome::Item => core.items += 1,
             // As in `release_send`.
             Outcome::Meets if core.meeting.missed_senders > 0 => core.meeting.missed_senders -= 1,
@@ -337,17 +337,17 @@ impl<T> Channel<T> {
             Outcome::Meets => core.meeting.missed_receivers += 1,
             _ => return,
         }
-        core.settle(&self.open, &mut wakes);
+        core.serve_waiting(&self.readiness, &mut wakes);
     }
 }
 
 /// A receiver that has not come to its meeting yet: if it never does, its partner is told.
-struct Promised<'c, T> {
+struct Reserved<'c, T> {
     channel: &'c Channel<T>,
     kept: Cell<bool>,
 }
 
-impl<T> Drop for Promised<'_, T> {
+impl<T> Drop for Reserved<'_, T> {
     fn drop(&mut self) {
         if !self.kept.get() {
             self.channel.release_receive(Outcome::Meets);

@@ -5,7 +5,7 @@
 //! blocks come from a chunk, one call to the allocator for some hundred tasks: where one processor spawns and another frees,
 //! the two would otherwise meet in the allocator's lock for every task.
 //!
-//! Threads that are no machine of a runtime share a cache of it, behind a lock, to cut from ([`SharedCells`]).
+//! Threads that are no machine of a runtime share a cache of it, behind a lock, to cut from ([`TaskSlab`]).
 //!
 //! A block that no cache has room for goes back to its chunk, whoever cut that; the chunk counts, and frees itself when all its
 //! blocks are back. So does one that is freed in another runtime than it was cut in: a cache there that kept it would keep its chunk,
@@ -43,31 +43,31 @@ const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
 };
 
 /// The free blocks of one processor, all from chunks of its runtime. Only its machine touches it.
-pub(crate) struct CellCache {
+pub(crate) struct SlabCache {
     lists: [FreeList; SIZES.len()],
     owner: u64,
 }
 
 // SAFETY: the blocks in the lists are nobody's, and bound to no thread; what is shared of their chunks is counted by an atomic.
-unsafe impl Send for CellCache {}
+unsafe impl Send for SlabCache {}
 
 /// Where all threads that are no machine of a runtime get blocks for the tasks that they spawn there.
 ///
 /// They only take from it: the blocks come back through the machines that run the tasks, or to their chunks.
-pub(crate) struct SharedCells {
-    cells: Mutex<CellCache>,
+pub(crate) struct TaskSlab {
+    cells: Mutex<SlabCache>,
     owner: u64,
 }
 
-impl SharedCells {
+impl TaskSlab {
     /// Of the runtime that has this number.
     pub(crate) fn new(owner: u64) -> Self {
-        Self { cells: Mutex::new(CellCache::new(owner)), owner }
+        Self { cells: Mutex::new(SlabCache::new(owner)), owner }
     }
 
     /// A cache for a processor of the same runtime.
-    pub(crate) fn cache(&self) -> CellCache {
-        CellCache::new(self.owner)
+    pub(crate) fn cache(&self) -> SlabCache {
+        SlabCache::new(self.owner)
     }
 
     /// Room for `layout`; null if there is none. No code of the user's runs under the lock.
@@ -95,7 +95,7 @@ fn class_of(layout: Layout) -> Option<usize> {
     SIZES.iter().position(|&size| layout.size() <= size)
 }
 
-impl CellCache {
+impl SlabCache {
     fn new(owner: u64) -> Self {
         Self { lists: Default::default(), owner }
     }
@@ -115,7 +115,7 @@ impl CellCache {
     /// # Safety
     /// `room` came from `alloc` with the same layout and is not used any more.
     #[inline(always)]
-    pub(crate) unsafe fn free(cache: Option<&CellCache>, room: *mut u8, layout: Layout) {
+    pub(crate) unsafe fn free(cache: Option<&SlabCache>, room: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise; blocks of a class come from chunks, all else from the allocator.
         unsafe {
             match (class_of(layout), cache) {
@@ -224,7 +224,7 @@ unsafe fn give_back(room: *mut u8, blocks: usize) {
     }
 }
 
-impl Drop for CellCache {
+impl Drop for SlabCache {
     fn drop(&mut self) {
         for list in &self.lists {
             // SAFETY: the cache goes.
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn threads_without_a_cache_share_chunks_that_outlive_the_shared_one() {
-        let shared = SharedCells::new(0);
+        let shared = TaskSlab::new(0);
         let layout = Layout::from_size_align(80, ALIGN).unwrap();
         let blocks: Vec<*mut u8> = (0..1000).map(|_| shared.alloc(layout)).collect();
         assert_eq!(blocks.iter().collect::<HashSet<_>>().len(), blocks.len());
@@ -252,22 +252,22 @@ mod tests {
             // SAFETY: in no use; from `alloc` with this layout.
             unsafe {
                 block.write_bytes(1, layout.size());
-                CellCache::free(None, block, layout);
+                SlabCache::free(None, block, layout);
             }
         }
     }
 
     #[test]
     fn a_block_is_kept_where_it_was_cut_and_nowhere_else() {
-        let (one, other) = (SharedCells::new(1), SharedCells::new(2));
+        let (one, other) = (TaskSlab::new(1), TaskSlab::new(2));
         let (home, away) = (one.cache(), other.cache());
         let layout = Layout::from_size_align(80, ALIGN).unwrap();
-        let kept = |cache: &CellCache| cache.lists[0].len.get();
+        let kept = |cache: &SlabCache| cache.lists[0].len.get();
         let blocks: Vec<*mut u8> = (0..100).map(|i| if i % 2 == 0 { one.alloc(layout) } else { home.alloc(layout) }).collect();
         for (i, &block) in blocks.iter().enumerate() {
             let cache = if i % 4 < 2 { &home } else { &away };
             // SAFETY: in no use; from `alloc` with this layout.
-            unsafe { CellCache::free(Some(cache), block, layout) };
+            unsafe { SlabCache::free(Some(cache), block, layout) };
         }
         assert_eq!((kept(&home), kept(&away)), (50, 0));
     }
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn blocks_are_large_and_aligned_enough_and_apart() {
         for layout in layouts() {
-            let cache = SharedCells::new(0).cache();
+            let cache = TaskSlab::new(0).cache();
             // More than one chunk, to its very end.
             let count = CHUNK / layout.size() + 3;
             let mut blocks: Vec<*mut u8> = (0..count).map(|_| cache.alloc(layout)).collect();
@@ -316,20 +316,20 @@ mod tests {
             }
             for block in blocks {
                 // SAFETY: ours, and not used any more.
-                unsafe { CellCache::free(Some(&cache), block, layout) };
+                unsafe { SlabCache::free(Some(&cache), block, layout) };
             }
         }
     }
 
     #[test]
     fn the_block_that_was_freed_last_is_the_next_of_its_size() {
-        let cache = SharedCells::new(0).cache();
+        let cache = TaskSlab::new(0).cache();
         let layout = |size| Layout::from_size_align(size, ALIGN).unwrap();
         let blocks = SIZES.map(|size| [0; 3].map(|_| cache.alloc(layout(size))));
         for (size, blocks) in SIZES.into_iter().zip(blocks) {
             for block in blocks {
                 // SAFETY: ours, and not used any more.
-                unsafe { CellCache::free(Some(&cache), block, layout(size)) };
+                unsafe { SlabCache::free(Some(&cache), block, layout(size)) };
             }
         }
         for (size, blocks) in SIZES.into_iter().zip(blocks) {
@@ -342,14 +342,14 @@ mod tests {
     #[test]
     fn a_cache_keeps_so_many_blocks_and_the_rest_goes_back_to_its_chunk() {
         let layout = Layout::from_size_align(SIZES[3], ALIGN).unwrap();
-        let cells = SharedCells::new(0);
+        let cells = TaskSlab::new(0);
         let (cache, other) = (cells.cache(), cells.cache());
         let per_chunk = (CHUNK - HEAD) / SIZES[3];
         // A chunk on top, so that the last one, of which some blocks are not cut yet, is none of those looked at.
         let blocks: Vec<*mut u8> = (0..KEEP + 2 * per_chunk).map(|_| other.alloc(layout)).collect();
         for &block in &blocks[..KEEP + per_chunk / 2] {
             // SAFETY: ours, and not used any more. By another cache than the one that cut it.
-            unsafe { CellCache::free(Some(&cache), block, layout) };
+            unsafe { SlabCache::free(Some(&cache), block, layout) };
         }
         assert_eq!(cache.lists[3].len.get(), KEEP);
         let back: usize = blocks
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(cache.lists[3].len.get(), 0);
         for block in again.into_iter().chain(blocks[KEEP + per_chunk / 2..].iter().copied()) {
             // SAFETY: ours, and not used any more.
-            unsafe { CellCache::free(None, block, layout) };
+            unsafe { SlabCache::free(None, block, layout) };
         }
     }
 
@@ -375,16 +375,16 @@ mod tests {
     fn a_cache_that_goes_gives_back_what_it_has_and_what_it_has_not_cut() {
         for size in SIZES {
             let layout = Layout::from_size_align(size, ALIGN).unwrap();
-            let cache = SharedCells::new(0).cache();
+            let cache = TaskSlab::new(0).cache();
             let [used, free] = [0; 2].map(|_| cache.alloc(layout));
             assert_eq!(out(used), (CHUNK - HEAD) / size);
             // SAFETY: ours, and not used any more.
-            unsafe { CellCache::free(Some(&cache), free, layout) };
+            unsafe { SlabCache::free(Some(&cache), free, layout) };
             drop(cache);
             // All but the one in use; the chunk lives for its sake.
             assert_eq!(out(used), 1);
             // SAFETY: as above.
-            unsafe { CellCache::free(None, used, layout) };
+            unsafe { SlabCache::free(None, used, layout) };
         }
     }
 }
