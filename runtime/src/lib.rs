@@ -189,6 +189,17 @@
 
 #![cfg_attr(greenloom_loom, expect(dead_code, reason = "the monitor, which is not modelled, is the only user of some items"))]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "greenloom runs on Linux only so far: its threads sleep on futexes, and its stacks are mapped and guarded as Linux does it. Other \
+     systems need the seams in `src/sys` and `src/stack` filled"
+);
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "greenloom needs 64-bit addresses: the stacks of many tasks take far more than 4 GiB of them, and use little of that"
+);
+
 pub mod beside {
     #![doc = include_str!("beside.md")]
 }

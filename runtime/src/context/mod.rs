@@ -315,6 +315,17 @@ impl Context {
         NodeRef::run(node.clone(), f).map_err(|ScopeCancelled| node.ended().expect("its end has cancelled the scope"))
     }
 
+    /// The former name of [`run_until_done`](Self::run_until_done).
+    ///
+    /// # Errors
+    /// As [`run_until_done`](Self::run_until_done).
+    #[doc(hidden)]
+    #[deprecated(note = "it is called `run_until_done`")]
+    #[track_caller]
+    pub fn run<F: FnOnce() -> T, T>(&self, f: F) -> Result<T, ContextError> {
+        self.run_until_done(f)
+    }
+
     /// A channel that is disconnected when the context is done, and delivers nothing before: for
     /// [`select!`](crate::select!), or to wait for it alone.
     ///

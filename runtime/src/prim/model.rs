@@ -90,7 +90,9 @@ pub(crate) mod thread {
         }
     }
 
-    pub(crate) fn stay_on_core(_index: usize) {}
+    pub(crate) fn stay_on_core(_index: usize) -> bool {
+        true
+    }
 
     loom::thread_local! {
         static UNWINDINGS: Cell<usize> = Cell::new(0);

@@ -79,6 +79,7 @@ use crate::scheduler::table::Processors;
 use crate::scheduler::tuning::{MIN_TO_STEAL, SLICE};
 use crate::stack::Class;
 use crate::sys::number::take_ids;
+use crate::sys::stderr::say;
 
 /// How far a runtime is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,8 +367,11 @@ pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()
     let machine = {
         let shared = shared.clone();
         move || {
-            if shared.config.pin_to_cores {
-                thread::stay_on_core(index);
+            if shared.config.pin_to_cores && !thread::stay_on_core(index) {
+                say(format_args!(
+                    "greenloom: the thread of processor {index} cannot be pinned to a core, and goes on unpinned: the system refuses, or does not \
+                     say which cores there are"
+                ));
             }
             #[cfg(not(greenloom_loom))]
             let _reports = overflow::reports_of_this_thread();

@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::mem::forget;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::PoisonError;
@@ -16,8 +17,8 @@ use crate::prim::Lock;
 use crate::prim::sync::Arc;
 use crate::structured::scope::scope;
 use crate::sync::{Mutex, Semaphore};
-use crate::task::spawn;
 use crate::task::tracker::TaskTracker;
+use crate::task::{Builder, spawn};
 use crate::unwind::uncancellable;
 
 /// Tasks that may fail, and are waited for together: Go's `errgroup.Group`.
@@ -160,15 +161,21 @@ where
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
+        let member = self.member(self.wait_for_slot(), f);
+        drop(spawn(move || member.run()));
+    }
+
+    /// Waits until the group may have one task more.
+    #[track_caller]
+    fn wait_for_slot(&self) -> Option<Slot> {
         let limit = self.inner.limit();
         if let Some(Limit { tasks: 0, .. }) = limit {
             panic!("Group::spawn would wait for ever: the limit of the group is zero");
         }
-        let slot = limit.map(|limit| {
+        limit.map(|limit| {
             limit.slots.acquire().expect("it is never closed").forget();
             Slot(limit.slots)
-        });
-        self.start(slot, f);
+        })
     }
 
     /// Starts a task of the group if it has no [limit](Self::set_limit), or fewer tasks. Says whether it did; if not, `f` has been
@@ -199,18 +206,14 @@ where
                 Some(Slot(limit.slots))
             }
         };
-        self.start(slot, f);
+        let member = self.member(slot, f);
+        drop(spawn(move || member.run()));
         true
     }
 
-    #[track_caller]
-    fn start<F>(&self, slot: Option<Slot>, f: F)
-    where
-        F: FnOnce() -> Result<(), E> + Send + 'static,
-    {
+    fn member<F>(&self, slot: Option<Slot>, f: F) -> Member<F, E> {
         self.inner.tracker.enter();
-        let member = Member { f, slot, unborn: Unborn(Some(self.inner.clone())) };
-        drop(spawn(move || member.run()));
+        Member { f, slot, unborn: Unborn(Some(self.inner.clone())) }
     }
 
     /// Lets at most so many tasks of the group run, or wait to run, at a time. None at all, if it is zero: then
@@ -332,6 +335,41 @@ impl<E> fmt::Debug for Group<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.inner.limit().map(|limit| limit.tasks);
         f.debug_struct("Group").field("tasks", &self.inner.tracker.count()).field("limit", &limit).finish()
+    }
+}
+
+impl Builder {
+    /// Starts a task of a group; see [`Group::spawn`], also for when it waits.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn). The task is then none of the group's.
+    ///
+    /// # Panics
+    /// As [`Group::spawn`].
+    ///
+    /// # Cancellation
+    /// As [`Group::spawn`].
+    ///
+    /// ```
+    /// use greenloom::{group::Group, task::Builder};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// greenloom::run(|| {
+    ///     let group = Group::<String>::new();
+    ///     Builder::new().name("member").spawn_in_group(&group, || Ok(()))?;
+    ///     group.wait().unwrap();
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn_in_group<F, E>(self, group: &Group<E>, f: F) -> io::Result<()>
+    where
+        F: FnOnce() -> Result<(), E> + Send + 'static,
+        E: Send + 'static,
+    {
+        let member = group.member(group.wait_for_slot(), f);
+        self.spawn(move || member.run()).map(drop)
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 
 use crate::channel::{self, Receiver, SendError, Sender, TryRecvError};
 use crate::prim::sync::Arc;
@@ -116,7 +116,7 @@ impl WorkerPool {
                 drop(worker);
             };
             let builder = Builder::new().name(format!("pool worker {number}")).placement(Placement::Spread);
-            match builder.spawn_in(runtime.shared(), worker, Location::caller()) {
+            match builder.spawn_in(runtime, worker) {
                 Ok(worker) => pool.workers.push(worker),
                 Err(error) => panic!("greenloom: cannot spawn a worker: {error}"),
             }

@@ -12,18 +12,19 @@
 //!   again after the wait; a cancellation or time limit that meets the wait itself ends only its first, unshielded part.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 
 use crate::raw::fork;
-use crate::raw::header::TaskPtr;
+use crate::raw::header::{Extra, TaskPtr};
 use crate::scheduler::placement::Placement;
 use crate::scheduler::task::Task;
 use crate::scheduler::{Shared, local};
 use crate::task::spawn::{no_memory, spawn_unbounded};
 use crate::task::tracker::TaskTracker;
-use crate::task::{JoinError, JoinHandle};
+use crate::task::{Builder, Handle, JoinError, JoinHandle};
 use crate::unwind::uncancellable;
 use crate::unwind::{Cancelled, drop_whole};
 use crate::wait::Reason;
@@ -191,14 +192,88 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
+        match self.start(f, site, None, Placement::Near) {
+            Ok(child) => child,
+            Err(error) => no_memory(&error),
+        }
+    }
+
+    #[inline]
+    fn start<F, T>(
+        &'scope self,
+        f: F,
+        site: &'static Location<'static>,
+        extra: Option<Box<Extra>>,
+        placement: Placement,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
         self.tracker.enter();
         let child = Child { f, unborn: Unborn(&self.tracker) };
         // SAFETY: `F` and `T` are Send. What they borrow outlives the scope, which waits until the child, or the `Ended` that comes of
         // it, has been dropped (see the module).
-        match unsafe { spawn_unbounded(self.shared, move || child.run(), site, None, Placement::Near) } {
-            Ok(inner) => ScopedJoinHandle { inner },
-            Err(error) => no_memory(&error),
-        }
+        let inner = unsafe { spawn_unbounded(self.shared, move || child.run(), site, extra, placement) }?;
+        Ok(ScopedJoinHandle { inner })
+    }
+}
+
+impl Builder {
+    /// Starts a task of a scope, which may borrow; see [`Scope::spawn`].
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// ```
+    /// use greenloom::task::Builder;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// greenloom::run(|| {
+    ///     let text = String::from("borrowed");
+    ///     greenloom::scope(|s| {
+    ///         let reader = Builder::new().name("reader").spawn_scoped(s, || text.len())?;
+    ///         assert_eq!(reader.join().unwrap(), 8);
+    ///         Ok(())
+    ///     })
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn_scoped<'scope, F, T>(self, scope: &'scope Scope<'scope, '_>, f: F) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let (extra, placement) = self.resolve(scope.shared)?;
+        scope.start(f, Location::caller(), extra, placement)
+    }
+}
+
+impl Handle {
+    /// [`scope`] with its tasks in this runtime, from anywhere.
+    ///
+    /// # Panics
+    /// As [`scope`], but not outside a runtime.
+    ///
+    /// # Cancellation
+    /// As [`scope`].
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().build()?;
+    /// let words = ["a", "bc"];
+    /// let lengths = runtime.handle().scope(|s| words.map(|word| s.spawn(move || word.len())).map(|task| task.join().unwrap()));
+    /// assert_eq!(lengths, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn scope<'env, F, T>(&self, f: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        scope_in(self.shared(), f)
     }
 }
 

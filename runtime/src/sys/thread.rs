@@ -101,13 +101,10 @@ pub(crate) fn stay_for_ever() -> ! {
     }
 }
 
-/// Keeps this thread on one core, the one of that number if there are so many.
-pub(crate) fn stay_on_core(index: usize) {
-    if let Some(cores) = core_affinity::get_core_ids()
-        && !cores.is_empty()
-    {
-        core_affinity::set_for_current(cores[index % cores.len()]);
-    }
+/// Keeps this thread on one core, the one of that number if there are so many; false if the system refuses.
+pub(crate) fn stay_on_core(index: usize) -> bool {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    !cores.is_empty() && core_affinity::set_for_current(cores[index % cores.len()])
 }
 
 /// Whether this thread is unwinding, or holds a task that was suspended in the middle of an unwinding.

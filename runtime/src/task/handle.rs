@@ -38,10 +38,22 @@ impl Handle {
     /// Outside a runtime.
     #[track_caller]
     pub fn current() -> Handle {
-        match local::machine() {
-            Some(local) => Handle::new(local.shared.clone()),
+        match Handle::try_current() {
+            Some(handle) => handle,
             None => panic!("Handle::current was called outside a runtime; call it from a task, or use Runtime::handle"),
         }
+    }
+
+    /// As [`current`](Self::current), but `None` outside a runtime.
+    ///
+    /// ```
+    /// use greenloom::Handle;
+    ///
+    /// assert!(Handle::try_current().is_none());
+    /// assert!(greenloom::run(|| Handle::try_current().is_some()));
+    /// ```
+    pub fn try_current() -> Option<Handle> {
+        local::machine().map(|local| Handle::new(local.shared.clone()))
     }
 
     /// Starts a task in the handle's runtime. Never waits.

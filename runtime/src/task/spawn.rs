@@ -12,7 +12,7 @@ use crate::scheduler::processor::Ready;
 use crate::scheduler::{Shared, placement::Placement};
 use crate::stack::Class;
 use crate::sys::number::take_ids;
-use crate::task::{JoinHandle, LocalJoinHandle};
+use crate::task::{Handle, JoinHandle, LocalJoinHandle};
 
 const OUTSIDE: &str = "greenloom::spawn was called outside a runtime; call it from a task (inside greenloom::run, say), \
      or use Runtime::spawn or Handle::spawn";
@@ -226,14 +226,49 @@ impl Builder {
                 "greenloom::task::Builder::spawn was called outside a runtime; call it from a task, inside greenloom::run, say"
             )
         };
-        self.spawn_in(&local.shared, f, Location::caller())
+        self.spawn_from(&local.shared, f, Location::caller())
     }
 
-    pub(crate) fn spawn_in<F, T>(self, shared: &Shared, f: F, site: &'static Location<'static>) -> io::Result<JoinHandle<T>>
+    /// As [`spawn`](Self::spawn), in the handle's runtime, from anywhere.
+    ///
+    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it was cancelled.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// ```
+    /// use greenloom::task::Builder;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenloom::Runtime::builder().build()?;
+    /// let task = Builder::new().name("answer").spawn_in(&runtime.handle(), || 42)?;
+    /// assert_eq!(task.join().unwrap(), 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn_in<F, T>(self, runtime: &Handle, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        self.spawn_from(runtime.shared(), f, Location::caller())
+    }
+
+    fn spawn_from<F, T>(self, shared: &Shared, f: F, site: &'static Location<'static>) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (extra, placement) = self.resolve(shared)?;
+        spawn_on(shared, f, site, extra, placement)
+    }
+
+    /// What a task in this runtime is spawned with.
+    ///
+    /// # Errors
+    /// If the stack size is out of range, or the runtime has no such processor.
+    pub(crate) fn resolve(self, shared: &Shared) -> io::Result<(Option<Box<Extra>>, Placement)> {
         let class = self.stack_size.map(Class::for_stack).transpose()?;
         if let Placement::On(index) = self.placement
             && index >= shared.regular
@@ -246,6 +281,6 @@ impl Builder {
         let pinned = matches!(self.placement, Placement::On(_));
         let extra = (self.name.is_some() || class.is_some() || pinned)
             .then(|| Box::new(Extra { name: self.name, class, pinned, root: false }));
-        spawn_on(shared, f, site, extra, self.placement)
+        Ok((extra, self.placement))
     }
 }
