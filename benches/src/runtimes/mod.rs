@@ -5,6 +5,7 @@ pub mod go;
 mod greenloom;
 #[cfg(feature = "peers")]
 mod may;
+pub mod process;
 #[cfg(feature = "peers")]
 mod tokio;
 
