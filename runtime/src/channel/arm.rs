@@ -1,4 +1,4 @@
-//! Who waits in a channel, and which of a select's arms is served.
+//! The waiters in a channel, and the claim that decides which arm of a select is served.
 
 use std::cell::Cell;
 use std::ptr::null;
@@ -9,18 +9,18 @@ use crate::wait::list::Node;
 /// A waiter in a channel.
 pub(super) type Waiting = Node<Arm>;
 
-/// Who waits: a plain operation, or an arm of a select.
+/// What waits: a plain operation, or an arm of a select.
 pub(super) struct Arm {
-    /// Null for a plain operation. Alive as long as the node is in a queue.
+    /// Null for a plain operation. The claim is alive as long as the node is in a queue.
     select: *const Claim,
     /// Which arm of the select this is.
     index: usize,
-    /// Where the message lies, or where it is to go. Null where that is not known yet.
+    /// Where the message is, or where it goes. Null if that is not known yet.
     cell: *mut (),
     outcome: Cell<Outcome>,
 }
 
-/// What has become of a waiter, or what a select was reserved.
+/// What became of a waiter, or what is reserved for a select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Nothing yet.
@@ -33,7 +33,7 @@ pub(crate) enum Outcome {
     Room,
     /// It meets a partner.
     Meets,
-    /// The partner that it was to meet did not come: it begins again.
+    /// The partner that it was to meet did not come. The waiter begins again.
     Missed,
     /// The other side is gone.
     Closed,
@@ -56,19 +56,19 @@ impl Arm {
         self.outcome.set(outcome);
     }
 
-    /// Takes the right to serve the waiter. Under the lock of the channel where it waits.
+    /// Takes the right to serve the waiter. Called under the lock of the channel where it waits.
     #[inline(always)]
     pub(super) fn win(&self) -> bool {
-        // SAFETY: the node was in a queue until now, and the lock is held: its select is alive.
+        // SAFETY: the node was in a queue until now, and the lock is held, so its select is alive.
         match unsafe { self.select.as_ref() } {
             None => true,
             Some(claim) => claim.win(self.index),
         }
     }
 
-    /// Whether it could be won, by somebody other than the select `myself`.
+    /// Whether the waiter could be won by anything but the select `myself`.
     pub(super) fn is_free(&self, myself: *const Claim) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the node is in a queue, and the lock is held, so its select is alive.
         self.select.is_null() || (!std::ptr::eq(self.select, myself) && unsafe { &*self.select }.is_waiting())
     }
 
@@ -83,8 +83,8 @@ impl Arm {
 /// | value | means |
 /// |---|---|
 /// | 0 | it waits |
-/// | 1 | it does not, or has given up: nobody wins it |
-/// | i + 2 | arm i was won, by a partner that owes it a wake |
+/// | 1 | it does not wait, or has given up: nobody can win it |
+/// | i + 2 | arm i was won, by a partner that owes the select a wake |
 pub(super) struct Claim(AtomicUsize);
 
 const WAITING: usize = 0;
@@ -95,15 +95,15 @@ impl Claim {
         Self(AtomicUsize::new(ABORTED))
     }
 
-    /// The select begins to wait; it is in no queue.
+    /// Called when the select begins to wait. It is in no queue yet.
     pub(super) fn open(&self) {
         // Relaxed: published by the lock of each channel where it is queued afterwards.
         self.0.store(WAITING, Ordering::Relaxed);
     }
 
     fn decide(&self, word: usize) -> bool {
-        // AcqRel: the winner sees what the select did before it waited; the select, which learns here or in `won` that it was won,
-        // sees what the winner did before that.
+        // AcqRel: the winner sees what the select did before it waited. The select learns here or
+        // in `won` that it was won, and sees what the winner did before that.
         self.0.compare_exchange(WAITING, word, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
@@ -111,18 +111,18 @@ impl Claim {
         self.decide(arm + 2)
     }
 
-    /// The select gives up; false if it was won.
+    /// Called when the select gives up. Returns false if it was won.
     pub(super) fn abort(&self) -> bool {
         self.decide(ABORTED)
     }
 
-    /// For decisions that are made again if this is wrong.
+    /// Only for decisions that are made again if the answer is wrong.
     fn is_waiting(&self) -> bool {
-        // Relaxed: see above.
+        // Relaxed: the decision is made again if the answer is wrong.
         self.0.load(Ordering::Relaxed) == WAITING
     }
 
-    /// The arm that was won. By the select itself.
+    /// The arm that was won. Called by the select itself.
     pub(super) fn won(&self) -> Option<usize> {
         // Acquire: pairs with `decide`.
         self.0.load(Ordering::Acquire).checked_sub(2)

@@ -1,26 +1,27 @@
-//! Where the messages of a channel lie between send and receive. All of it is used under the channel's lock.
+//! The messages of a channel between send and receive. Everything here is used under the channel's
+//! lock.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// First in, first out.
+/// A first-in, first-out queue.
 pub(super) struct Buffer<T> {
     len: usize,
     places: Places<T>,
 }
 
 enum Places<T> {
-    /// Of a channel with a capacity: one allocation, made with the channel.
+    /// For a channel with a capacity: one allocation, made with the channel.
     Ring(Ring<T>),
-    /// Of a channel without: blocks, linked as they are needed.
+    /// For a channel without: blocks, linked as they are needed.
     Blocks(Blocks<T>),
 }
 
 impl<T> Buffer<T> {
-    /// Room for `capacity` messages; without limit for `None`.
+    /// Makes room for `capacity` messages, or without limit for `None`.
     ///
     /// # Panics
-    /// If there is no memory for so many.
+    /// If there is no memory for that many.
     #[track_caller]
     pub(super) fn new(capacity: Option<usize>) -> Self {
         let places = match capacity {
@@ -44,20 +45,21 @@ impl<T> Buffer<T> {
         }
     }
 
-    /// Takes a block for pushes to come.
+    /// Takes a block for later pushes.
     pub(super) fn supply(&mut self, spare: Spare<T>) {
         if let Places::Blocks(blocks) = &mut self.places {
             blocks.supply(spare);
         }
     }
 
-    /// Adds the message that lies at `from`.
+    /// Adds the message at `from`.
     ///
     /// # Safety
-    /// There is room: a place of the ring, or no need of a block. The message is moved out of `from`.
+    /// There is room: a place in the ring, or no need for a block. The message is moved out of
+    /// `from`.
     #[inline(always)]
     pub(super) unsafe fn push(&mut self, from: *const T) {
-        // SAFETY: the caller's promise.
+        // SAFETY: there is room, as `# Safety` demands.
         unsafe {
             match &mut self.places {
                 Places::Ring(ring) => ring.push(from),
@@ -70,11 +72,11 @@ impl<T> Buffer<T> {
     /// Moves the oldest message to `to`.
     ///
     /// # Safety
-    /// There is one, and `to` is room for it.
+    /// There is a message, and `to` is room for it.
     #[inline(always)]
     pub(super) unsafe fn pop(&mut self, to: *mut T) {
         self.len -= 1;
-        // SAFETY: the caller's promise.
+        // SAFETY: there is a message, and room for it at `to`, as `# Safety` demands.
         unsafe {
             match &mut self.places {
                 Places::Ring(ring) => ring.pop(to),
@@ -85,11 +87,12 @@ impl<T> Buffer<T> {
 }
 
 impl<T> Drop for Buffer<T> {
-    /// If a message's destructor panics, those after it are leaked, as in crossbeam's channels: a second panic would abort.
+    /// If a message's destructor panics, the messages after it are leaked, as in crossbeam's
+    /// channels: a second panic would abort.
     fn drop(&mut self) {
         while self.len() > 0 {
             let mut message = MaybeUninit::uninit();
-            // SAFETY: there is a message; it is moved out and dropped once.
+            // SAFETY: there is a message, and it is moved out and dropped once.
             unsafe {
                 self.pop(message.as_mut_ptr());
                 message.assume_init_drop();
@@ -102,7 +105,7 @@ struct Ring<T> {
     places: Box<[MaybeUninit<T>]>,
     /// The place of the oldest message.
     head: usize,
-    /// The place of the next one.
+    /// The place for the next message.
     tail: usize,
 }
 
@@ -113,12 +116,12 @@ impl<T> Ring<T> {
         if room.try_reserve_exact(places).is_err() {
             panic!("bounded channel capacity is too large: no memory for {places} messages of {} bytes", size_of::<T>());
         }
-        // SAFETY: there is room for so many, and they need no initialisation.
+        // SAFETY: there is room for that many, and they need no initialisation.
         unsafe { room.set_len(places) };
         Self { places: room.into_boxed_slice(), head: 0, tail: 0 }
     }
 
-    /// The place behind this one, in the ring.
+    /// The place after this one, in the ring.
     #[inline(always)]
     fn after(&self, place: usize) -> usize {
         if place + 1 == self.places.len() { 0 } else { place + 1 }
@@ -126,20 +129,21 @@ impl<T> Ring<T> {
 
     #[inline(always)]
     unsafe fn push(&mut self, from: *const T) {
-        // SAFETY: the caller's: there is a free place, and this is the first; a place is as large as a message.
+        // SAFETY: the caller knows of a free place, and `tail` is the first one. A place is as
+        // large as a message.
         unsafe { self.places.get_unchecked_mut(self.tail).as_mut_ptr().copy_from_nonoverlapping(from, 1) };
         self.tail = self.after(self.tail);
     }
 
     #[inline(always)]
     unsafe fn pop(&mut self, to: *mut T) {
-        // SAFETY: the caller's: the oldest message is at `head`.
+        // SAFETY: the caller knows of a message, and the oldest one is at `head`.
         unsafe { to.copy_from_nonoverlapping(self.places.get_unchecked(self.head).as_ptr(), 1) };
         self.head = self.after(self.head);
     }
 }
 
-/// Messages in a block.
+/// The number of messages in a block.
 const BLOCK: usize = 31;
 
 struct Block<T> {
@@ -147,7 +151,8 @@ struct Block<T> {
     places: [MaybeUninit<T>; BLOCK],
 }
 
-/// A block that is not in use. Made outside the channel's lock: nobody waits for the allocator.
+/// A block that is not in use. It is made outside the channel's lock, so that nobody waits for the
+/// allocator.
 pub(super) struct Spare<T>(Box<MaybeUninit<Block<T>>>);
 
 impl<T> Spare<T> {
@@ -156,7 +161,7 @@ impl<T> Spare<T> {
     }
 
     fn into_block(mut self) -> NonNull<Block<T>> {
-        // SAFETY: the room is the block's; its places need no initialisation.
+        // SAFETY: the room is the block's, and its places need no initialisation.
         unsafe {
             (&raw mut (*self.0.as_mut_ptr()).next).write(None);
             NonNull::new_unchecked(Box::into_raw(self.0).cast())
@@ -166,7 +171,7 @@ impl<T> Spare<T> {
     /// # Safety
     /// The block came from [`into_block`](Self::into_block), and nobody uses it any more.
     unsafe fn from_block(block: NonNull<Block<T>>) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the block is as `# Safety` demands.
         Self(unsafe { Box::from_raw(block.as_ptr().cast()) })
     }
 }
@@ -178,7 +183,8 @@ struct Blocks<T> {
     /// The newest block, and its first free place.
     tail: Option<NonNull<Block<T>>>,
     free: usize,
-    /// The last block that ran empty: in a channel that is drained now and then nothing is allocated again.
+    /// The last block that ran empty. With it, a channel that is drained now and then does not
+    /// allocate again.
     spare: Option<Spare<T>>,
 }
 
@@ -222,25 +228,25 @@ impl<T> Blocks<T> {
         self.free = 0;
     }
 
-    /// Moves the oldest message to `to`, the only one if it is the `last`.
+    /// Moves the oldest message to `to`. It is the only one if `last` is set.
     #[inline]
     unsafe fn pop(&mut self, to: *mut T, last: bool) {
         let Some(head) = self.head else { unreachable!("the caller knows of a message") };
-        // SAFETY: the caller's: the oldest message is at `first` of the head.
+        // SAFETY: the caller knows of a message, and the oldest one is at `first` of the head.
         unsafe { to.copy_from_nonoverlapping((&raw const (*head.as_ptr()).places[self.first]).cast::<T>(), 1) };
         self.first += 1;
         if self.first == BLOCK {
             self.drop_head(head);
         } else if last {
-            // Empty, in the middle of the last block: begin that anew.
+            // Empty in the middle of the last block: start that block again.
             self.first = 0;
             self.free = 0;
         }
     }
 
-    /// The head has run empty.
+    /// Removes the head, which has run empty.
     fn drop_head(&mut self, head: NonNull<Block<T>>) {
-        // SAFETY: the head is ours; its messages have been moved out.
+        // SAFETY: the head is ours, and its messages have been moved out.
         unsafe {
             self.head = (*head.as_ptr()).next;
             self.spare = Some(Spare::from_block(head));
@@ -255,7 +261,7 @@ impl<T> Blocks<T> {
 
 impl<T> Drop for Blocks<T> {
     fn drop(&mut self) {
-        // The messages are gone (see `Buffer`); a block may be left.
+        // The messages are gone (see `Buffer`). A block may be left.
         while let Some(head) = self.head {
             self.drop_head(head);
         }

@@ -1,18 +1,24 @@
-//! Waiting for whichever of several channel operations is ready first.
+//! Waits for the first of several channel operations to become ready.
 //!
-//! A select asks each channel whose [`ReadyHint`] is open, one lock at a time, in random order. If none is ready, but a few tasks on its
-//! processor are, it lets them run once and asks again: queueing costs more than a switch, and they may bring what it waits for. Then
-//! it queues one arm in each channel, again one at a time and in random order; if it finds one ready by then, it gives up its
-//! [`Claim`], leaves all queues and begins again. Otherwise it sleeps, until a partner wins it (by the claim: only one does), or until
-//! its time is up. crossbeam-channel's select is built the same way.
+//! A select asks each channel whose [`ReadyHint`] is open, one lock at a time, in random order. If
+//! none is ready, but a few tasks on its processor are, it lets them run once and asks again:
+//! queueing costs more than a switch, and those tasks may be what it waits for. Then it queues one
+//! arm in each channel, again one at a time and in random order. If it finds one ready by then, it
+//! gives up its [`Claim`], leaves all queues and begins again. Otherwise it sleeps until a partner
+//! wins it (the claim lets only one do so), or until its time is up. crossbeam-channel's select is
+//! built the same way.
 //!
-//! That no wake is lost rests on one thing: whether an operation is ready is looked at under the lock under which its arm is queued.
+//! No wake is lost, because whether an operation is ready is checked under the lock under which its
+//! arm is queued.
 //!
-//! In `select!` the message of a receive is handed over in a [`Room`] in the frame, one for all arms, since one is won. Where it is too
-//! large for that, and in a [`Select`](super::Select), which may go to another thread where its messages may not, it stays in the channel,
-//! reserved, until the operation is completed. The moment that a timer channel tells is always handed over.
+//! In `select!`, the message of a receive is handed over in a [`Room`] in the frame. All arms share
+//! one room, since only one arm is won. In two cases the message stays in the channel instead,
+//! reserved, until the operation is completed: if it is too large for the room, and in a
+//! [`Select`](super::Select), which may go to another thread where its messages may not. The moment
+//! of a timer channel is always handed over.
 //!
-//! A select never meets itself, even with arms on both sides of one channel: it is queued only while it sleeps.
+//! A select never meets itself, even with arms on both sides of one channel: it is queued only
+//! while it sleeps.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -29,44 +35,47 @@ use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::{self, wait_for};
 
-/// One side of a channel, as a select uses it, whatever its messages are.
+/// One side of a channel as a select uses it, whatever its messages are.
 pub(crate) trait Side {
-    /// Chooses the operation, if it does not block. A message that is received goes to `room`, unless that is null.
+    /// Chooses the operation, if it does not block. A received message goes to `room`, unless that
+    /// is null.
     ///
     /// # Safety
-    /// `room` is null, or there is room for a message; a timer channel's is never null.
+    /// `room` is null or has room for a message. A timer channel's is never null.
     unsafe fn reserve(&self, room: *mut ()) -> Option<Outcome>;
-    /// Whether it would not block.
+    /// Whether the operation would not block.
     fn is_ready(&self) -> bool;
-    /// When it will be ready by itself.
+    /// When the operation will be ready by itself.
     fn due(&self) -> Option<Instant>;
-    /// Queues an arm; false, and not queued, if the operation is ready.
+    /// Queues an arm. If the operation is ready, returns false and does not queue it.
     ///
     /// # Safety
-    /// The node is in no queue, is an arm of `select`, and stays where it is until [`leave`](Self::leave).
+    /// The node is in no queue, is an arm of `select`, and stays where it is until
+    /// [`leave`](Self::leave).
     unsafe fn join(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool;
     /// Takes the arm out of the queue, if it is still there.
     ///
     /// # Safety
-    /// It joined here, with the same `watch`, or it is in no queue.
+    /// The arm joined here, with the same `watch`, or is in no queue.
     unsafe fn leave(&self, node: &Waiting, watch: bool);
-    /// Meets the sender that the reservation speaks of; `None` if it has gone: the select begins again. Any other reservation stays as it is.
+    /// Meets the sender of the reservation. Returns `None` if it has gone: the select then begins
+    /// again. Returns any other reservation unchanged.
     ///
     /// # Safety
-    /// As [`reserve`](Self::reserve).
+    /// As for [`reserve`](Self::reserve).
     unsafe fn meet(&self, reservation: Outcome, _room: *mut ()) -> Option<Outcome> {
         Some(reservation)
     }
-    /// Gives a reservation back; drops a message that has been handed over to `room`.
+    /// Releases a reservation, and drops a message that has been handed over to `room`.
     ///
     /// # Safety
-    /// The reservation was made by this side to the caller, with this room.
+    /// This side made the reservation to the caller, with this room.
     unsafe fn release(&self, reservation: Outcome, room: *mut ());
-    /// Tells channels apart, and their sides.
+    /// Tells channels and their sides apart.
     fn identity(&self) -> (*const (), bool);
 }
 
-/// Where a message is handed over, if it fits in.
+/// Where a message is handed over, if it fits.
 #[repr(align(16))]
 pub(crate) struct Room(UnsafeCell<MaybeUninit<[u8; 32]>>);
 
@@ -103,7 +112,8 @@ impl<'a> Operation<'a> {
         Self { side: sender, hint: sender.hint(), index: index as u32, fits: false, timed: false }
     }
 
-    /// With `fits`, the message is handed over in the room of a select that stays on the thread where it was made.
+    /// With `fits`, the message is handed over in the room of a select that stays on the thread
+    /// where it was made.
     pub(super) fn receive<T>(receiver: &'a Receiver<T>, index: usize, fits: bool) -> Self {
         let timed = receiver.is_timed();
         Self { side: receiver, hint: receiver.hint(), index: index as u32, fits: fits || timed, timed }
@@ -118,7 +128,7 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// What the macros make operations of.
+/// What the macros turn into operations.
 pub trait Handle {
     fn operation(&self, index: usize) -> Operation<'_>;
 }
@@ -144,7 +154,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// So long from now; for ever if that is too long to say.
+    /// A limit of this length from now. A duration that cannot be represented waits forever.
     pub fn after(timeout: Duration) -> Self {
         prim::now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
     }
@@ -161,10 +171,11 @@ impl Limit {
     }
 }
 
-/// Arms that need no allocation.
+/// The number of arms that need no allocation.
 const FEW: usize = 8;
 
-/// The arms of a select in their queues. They leave when this is dropped, by a cancellation for instance.
+/// The arms of a select in their queues. They leave when this is dropped, for example by a
+/// cancellation.
 struct Queued<'s> {
     operations: &'s [Operation<'s>],
     nodes: &'s [Waiting],
@@ -176,7 +187,7 @@ struct Queued<'s> {
 }
 
 impl Queued<'_> {
-    /// Queues all arms; false if one is ready, and none was won.
+    /// Queues all arms. Returns false if one is ready and none was won.
     #[inline(never)]
     fn join(&self, waiter: Waiter) -> bool {
         self.leave();
@@ -188,7 +199,7 @@ impl Queued<'_> {
             let (node, operation) = (&self.nodes[place], &self.operations[place]);
             // SAFETY: the node is in no queue; it outlives `self`, whose drop takes it out.
             if !unsafe { operation.side.join(node, waiter, self.claim, self.watch) } {
-                // If it was won meanwhile, the winner's wake comes.
+                // If an arm was won meanwhile, the winner's wake comes.
                 return !self.claim.abort();
             }
             place += step;
@@ -204,11 +215,11 @@ impl Queued<'_> {
         if !self.joined.replace(false) {
             return;
         }
-        // Whoever won an arm has taken it out.
+        // The winner of an arm has taken it out.
         let won = self.claim.won();
         for (place, (node, operation)) in self.nodes.iter().zip(self.operations).enumerate() {
             if won != Some(place) {
-                // SAFETY: it joined there, or is in no queue.
+                // SAFETY: the node joined there, or is in no queue.
                 unsafe { operation.side.leave(node, self.watch) };
             }
         }
@@ -221,7 +232,7 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// Which of several ready arms a select takes: any of them, with the same chance, or the first.
+/// Which of several ready arms a select takes: each with the same chance, or the first.
 struct Order {
     random: Cell<u64>,
 }
@@ -232,7 +243,7 @@ impl Order {
         Self { random: Cell::new(if biased { 0 } else { local::random() }) }
     }
 
-    /// A number below `limit`: the upper half of the generator's, scaled, without a division.
+    /// A number below `limit`: the upper half of the generator's output, scaled without a division.
     #[inline(always)]
     fn below(&self, limit: u32) -> u32 {
         if self.random.get() == 0 {
@@ -241,15 +252,16 @@ impl Order {
         (((next_random(&self.random) >> 32) * u64::from(limit)) >> 32) as u32
     }
 
-    /// Where among so many to begin, and how far to go each time to come to all: on or back. Of arms that queue in one channel
-    /// it is the first that a partner meets, and of any two this makes either the first with the same chance.
+    /// Where to begin among this many arms, and the step that reaches them all: forward or back. A
+    /// partner meets the first of the arms that queue in one channel. Of any two arms, this makes
+    /// either one the first with the same chance.
     #[inline(always)]
     fn round(&self, arms: usize) -> (usize, usize) {
         let first = self.below(arms as u32) as usize;
         (first, if self.below(2) == 0 { 1 } else { arms.wrapping_sub(1) })
     }
 
-    /// One of the `count` bits that are set.
+    /// Draws one of the `count` bits that are set.
     #[inline(always)]
     fn draw(&self, bits: u64, count: u32) -> u32 {
         let mut left = bits;
@@ -260,10 +272,10 @@ impl Order {
     }
 }
 
-/// Operations that a poll looks at together.
+/// The number of operations that a poll looks at together.
 const GROUP: usize = u64::BITS as usize;
 
-/// An operation that can be chosen without waiting.
+/// Chooses an operation, if one can be chosen without waiting.
 #[inline(never)]
 fn poll(operations: &[Operation<'_>], order: &Order, watch: bool, room: &Room) -> Option<(usize, Outcome)> {
     if operations.len() <= GROUP {
@@ -278,7 +290,7 @@ fn poll(operations: &[Operation<'_>], order: &Order, watch: bool, room: &Room) -
     })
 }
 
-/// The same among a few of all `operations`, which begin at `start`.
+/// Does the same for a group of `operations` that begins at `start`.
 #[inline(always)]
 fn poll_group(
     group: &[Operation<'_>],
@@ -306,7 +318,7 @@ fn poll_group(
             }
             continue;
         }
-        // SAFETY: null, or large enough for a message.
+        // SAFETY: the room is null, or large enough for a message.
         let Some(reservation) = (unsafe { operation.side.reserve(operation.room(room)) }) else { continue };
         let kept = keep(operations, place, reservation, room);
         if kept.is_some() {
@@ -316,7 +328,8 @@ fn poll_group(
     None
 }
 
-/// Chooses an operation (or, with `watch`, finds a ready one) and tells its place; `None` if the time is up before.
+/// Chooses an operation (or, with `watch`, finds a ready one) and returns its place. Returns `None`
+/// if the time is up first.
 #[inline(always)]
 #[track_caller]
 pub(super) fn run(
@@ -333,9 +346,10 @@ pub(super) fn run(
         return found;
     }
     if let Limit::Now = limit {
-        // A second look: a message may have come to one channel behind this look's back, and gone from another before it got there.
-        // For one that moves, that none was ready is then true of the moment between the two; of several that come and go, each look
-        // may miss another.
+        // Look again. During the first look, a message may have moved from a channel that was not
+        // yet looked at to one that had been. If only one message moves, then the answer that
+        // none was ready is true of the moment between the two looks. If several come and go, each
+        // look may miss another one.
         let found = poll(operations, &order, watch, room);
         if found.is_none() {
             wait::yield_if_hogging();
@@ -363,7 +377,7 @@ pub(super) fn run(
 }
 
 impl Queued<'_> {
-    /// After a wait: what was won.
+    /// What was won in a wait.
     #[inline(never)]
     fn outcome(&self, room: &Room) -> Option<(usize, Outcome)> {
         self.leave();
@@ -372,31 +386,32 @@ impl Queued<'_> {
         if self.watch {
             return Some((place, outcome));
         }
-        // Whoever missed its partner begins again.
+        // An arm that missed its partner begins again.
         if outcome == Outcome::Missed { None } else { keep(self.operations, place, outcome, room) }
     }
 }
 
-/// What is left of a reservation when the partner, if there is one to be met, has come.
+/// What is left of a reservation once the partner, if there is one to meet, has come.
 #[inline(always)]
 fn keep(operations: &[Operation<'_>], place: usize, reservation: Outcome, room: &Room) -> Option<(usize, Outcome)> {
     let operation = &operations[place];
     if reservation != Outcome::Meets {
         return Some((place, reservation));
     }
-    // SAFETY: null, or large enough for a message.
+    // SAFETY: the room is null, or large enough for a message.
     unsafe { operation.side.meet(reservation, operation.room(room)) }.map(|reservation| (place, reservation))
 }
 
 prim::thread_local! {
-    /// A block for the nodes of a select with many arms, when none is using it: the last one's, for the next.
+    /// A block for the nodes of a select with many arms, while none uses it. The last select leaves
+    /// it for the next.
     static SPARE: Cell<Vec<Waiting>> = Cell::new(Vec::new());
 }
 
 /// The largest block that is kept, in nodes.
 const KEPT: usize = 1024;
 
-// Never inlined, as every access to a thread-local here.
+// Never inlined, like every access to a thread-local here.
 #[inline(never)]
 fn take_block() -> Vec<Waiting> {
     SPARE.try_with(Cell::take).unwrap_or_default()
@@ -406,15 +421,15 @@ fn take_block() -> Vec<Waiting> {
 fn keep_block(mut block: Vec<Waiting>) {
     block.clear();
     if block.capacity() <= KEPT {
-        // Where the thread is ending, the block does too.
+        // If the thread is ending, the block goes too.
         let _ = SPARE.try_with(|spare| spare.set(block));
     }
 }
 
-/// The nodes of a select's arms: in its frame, if they are few.
+/// The nodes of a select's arms. They are in its frame if they are few.
 struct Nodes {
     few: [MaybeUninit<Waiting>; FEW],
-    /// How many of `few` are there.
+    /// How many of `few` have been written.
     count: usize,
     many: Vec<Waiting>,
 }
@@ -425,7 +440,7 @@ impl Nodes {
         Self { few: [const { MaybeUninit::uninit() }; FEW], count: 0, many: Vec::new() }
     }
 
-    /// Makes one for each operation. Once.
+    /// Makes a node for each operation. Called once.
     #[inline(never)]
     fn make(&mut self, claim: *const Claim, operations: &[Operation<'_>], room: &Room) -> &[Waiting] {
         let arms = operations.len();
@@ -439,7 +454,7 @@ impl Nodes {
             room.write(node(place));
         }
         self.count = arms;
-        // SAFETY: so many have been written.
+        // SAFETY: `arms` nodes have been written.
         unsafe { std::slice::from_raw_parts(self.few.as_ptr().cast(), arms) }
     }
 }
@@ -447,7 +462,7 @@ impl Nodes {
 impl Drop for Nodes {
     fn drop(&mut self) {
         for node in &mut self.few[..self.count] {
-            // SAFETY: so many have been written.
+            // SAFETY: `count` nodes have been written.
             unsafe { node.assume_init_drop() };
         }
         if self.many.capacity() > 0 {
@@ -456,15 +471,16 @@ impl Drop for Nodes {
     }
 }
 
-/// When to stop waiting, if ever: when the time is up, or a timer channel has a message.
+/// When to stop waiting, if ever: when the time is up, or when a timer channel has a message.
 #[inline]
 fn earliest(operations: &[Operation<'_>], limit: Limit) -> Option<Instant> {
     let timed = operations.iter().filter(|operation| operation.timed);
     timed.filter_map(|operation| operation.side.due()).chain(limit.deadline()).min()
 }
 
-/// What a select has chosen, and owes somebody. It has no destructor: `select!` holds it while it looks for the arm, and what has one
-/// would keep the handles borrowed up to the end of the arm, which may assign to them or move them.
+/// What a select has chosen, and owes to somebody. It has no destructor: `select!` holds it while
+/// it looks for the arm. A destructor would keep the handles borrowed until the end of the arm, and
+/// the arm may assign to them or move them.
 #[must_use = "a reservation that is neither kept nor released is owed for ever"]
 pub struct Chosen<'a> {
     operation: Operation<'a>,
@@ -485,13 +501,14 @@ impl<'a> Chosen<'a> {
         self.operation.index as usize
     }
 
-    /// To be completed; before the message of a send is evaluated, which may panic.
+    /// Turns it into an operation to be completed. Called before the message of a send is
+    /// evaluated, which may panic.
     pub fn hold(self) -> Selected<'a> {
         Selected(self)
     }
 }
 
-/// A chosen operation that is completed, or released when this is dropped.
+/// A chosen operation. It is completed, or released when this is dropped.
 pub struct Selected<'a>(Chosen<'a>);
 
 impl Selected<'_> {
@@ -504,7 +521,7 @@ impl Selected<'_> {
     pub fn send<T>(self, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
         assert!(self.0.operation.side.identity() == sender.identity(), "passed a sender that wasn't selected");
         let selected = ManuallyDrop::new(self);
-        // SAFETY: the reservation was made for this channel, and is used up.
+        // SAFETY: the reservation was made by this channel, and is used up.
         unsafe { sender.complete(selected.0.reservation, message) }
     }
 
@@ -513,14 +530,15 @@ impl Selected<'_> {
     pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         assert!(self.0.operation.side.identity() == receiver.identity(), "passed a receiver that wasn't selected");
         let selected = ManuallyDrop::new(self);
-        // SAFETY: as above. A message in the room is of this channel's type.
+        // SAFETY: the reservation was made by this channel, and is used up. A message in the room
+        // is of this channel's type.
         unsafe { receiver.complete(selected.0.reservation, selected.0.room.as_ptr().cast()) }
     }
 }
 
 impl Drop for Selected<'_> {
     fn drop(&mut self) {
-        // SAFETY: it was not completed.
+        // SAFETY: the operation was not completed.
         unsafe { self.0.operation.side.release(self.0.reservation, self.0.room.as_ptr()) };
     }
 }

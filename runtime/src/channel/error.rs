@@ -1,35 +1,38 @@
-//! What channel operations fail with: crossbeam-channel's errors, so that code written for it needs no change.
+//! The errors of channel operations. They are crossbeam-channel's, so that code written for it
+//! needs no change.
 
 use std::error::Error;
 use std::fmt;
 
-/// [`Sender::send`](super::Sender::send) failed: all receivers are gone. It holds the message.
+/// The error of [`Sender::send`](super::Sender::send): all receivers are gone. It holds the
+/// message.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub struct SendError<T>(pub T);
 
-/// Why [`Sender::try_send`](super::Sender::try_send) did not send. It holds the message.
+/// The error of [`Sender::try_send`](super::Sender::try_send). It holds the message.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub enum TrySendError<T> {
-    /// The channel is full; or, if its capacity is zero, nobody waits to receive.
+    /// The channel is full or, if its capacity is zero, no receiver is waiting.
     Full(T),
     /// All receivers are gone.
     Disconnected(T),
 }
 
-/// Why [`Sender::send_timeout`](super::Sender::send_timeout) did not send. It holds the message.
+/// The error of [`Sender::send_timeout`](super::Sender::send_timeout). It holds the message.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub enum SendTimeoutError<T> {
-    /// The time was up before there was room, or a receiver.
+    /// The time was up before there was room or a receiver.
     Timeout(T),
     /// All receivers are gone.
     Disconnected(T),
 }
 
-/// [`Receiver::recv`](super::Receiver::recv) failed: the channel is empty, and all senders are gone.
+/// The error of [`Receiver::recv`](super::Receiver::recv): the channel is empty, and all senders
+/// are gone.
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub struct RecvError;
 
-/// Why [`Receiver::try_recv`](super::Receiver::try_recv) received nothing.
+/// The error of [`Receiver::try_recv`](super::Receiver::try_recv).
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub enum TryRecvError {
     /// There is no message now.
@@ -38,7 +41,7 @@ pub enum TryRecvError {
     Disconnected,
 }
 
-/// Why [`Receiver::recv_timeout`](super::Receiver::recv_timeout) received nothing.
+/// The error of [`Receiver::recv_timeout`](super::Receiver::recv_timeout).
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub enum RecvTimeoutError {
     /// The time was up before there was a message.
@@ -47,26 +50,28 @@ pub enum RecvTimeoutError {
     Disconnected,
 }
 
-/// [`Select::try_select`](super::Select::try_select) found no operation ready.
+/// The error of [`Select::try_select`](super::Select::try_select): no operation is ready.
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub struct TrySelectError;
 
-/// No operation was ready before the time of [`Select::select_timeout`](super::Select::select_timeout) was up.
+/// The error of [`Select::select_timeout`](super::Select::select_timeout): no operation was ready
+/// before the time was up.
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub struct SelectTimeoutError;
 
-/// [`Select::try_ready`](super::Select::try_ready) found no operation ready.
+/// The error of [`Select::try_ready`](super::Select::try_ready): no operation is ready.
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub struct TryReadyError;
 
-/// No operation was ready before the time of [`Select::ready_timeout`](super::Select::ready_timeout) was up.
+/// The error of [`Select::ready_timeout`](super::Select::ready_timeout): no operation was ready
+/// before the time was up.
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub struct ReadyTimeoutError;
 
 const NOBODY_RECEIVES: &str = "sending on a disconnected channel";
 const NOBODY_SENDS: &str = "receiving on an empty and disconnected channel";
 
-/// `Display`, by a sentence per variant, and `Error`.
+/// Implements `Display`, with one sentence per variant, and `Error`.
 macro_rules! describe {
     ($($error:ident $(<$message:ident>)? { $($variant:pat => $text:expr,)* })*) => {$(
         impl $(<$message>)? fmt::Display for $error $(<$message>)? {
@@ -104,12 +109,12 @@ describe! {
     ReadyTimeoutError { ReadyTimeoutError => "timed out waiting on select", }
 }
 
-/// `Debug` without the message, which need not have one.
+/// Implements `Debug` without the message, which need not implement it.
 macro_rules! debug_without_message {
     ($($error:ident { $($variant:pat => $text:expr,)* })*) => {$(
         impl<T> fmt::Debug for $error<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                // With the quotes of a str: so it is known from `unwrap`.
+                // With the quotes of a str, as it is known from `unwrap`.
                 fmt::Debug::fmt(match self { $($variant => $text,)* }, f)
             }
         }
@@ -123,69 +128,69 @@ debug_without_message! {
 }
 
 impl<T> SendError<T> {
-    /// The message that was not sent.
+    /// Returns the message that was not sent.
     pub fn into_inner(self) -> T {
         self.0
     }
 }
 
 impl<T> TrySendError<T> {
-    /// The message that was not sent.
+    /// Returns the message that was not sent.
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(message) | Self::Disconnected(message) => message,
         }
     }
 
-    /// Whether there was no room.
+    /// Returns whether there was no room.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
 
-    /// Whether all receivers are gone.
+    /// Returns whether all receivers are gone.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected(_))
     }
 }
 
 impl<T> SendTimeoutError<T> {
-    /// The message that was not sent.
+    /// Returns the message that was not sent.
     pub fn into_inner(self) -> T {
         match self {
             Self::Timeout(message) | Self::Disconnected(message) => message,
         }
     }
 
-    /// Whether the time was up.
+    /// Returns whether the time was up.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout(_))
     }
 
-    /// Whether all receivers are gone.
+    /// Returns whether all receivers are gone.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected(_))
     }
 }
 
 impl TryRecvError {
-    /// Whether there was no message.
+    /// Returns whether there was no message.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 
-    /// Whether all senders are gone.
+    /// Returns whether all senders are gone.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected)
     }
 }
 
 impl RecvTimeoutError {
-    /// Whether the time was up.
+    /// Returns whether the time was up.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout)
     }
 
-    /// Whether all senders are gone.
+    /// Returns whether all senders are gone.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected)
     }

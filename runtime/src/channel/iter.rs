@@ -1,27 +1,29 @@
-//! Receiving in loops.
+//! Iterators that receive.
 
 use std::fmt;
 use std::iter::FusedIterator;
 
 use crate::channel::Receiver;
 
-/// The messages of a channel, waiting for each; made by [`Receiver::iter`].
+/// An iterator over the messages of a channel that waits for each. Created by [`Receiver::iter`].
 ///
-/// Each step suspends the task or blocks the plain thread, as [`recv`](Receiver::recv) does.
+/// Each step suspends the task, or blocks a plain thread, as [`recv`](Receiver::recv) does.
 pub struct Iter<'a, T> {
     receiver: &'a Receiver<T>,
 }
 
-/// The messages that are in a channel, without waiting; made by [`Receiver::try_iter`].
+/// An iterator over the messages that are in a channel. It does not wait. Created by
+/// [`Receiver::try_iter`].
 ///
 /// Each step is a [`try_recv`](Receiver::try_recv).
 pub struct TryIter<'a, T> {
     receiver: &'a Receiver<T>,
 }
 
-/// The messages of a channel, waiting for each; made by turning the [`Receiver`] into an iterator.
+/// An iterator over the messages of a channel that waits for each. Created by turning a
+/// [`Receiver`] into an iterator.
 ///
-/// Each step suspends the task or blocks the plain thread, as [`recv`](Receiver::recv) does.
+/// Each step suspends the task, or blocks a plain thread, as [`recv`](Receiver::recv) does.
 pub struct IntoIter<T> {
     receiver: Receiver<T>,
 }

@@ -1,14 +1,15 @@
-//! Channels: crossbeam-channel's interface, for tasks and plain threads alike, with Go's rules underneath.
+//! Channels for tasks and plain threads, with crossbeam-channel's interface and Go's rules.
 //!
-//! A channel has any number of senders and receivers, all of which may be cloned and shared. Waiting suspends only the task; on a
-//! plain OS thread it blocks the thread, so that the two may talk, also across runtimes and outside of any.
+//! A channel has any number of senders and receivers. All of them can be cloned and shared. Waiting
+//! suspends only the task. On a plain OS thread it blocks the thread. Tasks and plain threads can
+//! therefore use the same channel, also across runtimes and outside any runtime.
 //!
 //! | channel | holds |
 //! |---|---|
 //! | [`bounded(n)`](bounded) | `n` messages; a sender waits while it is full |
-//! | `bounded(0)` | none: a send and a receive meet, and the value goes from one frame into the other |
+//! | `bounded(0)` | none: a send and a receive meet, and the value moves directly from one frame to the other |
 //! | [`unbounded()`](unbounded) | any number: a sender never waits |
-//! | [`after(d)`](after), [`at(t)`](at) | one message, when the time has come |
+//! | [`after(d)`](after), [`at(t)`](at) | one message, when the time comes |
 //! | [`tick(d)`](tick) | a message every `d` |
 //! | [`never()`](never()) | none, ever |
 //!
@@ -35,26 +36,30 @@
 //!
 //! # Disconnection
 //!
-//! When the last sender goes, receivers get what is left and then errors; when the last receiver goes, what is left is dropped, and
-//! senders get errors with their messages in them. Everyone who waits is woken.
+//! When the last sender is dropped, receivers get the messages that are left, then errors. When the
+//! last receiver is dropped, the messages that are left are dropped, and senders get errors that
+//! hold their messages. All waiters are woken.
 //!
 //! # Several at a time
 //!
-//! [`select!`](crate::select!) waits for the first of several operations; [`Select`] does so for a set that is made at run time.
+//! [`select!`](crate::select!) waits for the first of several operations. [`Select`] does the same
+//! for a set that is built at run time.
 //!
 //! # Cancellation
 //!
-//! A task that is cancelled while it waits in a channel unwinds, and the channel is as if it had never come. The message of a
-//! cancelled `send` is dropped. A message that a partner has taken or given before the task goes on cannot be given back: the
-//! operation returns as usual, even if the cancellation was first, and that comes at the next suspension.
+//! A task that is cancelled while it waits in a channel unwinds, and the channel is left as if the
+//! task had never come. The message of a cancelled `send` is dropped. If a partner takes or gives a
+//! message before the task resumes, this cannot be undone. The operation then returns as usual,
+//! even if the cancellation came first. The cancellation takes effect at the next suspension.
 //!
 //! # A message that is still to come
 //!
-//! In a channel without capacity, a `send` in a [`select!`](crate::select!) or [`Select`] is chosen before its message is evaluated. A receiver
-//! that meets such a sender waits for that message, and whatever its own limit, `default` or cancellation, it waits on: it has been
-//! given its partner, and is only told later what by. This holds for `recv`, `try_recv` and their kin, for iterators and selects
-//! alike; inside [`no_suspend`](crate::no_suspend) they panic then. So let such an expression be quick, and let it wait for nothing
-//! that the receiver may hold.
+//! In a channel without capacity, a `send` in a [`select!`](crate::select!) or [`Select`] is chosen
+//! before its message is evaluated. A receiver that meets such a sender waits for that message. Its
+//! own limit, `default` or cancellation does not end this wait: its partner is fixed; the value is
+//! still being produced. This holds for `recv`, `try_recv` and the like, for iterators and for
+//! selects. Inside [`no_suspend`](crate::no_suspend) they panic in this case. Keep such an
+//! expression quick, and do not let it wait for anything that the receiver may hold.
 //!
 //! # Coming from Go
 //!
@@ -102,7 +107,7 @@ use crate::prim::sync::Arc;
 use receiver::Flavor;
 use timer::Timer;
 
-/// What the macros expand to; nothing for anybody else.
+/// What the macros expand to. Not for direct use.
 #[doc(hidden)]
 pub mod internal {
     pub use super::choose::{Chosen, Handle, Limit, Operation, Selected};
@@ -117,10 +122,11 @@ pub mod internal {
     }
 }
 
-/// A channel with room for `cap` messages. With no room, each send waits for its receive.
+/// Creates a channel with room for `cap` messages. If `cap` is zero, each send waits for its
+/// receive.
 ///
 /// # Panics
-/// If there is no memory for so many messages.
+/// If there is no memory for that many messages.
 ///
 /// ```
 /// let (s, r) = greenloom::channel::bounded(1);
@@ -133,8 +139,8 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
     handles(Channel::new(Some(cap)))
 }
 
-/// A channel that takes any number of messages. Nothing slows its senders down: prefer [`bounded`] where they may be faster than
-/// the receivers.
+/// Creates a channel that holds any number of messages. Nothing slows its senders down: prefer
+/// [`bounded`] where they may be faster than the receivers.
 ///
 /// ```
 /// let (s, r) = greenloom::channel::unbounded();
@@ -152,10 +158,11 @@ fn handles<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
     (Sender { channel: channel.clone() }, Receiver { flavor: Flavor::Channel(channel) })
 }
 
-/// A channel that delivers one message, the moment itself, after this time has passed. It never disconnects. If the time is too
-/// long to be said, it is [`never()`].
+/// Creates a channel that delivers one message, after this time has passed. The message is the
+/// moment at which it was due. The channel never disconnects. If the duration cannot be
+/// represented, it is [`never()`].
 ///
-/// Nothing is set up until somebody waits.
+/// Nothing is set up until a receiver waits.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -168,7 +175,8 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     prim::now().checked_add(duration).map_or_else(never, at)
 }
 
-/// A channel that delivers one message, the moment itself, when it has come. It never disconnects.
+/// Creates a channel that delivers one message, at this moment. The message is the moment itself.
+/// The channel never disconnects.
 ///
 /// ```
 /// let now = std::time::Instant::now();
@@ -178,8 +186,9 @@ pub fn at(when: Instant) -> Receiver<Instant> {
     timer(Timer::new(when, None))
 }
 
-/// A channel that delivers a message, the moment that it is due, every so often, for the first time after `duration`. It never
-/// disconnects. Ticks that nobody receives are not made up for. If the duration cannot be represented, it is [`never()`].
+/// Creates a channel that delivers a message every `duration`, the first one after `duration`. Each
+/// message is the moment at which it was due. The channel never disconnects. Ticks that nobody
+/// receives are not made up for. If the duration cannot be represented, it is [`never()`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -199,7 +208,8 @@ fn timer(timer: Timer) -> Receiver<Instant> {
     Receiver { flavor: Flavor::Timer(Arc::new(timer), |moment| moment) }
 }
 
-/// A channel that never delivers a message and never disconnects: for an arm of a [`select!`](crate::select!) that is switched off.
+/// Creates a channel that never delivers a message and never disconnects. It serves as an arm of a
+/// [`select!`](crate::select!) that is switched off.
 ///
 /// ```
 /// use greenloom::channel::{never, select};

@@ -1,7 +1,7 @@
-//! What may be read of a channel without its lock: whether it is worth to take it.
+//! What can be read of a channel without its lock: whether taking the lock is worth it.
 //!
-//! A hint that is closed is a reservation, which whoever holds the lock must have kept when it gives it up. With debug assertions that is
-//! checked each time, in models too.
+//! A closed hint guarantees that nothing is ready. The holder of the lock must have made this true
+//! when it releases the lock. With debug assertions this is checked each time, in models too.
 
 use std::ops::{Deref, DerefMut};
 
@@ -9,19 +9,20 @@ use crate::channel::core::Core;
 use crate::prim::LockGuard;
 use crate::prim::untracked::{AtomicBool, Ordering};
 
-/// What may be read without the lock.
+/// What can be read without the lock.
 pub(super) struct Readiness {
     /// The channel has no capacity.
     pub(super) rendezvous: bool,
-    /// False only if there is nothing to receive: set under the lock where something is left, and cleared, also under the lock, by
-    /// whoever finds nothing. A select looks here before it takes the lock; one that is going to wait looks again under it.
+    /// False only if there is nothing to receive. It is set under the lock when something is left.
+    /// It is cleared, also under the lock, by an operation that finds nothing. A select looks here
+    /// before it takes the lock. A select that is about to wait looks again under the lock.
     may_receive: AtomicBool,
-    /// The same of sending: false only if there is neither room nor a receiver that waits.
+    /// The same for sending: false only if there is neither room nor a waiting receiver.
     may_send: AtomicBool,
 }
 
 impl Readiness {
-    /// Of a new channel.
+    /// The state of a new channel.
     pub(super) fn new(rendezvous: bool) -> Self {
         Self { rendezvous, may_receive: AtomicBool::new(false), may_send: AtomicBool::new(true) }
     }
@@ -36,43 +37,43 @@ impl Readiness {
         ReadyHint(Some(&self.may_send))
     }
 
-    /// Whether the gates are open for what is ready. Under the lock.
+    /// Whether the hints are open for what is ready. Called under the lock.
     #[cfg(debug_assertions)]
     pub(super) fn covers(&self, send: bool, receive: bool) -> bool {
         (!send || self.may_send.load(Ordering::Relaxed)) && (!receive || self.may_receive.load(Ordering::Relaxed))
     }
 
-    /// Under the lock.
+    /// Called under the lock.
     #[inline(always)]
     pub(super) fn note_receivable(&self, something: bool) {
         self.may_receive.store(something, Ordering::Release);
     }
 
-    /// Under the lock.
+    /// Called under the lock.
     #[inline(always)]
     pub(super) fn note_sendable(&self, somewhere: bool) {
         self.may_send.store(somewhere, Ordering::Release);
     }
 }
 
-/// Tells without a lock that an operation is certainly not ready.
+/// Tells, without a lock, that an operation is certainly not ready.
 #[derive(Clone, Copy)]
 pub(crate) struct ReadyHint<'a>(Option<&'a AtomicBool>);
 
 impl ReadyHint<'_> {
-    /// Of an operation that must be asked.
+    /// The hint of an operation that must be asked.
     pub(crate) const ASK: ReadyHint<'static> = ReadyHint(None);
 
     #[inline(always)]
     pub(crate) fn may_be_ready(self) -> bool {
-        // Acquire: pairs with the Release of `note_receivable` and `note_sendable`, so that whoever finds nothing here sees what was done
-        // before it became so; to another channel of the same select, say. In a model the lock is always taken, since loom does not see
-        // this access.
+        // Acquire: pairs with the Release of `note_receivable` and `note_sendable`. A caller that
+        // finds nothing here sees what was done before that, for example to another channel of the
+        // same select. In a model the lock is always taken, because loom does not see this access.
         cfg!(greenloom_loom) || self.0.is_none_or(|may| may.load(Ordering::Acquire))
     }
 }
 
-/// The lock of a channel, taken.
+/// The lock of a channel, held.
 pub(super) struct Held<'a, T> {
     pub(super) core: LockGuard<'a, Core<T>>,
     #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "for the check alone"))]
@@ -99,7 +100,7 @@ impl<T> DerefMut for Held<'_, T> {
 impl<T> Drop for Held<'_, T> {
     fn drop(&mut self) {
         if !self.core.agrees_with(self.readiness) {
-            // Somebody would wait for ever: nothing can be saved by unwinding, which a task would keep to itself.
+            // Some waiter would wait forever. Unwinding saves nothing: a task would contain it.
             crate::sys::stderr::say(format_args!("greenloom: a channel is given up with a hint that is closed to what is ready"));
             std::process::abort();
         }

@@ -18,8 +18,8 @@ use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::{WaitOutcome, look_at_slice, sleep_until, wait_for, yield_if_hogging};
 
-/// The receiving side of a channel. Clone it for another receiver (each message goes to one of them); when all are gone, the channel
-/// is disconnected.
+/// The receiving side of a channel. Clone it to get another receiver; each message goes to one of
+/// them. When all receivers are gone, the channel is disconnected.
 ///
 /// ```
 /// let (s, r) = greenloom::channel::bounded(2);
@@ -40,9 +40,9 @@ pub(super) enum Flavor<T> {
     Never,
 }
 
-// SAFETY: a handle takes messages in, under the channel's lock; it never shares one.
+// SAFETY: a handle takes messages in, under the channel's lock. It never shares one.
 unsafe impl<T: Send> Send for Receiver<T> {}
-// SAFETY: as above.
+// SAFETY: a shared handle also only takes messages in, under the channel's lock.
 unsafe impl<T: Send> Sync for Receiver<T> {}
 
 impl<T> UnwindSafe for Receiver<T> {}
@@ -78,7 +78,7 @@ impl<T> Receiver<T> {
         let room = UnsafeCell::new(MaybeUninit::<T>::uninit());
         let cell: *mut T = room.get().cast();
         loop {
-            // Where there is nothing to receive, the lock is taken once, to queue.
+            // If there is nothing to receive, the lock is taken only once, to queue.
             let attempt = if channel.readiness.receive_hint().may_be_ready() {
                 // SAFETY: `cell` is room for a message.
                 unsafe { channel.try_receive(cell) }
@@ -88,7 +88,7 @@ impl<T> Receiver<T> {
             let outcome = match attempt {
                 Attempt::Done => Outcome::Done,
                 Attempt::Closed => Outcome::Closed,
-                // SAFETY: as above.
+                // SAFETY: `cell` is room for a message.
                 Attempt::Meets => unsafe { channel.meet(cell) },
                 Attempt::Blocked | Attempt::NeedsBlock => match Self::wait_to_receive(channel, cell, deadline) {
                     Some(outcome) => outcome,
@@ -108,9 +108,10 @@ impl<T> Receiver<T> {
     #[track_caller]
     fn wait_to_receive(channel: &Channel<T>, cell: *mut T, deadline: Option<Instant>) -> Option<Outcome> {
         let node = Waiting::new(Arm::plain(cell));
-        // SAFETY: the node is in no queue when this is called, and taken out before it goes: by whoever serves it, or by `withdraw`.
+        // SAFETY: the node is in no queue when this is called. It is taken out before it is
+        // dropped: by the operation that serves it, or by `withdraw`.
         let publish = |waiter| unsafe { channel.receive_or_wait(&node, waiter) };
-        // SAFETY: it was queued there.
+        // SAFETY: `publish` queued the node there.
         let withdraw = || unsafe { channel.withdraw_receiver(&node) };
         match wait_for(Reason::Receive, deadline, publish, withdraw) {
             WaitOutcome::TimedOut => None,
@@ -118,15 +119,17 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives a message if there is one, or a sender that waits to give it. It does not wait for a sender to come; but in a
-    /// channel without capacity, a sender that waits in a [`select!`](crate::select!) evaluates its message only now, and that is
-    /// waited for. A failure may [give way](crate#what-suspends).
+    /// Receives a message if there is one, or if a sender waits to give one. It does not wait for a
+    /// sender to come. However, in a channel without capacity, a sender that waits in a
+    /// [`select!`](crate::select!) evaluates its message only now, and this call waits for that. A
+    /// failure may [give way](crate#what-suspends).
     ///
     /// # Errors
-    /// If there is none; the error says whether there may be one later.
+    /// If there is no message. The error says whether there may be one later.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it meets such a sender; that one waits on.
+    /// Inside [`no_suspend`](crate::no_suspend), if it meets such a sender. The sender continues to
+    /// wait.
     ///
     /// ```
     /// let (s, r) = greenloom::channel::unbounded();
@@ -140,12 +143,12 @@ impl<T> Receiver<T> {
         self.attempt().inspect_err(|_| yield_if_hogging())
     }
 
-    /// Whether `recv` would not wait: there is a message, or there will be none.
+    /// Whether `recv` would not wait: there is a message, or there will never be one.
     pub(crate) fn has_answer(&self) -> bool {
         Side::is_ready(self)
     }
 
-    /// As [`try_recv`](Self::try_recv), without giving way.
+    /// Like [`try_recv`](Self::try_recv), without giving way.
     #[inline]
     pub(crate) fn attempt(&self) -> Result<T, TryRecvError> {
         let channel = match &self.flavor {
@@ -159,7 +162,7 @@ impl<T> Receiver<T> {
             match unsafe { channel.try_receive(room.as_mut_ptr()) } {
                 Attempt::Done => {}
                 Attempt::Closed => return Err(TryRecvError::Disconnected),
-                // SAFETY: as above.
+                // SAFETY: there is room for a message.
                 Attempt::Meets => match unsafe { channel.meet(room.as_mut_ptr()) } {
                     Outcome::Done => {}
                     _ => continue,
@@ -171,12 +174,12 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives a message, waiting for it.
+    /// Receives a message. Waits until there is one.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Errors
-    /// If the channel is empty and all senders are gone, or go meanwhile.
+    /// If the channel is empty and all senders are gone, or go while it waits.
     ///
     /// # Panics
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
@@ -198,7 +201,8 @@ impl<T> Receiver<T> {
         self.recv_until(None).map_err(|_| RecvError)
     }
 
-    /// As [`recv`](Self::recv), but waits no longer than this for a sender; see the [module](super) for one whose message is still to come.
+    /// Like [`recv`](Self::recv), but waits at most `timeout` for a sender. For a sender whose
+    /// message is still to come, see the [module](super).
     ///
     /// # Errors
     /// If the time is up, or the channel is empty and all senders are gone.
@@ -212,7 +216,7 @@ impl<T> Receiver<T> {
         self.recv_by(prim::now().checked_add(timeout))
     }
 
-    /// As [`recv`](Self::recv), but waits no longer than until this moment for a sender.
+    /// Like [`recv`](Self::recv), but waits for a sender until `deadline` at the latest.
     ///
     /// # Errors
     /// If the time is up, or the channel is empty and all senders are gone.
@@ -229,12 +233,12 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Whether no message is in the channel; always, if its capacity is zero.
+    /// Returns whether the channel holds no message. Always true if its capacity is zero.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there is no room; always, if its capacity is zero.
+    /// Returns whether there is no room. Always true if the capacity is zero.
     pub fn is_full(&self) -> bool {
         match &self.flavor {
             Flavor::Channel(channel) => channel.is_full(),
@@ -243,7 +247,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// How many messages are in the channel.
+    /// Returns the number of messages in the channel.
     pub fn len(&self) -> usize {
         match &self.flavor {
             Flavor::Channel(channel) => channel.len(),
@@ -252,7 +256,8 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// How many messages it has room for; `None` if for any number.
+    /// Returns the number of messages that the channel has room for, or `None` if there is no
+    /// limit.
     pub fn capacity(&self) -> Option<usize> {
         match &self.flavor {
             Flavor::Channel(channel) => channel.capacity(),
@@ -261,7 +266,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Whether both receive from the same channel.
+    /// Returns whether both receive from the same channel.
     pub fn same_channel(&self, other: &Self) -> bool {
         match (&self.flavor, &other.flavor) {
             (Flavor::Channel(a), Flavor::Channel(b)) => Arc::ptr_eq(a, b),
@@ -271,7 +276,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// The messages as they come, waiting for each, until the channel is disconnected.
+    /// Returns an iterator over the messages. It waits for each, until the channel is disconnected.
     ///
     /// ```
     /// let (s, r) = greenloom::channel::bounded(3);
@@ -285,7 +290,8 @@ impl<T> Receiver<T> {
         Iter::new(self)
     }
 
-    /// The messages that are there, without waiting. Its end may [give way](crate#what-suspends).
+    /// Returns an iterator over the messages that are there. It does not wait. Its end may [give
+    /// way](crate#what-suspends).
     ///
     /// ```
     /// let (s, r) = greenloom::channel::unbounded();
@@ -298,7 +304,7 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Whether it becomes ready by itself.
+    /// Whether the operation becomes ready by itself.
     pub(crate) fn is_timed(&self) -> bool {
         matches!(self.flavor, Flavor::Timer(..))
     }
@@ -310,19 +316,21 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Completes what a select was reserved.
+    /// Completes a select's reservation.
     ///
     /// # Safety
-    /// The reservation was made to the caller by this channel, for a receive, and is used up. If it is done, the message is at `handed`.
+    /// This channel made the reservation to the caller, for a receive. The call uses it up. If it
+    /// is `Done`, the message is at `handed`.
     #[inline]
     #[track_caller]
     pub(crate) unsafe fn complete(&self, reservation: Outcome, handed: *const T) -> Result<T, RecvError> {
         match (&self.flavor, reservation) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the message is at `handed`, as `# Safety` demands.
             (_, Outcome::Done) => Ok(unsafe { handed.read() }),
             (Flavor::Channel(channel), Outcome::Item) => {
                 let mut room = MaybeUninit::uninit();
-                // SAFETY: the caller's promise; there is room for a message, which is there afterwards.
+                // SAFETY: the caller owns the reservation, as `# Safety` demands. There is room for
+                // a message, which is there afterwards.
                 unsafe {
                     channel.commit_receive(room.as_mut_ptr());
                     Ok(room.assume_init())
@@ -337,9 +345,9 @@ impl<T> Receiver<T> {
 impl<T> Side for Receiver<T> {
     unsafe fn reserve(&self, room: *mut ()) -> Option<Outcome> {
         match &self.flavor {
-            // SAFETY: the caller's promise.
+            // SAFETY: `room` is as `Side::reserve` demands.
             Flavor::Channel(channel) => unsafe { channel.reserve_receive(room.cast()) },
-            // SAFETY: the caller's promise.
+            // SAFETY: `room` has room for a moment: a timer channel's is never null.
             Flavor::Timer(timer, convert) => timer.try_receive().map(|moment| unsafe {
                 room.cast::<T>().write(convert(moment));
                 Outcome::Done
@@ -365,9 +373,9 @@ impl<T> Side for Receiver<T> {
 
     unsafe fn join(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         match &self.flavor {
-            // SAFETY: the caller's promise.
+            // SAFETY: the node is as `Side::join` demands.
             Flavor::Channel(channel) => unsafe { channel.join_receive(node, waiter, select, watch) },
-            // Nobody serves these: the select's deadline is theirs.
+            // These have no partner: the select's deadline covers them.
             Flavor::Timer(timer, _) => !timer.is_ready(),
             Flavor::Never => true,
         }
@@ -375,14 +383,14 @@ impl<T> Side for Receiver<T> {
 
     unsafe fn leave(&self, node: &Waiting, watch: bool) {
         if let Flavor::Channel(channel) = &self.flavor {
-            // SAFETY: the caller's promise.
+            // SAFETY: the node is as `Side::leave` demands.
             unsafe { channel.leave_receive(node, watch) }
         }
     }
 
     unsafe fn meet(&self, reservation: Outcome, room: *mut ()) -> Option<Outcome> {
         let Flavor::Channel(channel) = &self.flavor else { return Some(reservation) };
-        // SAFETY: the caller's promise.
+        // SAFETY: `room` is as `Side::meet` demands.
         match unsafe { channel.meet(room.cast()) } {
             Outcome::Missed => None,
             outcome => Some(outcome),
@@ -391,7 +399,7 @@ impl<T> Side for Receiver<T> {
 
     unsafe fn release(&self, reservation: Outcome, room: *mut ()) {
         match (&self.flavor, reservation) {
-            // SAFETY: the message has been handed over there, and nobody else has it.
+            // SAFETY: the message was handed over there, and nobody else has it.
             (_, Outcome::Done) => unsafe { room.cast::<T>().drop_in_place() },
             (Flavor::Channel(channel), outcome) => channel.release_receive(outcome),
             _ => {}

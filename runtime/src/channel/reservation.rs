@@ -1,5 +1,5 @@
-//! The channel as a select sees it: operations that are chosen first and completed, or released, later. The protocol is told in
-//! [`core`](super::core).
+//! The channel as a select sees it: operations are chosen first, and committed or released later.
+//! [`core`](super::core) describes the protocol.
 
 use std::cell::Cell;
 
@@ -12,10 +12,11 @@ use crate::wait::Waiter;
 use crate::wait::list::Wakes;
 use crate::wait::wait_for;
 
-/// A send that could not be completed as reserved, since the receiver that it was to meet has gone. It begins again.
+/// A send that could not be committed as reserved, because the receiver that it was to meet has
+/// gone. It begins again.
 pub(super) struct Missed;
 
-/// There must be a block first; nothing has changed.
+/// A block is needed first. Nothing has changed.
 struct NeedsBlock;
 
 impl<T> Core<T> {
@@ -27,7 +28,7 @@ impl<T> Core<T> {
         !self.connected || self.has_item() || (readiness.rendezvous && has_free(&self.senders, myself))
     }
 
-    /// Chooses to send, if that does not block; the message comes later.
+    /// Chooses to send, if that does not block. The message comes later.
     fn reserve_send(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) -> Option<Outcome> {
         if !self.connected {
             return Some(Outcome::Closed);
@@ -48,13 +49,14 @@ impl<T> Core<T> {
             finish(receiver, Outcome::Meets, wakes);
         } else {
             receiver.data().set_outcome(Outcome::Meets);
-            // SAFETY: under the lock; it is in no queue any more, and waits until it is served here.
+            // SAFETY: the lock is held. The receiver is in no queue any more, and waits until it is
+            // served here.
             unsafe { self.meeting.receivers.push_back(receiver, receiver.waiter()) };
         }
         Some(Outcome::Meets)
     }
 
-    /// Chooses to receive, if that does not block; the room for the message comes later.
+    /// Chooses to receive, if that does not block. The room for the message comes later.
     fn reserve_receive(&mut self, readiness: &Readiness, wakes: &mut Wakes<Arm>) -> Result<Option<Outcome>, NeedsBlock> {
         if self.has_item() {
             self.items -= 1;
@@ -70,7 +72,7 @@ impl<T> Core<T> {
                     finish(sender, Outcome::Meets, wakes);
                     return Ok(Some(Outcome::Meets));
                 }
-                // SAFETY: its message is in its cell, and there is a block for it.
+                // SAFETY: the sender's message is in its cell, and there is a block for it.
                 unsafe { self.buffer.push(cell) };
                 finish(sender, Outcome::Done, wakes);
                 self.note_sender_gone(readiness);
@@ -92,14 +94,15 @@ impl<T> Channel<T> {
         self.lock().reserve_send(&self.readiness, &mut wakes)
     }
 
-    /// Chooses to receive, if that does not block; at once, if there is room for the message.
+    /// Chooses to receive, if that does not block. If there is room for the message, receives it at
+    /// once.
     ///
     /// # Safety
-    /// `to` is null or room for a message, which is there if the outcome is done.
+    /// `to` is null or room for a message. If the outcome is `Done`, the message is there.
     #[inline]
     pub(super) unsafe fn reserve_receive(&self, to: *mut T) -> Option<Outcome> {
         if !to.is_null() {
-            // SAFETY: the caller's promise.
+            // SAFETY: `to` is not null, so it is room for a message, as `# Safety` demands.
             return match unsafe { self.try_receive(to) } {
                 Attempt::Done => Some(Outcome::Done),
                 Attempt::Meets => Some(Outcome::Meets),
@@ -125,10 +128,12 @@ impl<T> Channel<T> {
         self.lock().receive_is_ready(&self.readiness, std::ptr::null())
     }
 
-    /// Queues an arm of a select that sends; false, and not queued, if the operation is ready.
+    /// Queues an arm of a select that sends. If the operation is ready, returns false and does not
+    /// queue it.
     ///
     /// # Safety
-    /// The node is in no queue, is an arm of `select`, and stays where it is until [`leave_send`](Self::leave_send).
+    /// The node is in no queue, is an arm of `select`, and stays where it is until
+    /// [`leave_send`](Self::leave_send).
     pub(super) unsafe fn join_send(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
@@ -136,7 +141,7 @@ impl<T> Channel<T> {
             return false;
         }
         node.data().set_outcome(Outcome::Waiting);
-        // SAFETY: the caller's promise, and the lock is held.
+        // SAFETY: the node is as `# Safety` demands, and the lock is held.
         unsafe { core.queue_to_send(watch).push_back(node, waiter) };
         if self.readiness.rendezvous && !watch {
             core.note_item(&self.readiness, &mut wakes);
@@ -144,10 +149,10 @@ impl<T> Channel<T> {
         true
     }
 
-    /// The same for an arm that receives.
+    /// Does the same for an arm that receives.
     ///
     /// # Safety
-    /// As [`join_send`](Self::join_send), until [`leave_receive`](Self::leave_receive).
+    /// As for [`join_send`](Self::join_send), until [`leave_receive`](Self::leave_receive).
     pub(super) unsafe fn join_receive(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
@@ -155,7 +160,7 @@ impl<T> Channel<T> {
             return false;
         }
         node.data().set_outcome(Outcome::Waiting);
-        // SAFETY: the caller's promise, and the lock is held.
+        // SAFETY: the node is as `# Safety` demands, and the lock is held.
         unsafe { core.queue_to_receive(watch).push_back(node, waiter) };
         if self.readiness.rendezvous && !watch {
             core.note_room(&self.readiness, &mut wakes);
@@ -169,7 +174,7 @@ impl<T> Channel<T> {
     /// The node joined here to send, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_send(&self, node: &Waiting, watch: bool) {
         let mut core = self.lock();
-        // SAFETY: the caller's promise, and the lock is held.
+        // SAFETY: the node is as `# Safety` demands, and the lock is held.
         unsafe { core.queue_to_send(watch).remove(node) };
     }
 
@@ -177,29 +182,34 @@ impl<T> Channel<T> {
     /// The node joined here to receive, with the same `watch`, or is in no queue.
     pub(super) unsafe fn leave_receive(&self, node: &Waiting, watch: bool) {
         let mut core = self.lock();
-        // SAFETY: the caller's promise, and the lock is held. An arm in a meeting is not left: its select waits to be served.
+        // SAFETY: the node is as `# Safety` demands, and the lock is held. An arm in a meeting does
+        // not leave: its select waits to be served.
         unsafe { core.queue_to_receive(watch).remove(node) };
     }
 
-    /// Completes a send that was reserved: moves the message out of `from`. False if nobody can receive it any more.
+    /// Commits a send that was reserved: moves the message out of `from`. Returns false if nobody
+    /// can receive it any more.
     ///
     /// # Safety
-    /// A message is at `from`; it is moved out if the answer is true. The reservation was made to the caller, and is used up.
+    /// A message is at `from`. It is moved out if the answer is true. The reservation was made to
+    /// the caller. The call uses it up.
     pub(super) unsafe fn commit_send(&self, reservation: Outcome, from: *const T) -> Result<bool, Missed> {
         let mut kept = false;
         loop {
             let mut wakes = Wakes::new();
             let mut core = self.lock();
-            // SAFETY (all below): the caller's promise; a block is there for whatever is pushed.
+            // SAFETY (all below): `from` is as `# Safety` demands. There is a block for whatever is
+            // pushed.
             match reservation {
                 Outcome::Room => {
                     if !std::mem::replace(&mut kept, true) {
                         core.promised_room -= 1;
                     }
-                    // SAFETY: see above.
+                    // SAFETY: a message is at `from`, as `# Safety` demands.
                     match unsafe { core.offer(from, &self.readiness, &mut wakes) } {
                         Attempt::Done => {
-                            // A receiver that was served directly leaves the place free for whoever waits.
+                            // A receiver that was served directly leaves the place free for other
+                            // waiters.
                             core.serve_waiting(&self.readiness, &mut wakes);
                             return Ok(true);
                         }
@@ -214,17 +224,19 @@ impl<T> Channel<T> {
                         core.meeting.missed_receivers -= 1;
                         return Err(Missed);
                     }
-                    // SAFETY: under the lock.
+                    // SAFETY: the lock is held (rule 1 of `wait::list`).
                     let first = unsafe { core.meeting.receivers.front() };
                     if let Some(receiver) = first.filter(|receiver| !core.lacks_block_for(receiver)) {
-                        // SAFETY: under the lock, and it is in this queue.
+                        // SAFETY: the lock is held, and the receiver is in this queue.
                         unsafe { core.meeting.receivers.remove(receiver) };
-                        // SAFETY: see above.
+                        // SAFETY: a message is at `from`, as `# Safety` demands, and there is a
+                        // block for it.
                         unsafe { core.serve_receiver(receiver, from, &mut wakes) };
                         return Ok(true);
                     }
                     if first.is_none() && !core.buffer.needs_block() {
-                        // SAFETY: see above.
+                        // SAFETY: a message is at `from`, as `# Safety` demands, and there is a
+                        // block for it.
                         unsafe { core.buffer.push(from) };
                         core.meeting.items += 1;
                         return Ok(true);
@@ -237,10 +249,10 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Completes a receive that was reserved a message in the buffer: moves it to `to`.
+    /// Commits a receive for which a message in the buffer is reserved: moves the message to `to`.
     ///
     /// # Safety
-    /// `to` is room for a message. The reservation was made to the caller, and is used up.
+    /// `to` is room for a message. The reservation was made to the caller. The call uses it up.
     pub(super) unsafe fn commit_receive(&self, to: *mut T) {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
@@ -249,14 +261,15 @@ impl<T> Channel<T> {
         core.serve_waiting(&self.readiness, &mut wakes);
     }
 
-    /// Meets the sender that the caller has won, or that has won the caller: waits until it brings its message, to `to` or, if that is
-    /// null, into the buffer, where it is reserved. Nothing aborts that; a cancellation comes at the next suspension.
+    /// Meets the sender that the caller has won, or that has won the caller. Waits until the sender
+    /// brings its message. The message goes to `to` or, if that is null, into the buffer, where it
+    /// is reserved. Nothing aborts this wait. A cancellation takes effect at the next suspension.
     ///
     /// # Panics
-    /// Inside `no_suspend`. The sender begins again then.
+    /// Inside `no_suspend`. The sender then begins again.
     ///
     /// # Safety
-    /// `to` is null or room for a message, which is there if the outcome is done.
+    /// `to` is null or room for a message. If the outcome is `Done`, the message is there.
     #[cold]
     #[track_caller]
     pub(super) unsafe fn meet(&self, to: *mut T) -> Outcome {
@@ -264,17 +277,19 @@ impl<T> Channel<T> {
         let reserved = Reserved { channel: self, kept: Cell::new(false) };
         let publish = |waiter| {
             reserved.kept.set(true);
-            // SAFETY: the node is in no queue, and stays until it is served, which nothing aborts.
+            // SAFETY: the node is in no queue. It stays until it is served, which nothing aborts.
             unsafe { self.arrive(&node, waiter) }
         };
         let _ = uncancellable(|| wait_for(Reason::Receive, None, publish, || false));
         node.data().outcome()
     }
 
-    /// Receives what a selected sender has left, or queues the node for it; whether it is queued.
+    /// Receives what a selected sender has left, or queues the node for it. Returns whether the
+    /// node is queued.
     ///
     /// # Safety
-    /// The node is in no queue, its cell is null or room for a message, and it stays until it is served.
+    /// The node is in no queue, and its cell is null or room for a message. The node stays until it
+    /// is served.
     unsafe fn arrive(&self, node: &Waiting, waiter: Waiter) -> bool {
         let mut core = self.lock();
         if core.meeting.items > 0 {
@@ -291,18 +306,19 @@ impl<T> Channel<T> {
             core.meeting.missed_senders -= 1;
             node.data().set_outcome(Outcome::Missed);
         } else if !core.connected {
-            // Its sender has been forgotten: it begins again, and finds the channel closed.
+            // Its sender has been forgotten. The receiver begins again, and finds the channel
+            // closed.
             node.data().set_outcome(Outcome::Missed);
         } else {
             node.data().set_outcome(Outcome::Meets);
-            // SAFETY: the caller's promise, and the lock is held.
+            // SAFETY: the node is as `# Safety` demands, and the lock is held.
             unsafe { core.meeting.receivers.push_back(node, waiter) };
             return true;
         }
         false
     }
 
-    /// Gives a reservation back: nothing is sent.
+    /// Releases a reservation: nothing is sent.
     pub(super) fn release_send(&self, reservation: Outcome) {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
@@ -311,10 +327,11 @@ impl<T> Channel<T> {
                 core.promised_room -= 1;
                 core.serve_waiting(&self.readiness, &mut wakes);
             }
-            // SAFETY: under the lock.
+            // SAFETY: the lock is held (rule 1 of `wait::list`).
             Outcome::Meets => match unsafe { core.meeting.receivers.pop_front() } {
                 Some(receiver) => finish(receiver, Outcome::Missed, &mut wakes),
-                // The two that do not come are taken for each other's partners; nobody need be told.
+                // The two that do not come are treated as each other's partners. Nobody has to be
+                // told.
                 None if core.meeting.missed_receivers > 0 => core.meeting.missed_receivers -= 1,
                 None => core.meeting.missed_senders += 1,
             },
@@ -322,7 +339,7 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Gives a reservation back: nothing is received.
+    /// Releases a reservation: nothing is received.
     pub(super) fn release_receive(&self, reservation: Outcome) {
         let mut wakes = Wakes::new();
         let mut core = self.lock();
@@ -341,7 +358,7 @@ impl<T> Channel<T> {
     }
 }
 
-/// A receiver that has not come to its meeting yet: if it never does, its partner is told.
+/// A receiver that has not come to its meeting yet. If it never comes, its partner is told.
 struct Reserved<'c, T> {
     channel: &'c Channel<T>,
     kept: Cell<bool>,

@@ -1,4 +1,4 @@
-//! `Select`: a set of operations that is made at run time.
+//! `Select`: a set of operations that is built at run time.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,12 +12,14 @@ use crate::channel::{
 const COMPLETED_ONCE: &str = "it is completed by value, once";
 const NO_OPERATIONS: &str = "no operations have been added to `Select`";
 
-/// Selects from a set of channel operations that is made at run time; [`select!`](crate::select!) is for one that is written down.
+/// Selects from a set of channel operations that is built at run time. For a set that is written in
+/// the source, there is [`select!`](crate::select!).
 ///
-/// Operations are added with [`send`](Self::send) and [`recv`](Self::recv), which give them their index. Then either one of them is
-/// *selected* and must be completed ([`try_select`](Self::try_select), [`select`](Self::select), …), or one is found *ready* and may be tried
-/// ([`try_ready`](Self::try_ready), [`ready`](Self::ready), …), which may fail if somebody else is faster. An operation is ready also if it
-/// will fail because the channel is disconnected.
+/// [`send`](Self::send) and [`recv`](Self::recv) add an operation and return its index. Then either
+/// one operation is *selected* and must be completed ([`try_select`](Self::try_select),
+/// [`select`](Self::select), …), or one is found *ready* and may be tried
+/// ([`try_ready`](Self::try_ready), [`ready`](Self::ready), …). Such a try may fail if somebody
+/// else is faster. An operation is also ready if it will fail because the channel is disconnected.
 ///
 /// ```
 /// use greenloom::channel::{Select, unbounded};
@@ -42,19 +44,22 @@ pub struct Select<'a> {
     biased: bool,
 }
 
-// SAFETY: a select moves messages, if at all, from a frame into a buffer; it neither looks at them nor drops them, since none is handed
-// over to it (`fits` is false) but a timer's moment, which is `Send`. All else that it touches is under the channels' locks.
+// SAFETY: a select at most moves messages from a frame into a buffer. It neither looks at them nor
+// drops them: none is handed over to it (`fits` is false) except a timer's moment, which is `Send`.
+// Everything else that it touches is under the channels' locks.
 unsafe impl Send for Select<'_> {}
-// SAFETY: by shared reference it does nothing but print its name and copy itself.
+// SAFETY: by shared reference it only prints its name and copies itself.
 unsafe impl Sync for Select<'_> {}
 
 impl<'a> Select<'a> {
-    /// No operations yet. Among several that are ready it will choose by chance.
+    /// Creates a `Select` without operations. Among several that are ready, it will choose at
+    /// random.
     pub fn new() -> Self {
         Self { operations: Vec::new(), next_index: 0, biased: false }
     }
 
-    /// No operations yet. Among several that are ready it will choose the one that was added first.
+    /// Creates a `Select` without operations. Among several that are ready, it will choose the one
+    /// that was added first.
     pub fn new_biased() -> Self {
         Self { biased: true, ..Self::new() }
     }
@@ -64,24 +69,25 @@ impl<'a> Select<'a> {
         self.next_index - 1
     }
 
-    /// Adds a send operation, and returns its index: zero for the first, one for the second.
+    /// Adds a send operation and returns its index: zero for the first, one for the second.
     pub fn send<T>(&mut self, s: &'a Sender<T>) -> usize {
         let index = self.take_index();
         self.operations.push(Operation::send(s, index));
         index
     }
 
-    /// Adds a receive operation, and returns its index: zero for the first, one for the second.
+    /// Adds a receive operation and returns its index: zero for the first, one for the second.
     pub fn recv<T>(&mut self, r: &'a Receiver<T>) -> usize {
         let index = self.take_index();
         self.operations.push(Operation::receive(r, index, false));
         index
     }
 
-    /// Removes an operation, because its channel is disconnected, say. The others keep their indices.
+    /// Removes an operation, for example because its channel is disconnected. The others keep their
+    /// indices.
     ///
     /// # Panics
-    /// If there is no operation with this index, or it was removed before.
+    /// If there is no operation with this index, or it has already been removed.
     #[track_caller]
     pub fn remove(&mut self, index: usize) {
         assert!(index < self.next_index, "index out of bounds; {index} >= {}", self.next_index);
@@ -89,10 +95,10 @@ impl<'a> Select<'a> {
         self.operations.remove(place.expect("no operation with this index"));
     }
 
-    /// Forgets all operations and keeps their room, for others with another lifetime.
+    /// Removes all operations but keeps their memory, for operations with another lifetime.
     pub fn recycle<'b>(mut self) -> Select<'b> {
         self.operations.clear();
-        // Nothing is left in it; mapping an empty vector's elements keeps its allocation.
+        // The vector is empty. Mapping the elements of an empty vector keeps its allocation.
         let operations = self.operations.into_iter().map(|_| unreachable!("it is empty")).collect();
         Select { operations, next_index: 0, biased: self.biased }
     }
@@ -104,8 +110,9 @@ impl<'a> Select<'a> {
         Some(SelectedOperation { inner: Some(inner), _marker: PhantomData })
     }
 
-    /// Selects an operation that is ready now. It does not wait for one to become so; but in a channel without capacity, a sender
-    /// that was selected too and has yet to bring its message is waited for. A failure may [give way](crate#what-suspends).
+    /// Selects an operation that is ready now. It does not wait for one to become ready. However,
+    /// in a channel without capacity, it waits for a sender that was also selected and has yet to
+    /// bring its message. A failure may [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If none is ready.
@@ -118,7 +125,8 @@ impl<'a> Select<'a> {
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// If no operations have been added; inside [`no_suspend`](crate::no_suspend) if none is ready.
+    /// If no operations have been added, or if none is ready inside
+    /// [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here if it has to wait.
@@ -129,9 +137,9 @@ impl<'a> Select<'a> {
         self.selected(Limit::Never).expect("without a limit it waits until there is one")
     }
 
-    /// Waits until an operation is ready, and selects it, or until the time is up.
+    /// Waits until an operation is ready and selects it, or until the time is up.
     ///
-    /// Suspends the task; blocks a plain thread. Cancellation as in [`select`](Self::select).
+    /// Suspends the task; blocks a plain thread. Cancellation works as in [`select`](Self::select).
     ///
     /// # Errors
     /// If none is ready within the time.
@@ -143,7 +151,7 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// As [`select_timeout`](Self::select_timeout), until a given moment.
+    /// Like [`select_timeout`](Self::select_timeout), but waits until `deadline`.
     ///
     /// # Errors
     /// If none is ready by then.
@@ -159,7 +167,8 @@ impl<'a> Select<'a> {
         Some(self.operations[place].index())
     }
 
-    /// Finds an operation that is ready now, and returns its index. Does not wait; a failure may [give way](crate#what-suspends).
+    /// Finds an operation that is ready now and returns its index. Does not wait; a failure may
+    /// [give way](crate#what-suspends).
     ///
     /// # Errors
     /// If none is ready.
@@ -167,19 +176,21 @@ impl<'a> Select<'a> {
         self.found_ready(Limit::Now).ok_or(TryReadyError)
     }
 
-    /// Waits until an operation is ready, and returns its index. It may not be so any more when you try it.
+    /// Waits until an operation is ready and returns its index. It may no longer be ready when you
+    /// try it.
     ///
-    /// Suspends the task; blocks a plain thread. Cancellation as in [`select`](Self::select).
+    /// Suspends the task; blocks a plain thread. Cancellation works as in [`select`](Self::select).
     ///
     /// # Panics
-    /// If no operations have been added; inside [`no_suspend`](crate::no_suspend) if none is ready.
+    /// If no operations have been added, or if none is ready inside
+    /// [`no_suspend`](crate::no_suspend).
     #[track_caller]
     pub fn ready(&mut self) -> usize {
         assert!(!self.operations.is_empty(), "{NO_OPERATIONS}");
         self.found_ready(Limit::Never).expect("without a limit it waits until there is one")
     }
 
-    /// As [`ready`](Self::ready), but no longer than this.
+    /// Like [`ready`](Self::ready), but waits at most `timeout`.
     ///
     /// # Errors
     /// If none is ready within the time.
@@ -191,7 +202,7 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// As [`ready`](Self::ready), but until a given moment.
+    /// Like [`ready`](Self::ready), but waits until `deadline` at the latest.
     ///
     /// # Errors
     /// If none is ready by then.
@@ -219,44 +230,46 @@ impl fmt::Debug for Select<'_> {
     }
 }
 
-/// An operation that a [`Select`] has selected. It must be completed, by [`send`](Self::send) or [`recv`](Self::recv) with the handle that it
-/// was added with (or a clone of that). Its partner may be waiting meanwhile: do not let it wait long.
+/// An operation that a [`Select`] has selected. It must be completed by [`send`](Self::send) or
+/// [`recv`](Self::recv), with the handle that it was added with, or a clone of that handle. Its
+/// partner may be waiting: do not let it wait long.
 ///
 /// # Panics
-/// When it is dropped without having been completed, unless that is because of a panic; the channel stays usable in either case.
+/// When it is dropped without having been completed, unless a panic is the reason. The channel
+/// stays usable in either case.
 #[must_use = "a selected operation must be completed"]
 pub struct SelectedOperation<'a> {
     inner: Option<Selected<'a>>,
-    /// Stays with the thread or task that selected.
+    /// Keeps it on the thread or task that selected.
     _marker: PhantomData<*const ()>,
 }
 
 impl SelectedOperation<'_> {
-    /// The index of the operation.
+    /// Returns the index of the operation.
     pub fn index(&self) -> usize {
         self.inner.as_ref().map_or(usize::MAX, Selected::index)
     }
 
-    /// Completes a send operation. It does not wait, unless the receiver that it was to meet is gone by a panic: then it sends as
-    /// [`Sender::send`] does.
+    /// Completes a send operation. It does not wait, unless the receiver that it was to meet is
+    /// gone because of a panic. In that case it sends as [`Sender::send`] does.
     ///
     /// # Errors
-    /// If all receivers are gone: the error holds the message.
+    /// If all receivers are gone. The error holds the message.
     ///
     /// # Panics
-    /// If another operation was selected than that of this sender.
+    /// If the selected operation is not this sender's.
     #[track_caller]
     pub fn send<T>(mut self, s: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
         self.inner.take().expect(COMPLETED_ONCE).send(s, msg)
     }
 
-    /// Completes a receive operation. Never waits: the message is there.
+    /// Completes a receive operation. It never waits: the message is there.
     ///
     /// # Errors
     /// If the channel is empty and all senders are gone.
     ///
     /// # Panics
-    /// If another operation was selected than that of this receiver.
+    /// If the selected operation is not this receiver's.
     #[track_caller]
     pub fn recv<T>(mut self, r: &Receiver<T>) -> Result<T, RecvError> {
         self.inner.take().expect(COMPLETED_ONCE).recv(r)

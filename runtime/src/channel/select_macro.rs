@@ -1,29 +1,33 @@
 //! `select!` and `select_biased!`.
 
-/// Waits until one of several channel operations is ready, performs it, and runs what belongs to it.
+/// Waits until one of several channel operations is ready, performs it, and runs the code of its
+/// arm.
 ///
 /// | arm | |
 /// |---|---|
 /// | `recv(r) -> msg => …` | receives; `msg` is an irrefutable pattern for the `Result<T, RecvError>` |
 /// | `send(s, v) -> res => …` | sends; `res` is an irrefutable pattern for the `Result<(), SendError<T>>` |
-/// | `default => …` | if no operation is ready; then nothing waits |
-/// | `default(timeout) => …` | if none is ready within this `Duration` |
+/// | `default => …` | runs if no operation is ready; the select then does not wait |
+/// | `default(timeout) => …` | runs if no operation is ready within this `Duration` |
 ///
-/// An operation is ready if it would not wait, also if it will fail because the channel is disconnected. Among several that are
-/// ready one is chosen by chance, fairly; [`select_biased!`](crate::select_biased) takes the first. Handles are evaluated once, in
-/// order, before anything else, then the timeout; the message of a `send` only after its arm has been chosen: its receiver may be
-/// waiting then (with `default` too: a select that has found such a sender waits for its message), so let it be quick. If
-/// evaluating it panics or leaves the select, nothing is sent, and the receiver looks for another.
+/// An operation is ready if it would not wait, even if it will fail because the channel is
+/// disconnected. If several are ready, one is chosen at random, fairly;
+/// [`select_biased!`](crate::select_biased) takes the first. Handles are evaluated once, in order,
+/// before anything else, then the timeout. The message of a `send` is evaluated only after its arm
+/// has been chosen. Its receiver may already be waiting (with `default` too: a select that has
+/// found such a sender waits for its message), so keep the expression quick. If evaluating it
+/// panics or leaves the select, nothing is sent, and the receiver looks for another sender.
 ///
-/// Suspends the task; blocks a plain thread. With `default` it does neither, but may [give way](crate#what-suspends); neither a
-/// cancellation nor a limit of time ends a loop over such attempts: put a [`checkpoint`](crate::checkpoint()) into it. A task may
-/// have any of its operations in several arms.
+/// Suspends the task; blocks a plain thread. With `default` it does neither, but it may [give
+/// way](crate#what-suspends). Neither a cancellation nor a time limit ends a loop over such
+/// attempts: put a [`checkpoint`](crate::checkpoint()) into it. A task may have the same operation
+/// in several arms.
 ///
 /// # Panics
 /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
 ///
 /// # Cancellation
-/// A cancelled task unwinds from here if it has to wait. Nothing was sent or received then.
+/// A cancelled task unwinds from here if it has to wait. Nothing has been sent or received then.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,7 +65,8 @@ macro_rules! select {
     };
 }
 
-/// As [`select!`](crate::select!), but among several operations that are ready the one that is written first is chosen.
+/// Like [`select!`](crate::select!), but if several operations are ready, chooses the one that is
+/// written first.
 ///
 /// ```
 /// use greenloom::channel::{select_biased, unbounded};
@@ -83,13 +88,13 @@ macro_rules! select_biased {
     };
 }
 
-/// The two macros' workings. `@arms biased [arms so far] [default] rest` takes one arm off the rest and binds its handle in a `match`
-/// around what follows, so that each name has a scope of its own and temporaries live long enough; `@run` is the inside of all
-/// these.
+/// The implementation of both macros. `@arms biased [arms so far] [default] rest` takes one arm off
+/// the rest. It binds the arm's handle in a `match` around what follows. Each name then has a scope
+/// of its own, and temporaries live long enough. `@run` is the innermost part.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __greenloom_select {
-    // Mistakes first, where the rules below would accept them or give a worse message.
+    // Mistakes come first, where the rules below would accept them or give a worse message.
     (@arms $biased:tt [] []) => {
         compile_error!("empty `select!` block")
     };
@@ -193,8 +198,8 @@ macro_rules! __greenloom_select {
         }
     }};
 
-    // The place as it is: a reference to it here would tell the compiler what type to expect, and `if` or `match` would not give a
-    // reference then.
+    // The place as it is. A reference to it here would tell the compiler what type to expect, and
+    // `if` or `match` would then not give a reference.
     (@handle recv $receiver:expr $(,)?) => {
         $receiver
     };

@@ -18,7 +18,8 @@ use crate::wait::Reason;
 use crate::wait::Waiter;
 use crate::wait::{WaitOutcome, look_at_slice_if, wait_for, yield_if_hogging};
 
-/// The sending side of a channel. Clone it for another sender; when all are gone, the channel is disconnected.
+/// The sending side of a channel. Clone it to get another sender. When all senders are gone, the
+/// channel is disconnected.
 ///
 /// ```
 /// let (s, r) = greenloom::channel::unbounded();
@@ -33,15 +34,15 @@ pub struct Sender<T> {
     pub(super) channel: Arc<Channel<T>>,
 }
 
-// SAFETY: a handle gives messages away, under the channel's lock; it never shares one.
+// SAFETY: a handle gives messages away, under the channel's lock. It never shares one.
 unsafe impl<T: Send> Send for Sender<T> {}
-// SAFETY: as above.
+// SAFETY: a shared handle also only gives messages away, under the channel's lock.
 unsafe impl<T: Send> Sync for Sender<T> {}
 
 impl<T> UnwindSafe for Sender<T> {}
 impl<T> RefUnwindSafe for Sender<T> {}
 
-/// A message on its way out: dropped by an unwinding, unless it has been moved out of here.
+/// A message that is being sent. Unwinding drops it, unless it has been moved out.
 struct Parcel<T>(UnsafeCell<MaybeUninit<T>>);
 
 impl<T> Parcel<T> {
@@ -50,7 +51,7 @@ impl<T> Parcel<T> {
     }
 
     fn open(self) -> T {
-        // SAFETY: it is there; `self` is forgotten.
+        // SAFETY: the message is there, and `self` is forgotten.
         let message = unsafe { self.cell().read() };
         std::mem::forget(self);
         message
@@ -59,7 +60,7 @@ impl<T> Parcel<T> {
 
 impl<T> Drop for Parcel<T> {
     fn drop(&mut self) {
-        // SAFETY: it has not been moved out, or `self` would have been forgotten.
+        // SAFETY: the message has not been moved out, or `self` would have been forgotten.
         unsafe { self.0.get_mut().assume_init_drop() };
     }
 }
@@ -81,9 +82,9 @@ impl<T> Sender<T> {
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), (Unsent, T)> {
         look_at_slice_if(|| self.channel.capacity().is_some());
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
-        // Where there is nowhere to send it, the lock is taken once, to queue.
+        // If there is nowhere to send it, the lock is taken only once, to queue.
         let attempt = if self.hint().may_be_ready() {
-            // SAFETY: the message is there; where it is moved out, the parcel is forgotten.
+            // SAFETY: the message is there. If it is moved out, the parcel is forgotten.
             unsafe { self.channel.try_send(parcel.cell()) }
         } else {
             Attempt::Blocked
@@ -106,9 +107,10 @@ impl<T> Sender<T> {
     #[track_caller]
     fn wait_to_send(&self, parcel: &Parcel<T>, deadline: Option<Instant>) -> Option<Unsent> {
         let node = Waiting::new(Arm::plain(parcel.cell()));
-        // SAFETY: the node is in no queue when this is called, and taken out before it goes: by whoever serves it, or by `withdraw`.
+        // SAFETY: the node is in no queue when this is called. It is taken out before it is
+        // dropped: by the operation that serves it, or by `withdraw`.
         let publish = |waiter| unsafe { self.channel.send_or_wait(&node, waiter) };
-        // SAFETY: it was queued there.
+        // SAFETY: `publish` queued the node there.
         let withdraw = || unsafe { self.channel.withdraw_sender(&node) };
         match wait_for(Reason::Send, deadline, publish, withdraw) {
             WaitOutcome::TimedOut => Some(Unsent::TimedOut),
@@ -117,11 +119,11 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Sends a message if there is room, or a receiver that waits for it. Does not wait; a failure may [give
-    /// way](crate#what-suspends).
+    /// Sends a message if there is room, or if a receiver waits for it. Does not wait; a failure
+    /// may [give way](crate#what-suspends).
     ///
     /// # Errors
-    /// If there is not, or all receivers are gone; the error holds the message.
+    /// If there is neither, or all receivers are gone. The error holds the message.
     ///
     /// ```
     /// let (s, r) = greenloom::channel::bounded(1);
@@ -132,24 +134,24 @@ impl<T> Sender<T> {
     /// ```
     pub fn try_send(&self, msg: T) -> Result<(), TrySendError<T>> {
         let message = MaybeUninit::new(msg);
-        // SAFETY: the message is there, and not touched again if it is moved out.
+        // SAFETY: the message is there, and is not touched again if it is moved out.
         let unsent: fn(T) -> TrySendError<T> = match unsafe { self.channel.try_send(message.as_ptr()) } {
             Attempt::Done => return Ok(()),
             Attempt::Closed => TrySendError::Disconnected,
             _ => TrySendError::Full,
         };
-        // SAFETY: it is still there.
+        // SAFETY: the message is still there.
         let error = unsent(unsafe { message.assume_init() });
         yield_if_hogging();
         Err(error)
     }
 
-    /// Sends a message, waiting for room; with a capacity of zero, for a receiver.
+    /// Sends a message. Waits for room or, if the capacity is zero, for a receiver.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Errors
-    /// If all receivers are gone, or go meanwhile; the error holds the message.
+    /// If all receivers are gone, or go while it waits. The error holds the message.
     ///
     /// # Panics
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
@@ -171,10 +173,10 @@ impl<T> Sender<T> {
         self.send_until(msg, None).map_err(|(_, message)| SendError(message))
     }
 
-    /// As [`send`](Self::send), but waits no longer than this.
+    /// Like [`send`](Self::send), but waits at most `timeout`.
     ///
     /// # Errors
-    /// If the time is up, or all receivers are gone; the error holds the message.
+    /// If the time is up, or all receivers are gone. The error holds the message.
     ///
     /// ```
     /// let (s, r) = greenloom::channel::bounded(0);
@@ -187,10 +189,10 @@ impl<T> Sender<T> {
         self.send_by(msg, prim::now().checked_add(timeout))
     }
 
-    /// As [`send`](Self::send), but waits no longer than until this moment.
+    /// Like [`send`](Self::send), but waits until `deadline` at the latest.
     ///
     /// # Errors
-    /// If the time is up, or all receivers are gone; the error holds the message.
+    /// If the time is up, or all receivers are gone. The error holds the message.
     #[track_caller]
     pub fn send_deadline(&self, msg: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
         self.send_by(msg, Some(deadline))
@@ -204,38 +206,40 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Whether no message is in the channel; always, if its capacity is zero.
+    /// Returns whether the channel holds no message. Always true if its capacity is zero.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there is no room; always, if its capacity is zero.
+    /// Returns whether there is no room. Always true if the capacity is zero.
     pub fn is_full(&self) -> bool {
         self.channel.is_full()
     }
 
-    /// How many messages are in the channel.
+    /// Returns the number of messages in the channel.
     pub fn len(&self) -> usize {
         self.channel.len()
     }
 
-    /// How many messages it has room for; `None` if for any number.
+    /// Returns the number of messages that the channel has room for, or `None` if there is no
+    /// limit.
     pub fn capacity(&self) -> Option<usize> {
         self.channel.capacity()
     }
 
-    /// Whether both send to the same channel.
+    /// Returns whether both send to the same channel.
     pub fn same_channel(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.channel, &other.channel)
     }
 
-    /// Completes what a select was reserved.
+    /// Completes a select's reservation.
     ///
     /// # Safety
-    /// The reservation was made to the caller by this channel, for a send, and is used up.
+    /// This channel made the reservation to the caller, for a send. The call uses it up.
     pub(crate) unsafe fn complete(&self, reservation: Outcome, message: T) -> Result<(), SendError<T>> {
         let parcel = Parcel(UnsafeCell::new(MaybeUninit::new(message)));
-        // SAFETY: the caller's promise; the message is there, and where it is moved out, the parcel is forgotten.
+        // SAFETY: the caller owns the reservation, as `# Safety` demands. The message is there. If
+        // it is moved out, the parcel is forgotten.
         match unsafe { self.channel.commit_send(reservation, parcel.cell()) } {
             Ok(true) => {
                 std::mem::forget(parcel);
@@ -261,12 +265,12 @@ impl<T> Side for Sender<T> {
     }
 
     unsafe fn join(&self, node: &Waiting, waiter: Waiter, select: &Claim, watch: bool) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: the node is as `Side::join` demands.
         unsafe { self.channel.join_send(node, waiter, select, watch) }
     }
 
     unsafe fn leave(&self, node: &Waiting, watch: bool) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the node is as `Side::leave` demands.
         unsafe { self.channel.leave_send(node, watch) }
     }
 

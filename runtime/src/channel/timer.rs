@@ -1,7 +1,7 @@
 //! Channels whose messages are moments: `at`, `after` and `tick`.
 //!
-//! Nothing is registered anywhere until somebody waits: a receiver sleeps until the next moment, and then looks whether it is the
-//! first to take it.
+//! Nothing is registered anywhere until a receiver waits. It sleeps until the next moment, then
+//! checks whether it is the first to take it.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::wait::Reason;
 pub(super) struct Timer {
     /// The next message; `None` if there will be none.
     next: Lock<Option<Instant>>,
-    /// How long after one message comes the next, if one does.
+    /// The time from one message to the next, if there is a next one.
     period: Option<Duration>,
 }
 
@@ -21,7 +21,7 @@ impl Timer {
         Self { next: Lock::new(Some(first)), period }
     }
 
-    /// When there will be a message.
+    /// When the next message is due.
     pub(super) fn next(&self) -> Option<Instant> {
         *self.next.lock()
     }
@@ -30,8 +30,9 @@ impl Timer {
         self.next().is_some_and(|next| next <= prim::now())
     }
 
-    /// Takes the message, if its time has come. The next comes a period later, reckoned from when the last was due if the caller
-    /// `since` then waited for it, and from now if nobody did: a ticker that was not looked at does not catch up.
+    /// Takes the message, if its time has come. The next one comes a period later. That period
+    /// starts when this one was due if the caller was already waiting then (`since` is when it
+    /// began), and now if nobody was: a ticker that nobody looked at does not catch up.
     fn take(&self, since: Option<Instant>) -> Option<Instant> {
         let now = prim::now();
         let mut next = self.next.lock();
@@ -45,7 +46,7 @@ impl Timer {
         self.take(None)
     }
 
-    /// Waits for the message; `None` if the deadline comes first.
+    /// Waits for the message. Returns `None` if the deadline comes first.
     #[inline(always)]
     pub(super) fn receive(&self, deadline: Option<Instant>) -> Option<Instant> {
         let since = prim::now();

@@ -1,14 +1,18 @@
-//! The clock: deadlines that belong to no frame, those of contexts, in one set for the whole process.
+//! The clock keeps the deadlines that belong to no frame, which are those of contexts, in one set
+//! for the whole process.
 //!
-//! One thread, started with the first of them, sleeps until the earliest, and for ever while there is none. It takes what is due out of
-//! the set under the lock, and ends it with no lock held. A deadline that is added wakes it only if it is earlier than what it sleeps
-//! for; one that is taken back does not, so it may wake once for nothing.
+//! One thread is started with the first deadline. It sleeps until the earliest one, or forever if
+//! there is none. It takes due nodes out of the set under the lock, and ends them with no lock
+//! held. Adding a deadline wakes the thread only if it is earlier than the one that the thread
+//! sleeps for. Removing a deadline does not wake it, so it may wake once for nothing.
 //!
-//! Nothing keeps it from the next deadline for long: what is below a context is ended in pieces of [`PIECE`], between which it looks at the
-//! set; and code of a user's, the destructors of causes, is left to a thread of its own.
+//! Nothing keeps the thread from the next deadline for long. The nodes below a context are ended in
+//! pieces of [`PIECE`], and the thread looks at the set between the pieces. User code (the
+//! destructors of causes) is left to a separate thread.
 //!
-//! A process that is forked has a clock of its own. It does not know of the deadlines that were set before, as the child of a `fork` does not
-//! inherit its parent's timers: what they end is the parent's, and functions that wait for it would be called twice.
+//! A forked process has a clock of its own. It does not know the deadlines that were set before,
+//! just as the child of a `fork` does not inherit its parent's timers. What they end belongs to the
+//! parent, and functions that wait for it would be called twice.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -24,33 +28,35 @@ use crate::prim::sync::{Mutex, MutexGuard};
 use crate::prim::{self, Parker, thread};
 use crate::raw::{fork, outside};
 
-/// The most that are ended between two looks at the set.
+/// The most nodes that are ended between two looks at the set.
 const BATCH: usize = 64;
 
-/// The most that are ended below each of them between two looks: some 0.2 ms.
+/// The most nodes that are ended below each of them between two looks: some 0.2 ms.
 const PIECE: usize = 512;
 
 static CLOCK: PerProcess<Clock> = PerProcess::new();
 
 struct Clock {
     state: Mutex<State>,
-    /// The thread's.
+    /// The clock thread's.
     parker: Parker,
 }
 
 struct State {
-    /// By deadline; the address tells those of one moment apart.
+    /// Ordered by deadline. The address tells apart nodes with the same deadline.
     due: BTreeSet<(Instant, Watched)>,
-    /// Those that the thread has taken out and not yet ended, with all below them.
+    /// Nodes that the thread has taken out and has not yet ended together with all nodes below
+    /// them.
     firing: usize,
     thread: Thread,
 }
 
-/// A node that takes itself out before its memory goes.
+/// A node that takes itself out of the set before its memory is freed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Watched(*const Node);
 
-// SAFETY: whoever finds it in the set, under the lock, may use it: it is alive. Any thread may use a node.
+// SAFETY: a node that is found in the set, under the lock, is alive and may be used. Any thread may
+// use a node.
 unsafe impl Send for Watched {}
 
 #[derive(Clone, Copy)]
@@ -58,7 +64,7 @@ enum Thread {
     None,
     /// It looks at the set before it sleeps.
     Awake,
-    /// `None` is for ever.
+    /// `None` means forever.
     Sleeps(Option<Instant>),
 }
 
@@ -74,7 +80,7 @@ fn lock() -> Locked {
     Locked(clock().state.lock().unwrap_or_else(|e| e.into_inner()))
 }
 
-/// Says, before it is unlocked, how much there is to do.
+/// Before it is unlocked, records how much there is to do.
 struct Locked(MutexGuard<'static, State>);
 
 impl Deref for Locked {
@@ -101,10 +107,10 @@ fn key(node: &Node, pointer: *const Node) -> (Instant, Watched) {
     (node.deadline().expect("it is watched for its deadline"), Watched(pointer))
 }
 
-/// Ends the node when its deadline has come, unless it is forgotten before.
+/// Ends the node when its deadline passes, unless the node is forgotten before.
 ///
 /// # Panics
-/// If the system has no thread for the clock.
+/// If the system cannot start a thread for the clock.
 #[track_caller]
 pub(crate) fn watch(node: &NodeRef) {
     let key = key(node, node.as_ptr());
@@ -128,7 +134,7 @@ pub(crate) fn watch(node: &NodeRef) {
     }
 }
 
-/// Takes the node out, if it is still watched. Called before its memory goes.
+/// Takes the node out of the set, if it is still watched. Called before its memory is freed.
 pub(crate) fn forget(node: &Node) {
     lock().due.remove(&key(node, node));
 }
@@ -160,7 +166,8 @@ fn run() {
                 && let Some(first) = state.due.first().filter(|first| first.0 <= now).copied()
             {
                 state.due.remove(&first);
-                // SAFETY: what is in the set is alive, since it takes itself out, under the lock, before its memory goes.
+                // SAFETY: a node in the set is alive: it takes itself out, under the lock, before
+                // its memory is freed.
                 fired.extend(unsafe { NodeRef::try_from_list(first.1.0) });
             }
             state.firing = fired.len() + walks.len();
@@ -171,7 +178,7 @@ fn run() {
         let mut done = Vec::new();
         let old = walks.pop_front();
         for node in fired.drain(..) {
-            // A piece of what is below it at once: mostly that is all.
+            // End one piece of what is below it at once: mostly that is all.
             let walk = caught(|| node.begin_end(ContextError::DeadlineExceeded, &None)).flatten();
             done.push(node);
             walks.extend(walk.and_then(|walk| go_on(walk, &mut done)));
@@ -189,7 +196,8 @@ fn run() {
     }
 }
 
-/// Ends a piece of what is below a node. What is left to do, if there is something, or the nodes that it has done with.
+/// Ends a piece of what is below a node. Returns what is left of the walk, if anything; otherwise
+/// adds the nodes that it has finished with to `done`.
 fn go_on(mut walk: Walk, done: &mut Vec<NodeRef>) -> Option<Walk> {
     if caught(|| walk.go(PIECE)) != Some(true) {
         return Some(walk);
@@ -198,20 +206,20 @@ fn go_on(mut walk: Walk, done: &mut Vec<NodeRef>) -> Option<Walk> {
     None
 }
 
-/// Drops the last references to nodes, and with them to other contexts and to causes, whose destructors are the user's: they may wait, and
-/// panic.
+/// Drops the last references to nodes, and with them references to other contexts and to causes.
+/// Their destructors are user code: they may wait, and panic.
 fn drop_elsewhere(nodes: Vec<NodeRef>) {
     let drop_all = || nodes.into_iter().for_each(|node| _ = caught(|| drop(node)));
-    // Without a thread to be had, they are dropped here after all, with the closure.
+    // If no thread can be started, they are dropped here after all, with the closure.
     caught(|| thread::start_plain("greenloom-contexts".to_owned(), drop_all).is_ok());
 }
 
-/// Runs what may run a user's destructor, whose panic is its own affair.
+/// Runs `f`, which may run a user's destructor. A panic goes no further than here.
 fn caught<T>(f: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(value) => Some(value),
         Err(payload) => {
-            // It may have such a destructor too.
+            // The payload may have such a destructor too.
             std::mem::forget(payload);
             None
         }
@@ -237,7 +245,7 @@ mod tests {
         assert!(caught(|| panic_any(Panics)).is_none());
     }
 
-    /// The one of these tests that gives the clock a deadline a year away.
+    /// The only one of these tests that gives the clock a deadline a year away.
     #[test]
     fn deadlines_are_pending_until_they_are_over_or_nobody_has_them() {
         let far = prim::now() + Duration::from_secs(3600 * 24 * 365);

@@ -1,5 +1,5 @@
-//! Time stands still in a model: deadlines of contexts come when a thread of the model calls [`fire`], which does what the clock's
-//! thread would.
+//! Time stands still in a model. Deadlines of contexts pass when a thread of the model calls
+//! [`fire`], which does what the clock's thread would do.
 
 use std::ptr;
 
@@ -7,10 +7,11 @@ use crate::context::ContextError;
 use crate::context::node::{Node, NodeRef};
 use crate::prim::Lock;
 
-/// A node that takes itself out before its memory goes.
+/// A node that takes itself out of the list before its memory is freed.
 struct Watched(*const Node);
 
-// SAFETY: whoever finds it in the list, under the lock, may use it: it is alive. Any thread may use a node.
+// SAFETY: a node that is found in the list, under the lock, is alive and may be used. Any thread
+// may use a node.
 unsafe impl Send for Watched {}
 
 crate::prim::lazy_static! {
@@ -25,11 +26,12 @@ pub(crate) fn forget(node: &Node) {
     DUE.lock().retain(|watched| !ptr::eq(watched.0, node));
 }
 
-/// All deadlines come.
+/// All deadlines pass.
 pub(crate) fn fire() {
     let due: Vec<NodeRef> = {
         let mut due = DUE.lock();
-        // SAFETY: what is in the list is alive, since it takes itself out, under the lock, before its memory goes.
+        // SAFETY: a node in the list is alive: it takes itself out, under the lock, before its
+        // memory is freed.
         due.drain(..).filter_map(|watched| unsafe { NodeRef::try_from_list(watched.0) }).collect()
     };
     due.into_iter().for_each(|node| node.end(ContextError::DeadlineExceeded, &None));

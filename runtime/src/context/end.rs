@@ -1,4 +1,4 @@
-//! How a node ends, and what then happens.
+//! How a node ends, and what happens then.
 
 use std::panic::Location;
 
@@ -17,9 +17,11 @@ use crate::task::{Placement, spawn_on};
 use crate::unwind::{self, ScopeCancelled, in_cancel_scope};
 use crate::wait;
 
-/// Added to one of the following: its channel is still to be disconnected. Whoever asks does that first.
+/// Added to one of the states below: the node's channel is still to be disconnected. A caller that
+/// asks for the state does that first.
 pub(super) const ENDING: u8 = 0x80;
-/// The same: something below it may still have to be ended. Cleared by whoever finds its list empty.
+/// Another such flag: something below the node may still have to be ended. Cleared by the caller
+/// that finds the node's list empty.
 pub(super) const BELOW: u8 = 0x40;
 const CANCELLED: u8 = 1;
 const EXCEEDED: u8 = 2;
@@ -51,14 +53,15 @@ impl From<ContextError> for cancel_scope::Cause {
 /// What happens when a node ends.
 pub(super) enum OnEnd {
     Nothing,
-    /// A function starts. As long as it waits, its node has a reference that belongs to nobody; unless it has no parent, and nothing
-    /// to wait for.
+    /// A function starts. As long as it waits, its node has a reference that belongs to nobody,
+    /// unless the node has no parent, and so nothing to wait for.
     Start(Box<Function>),
-    /// A task or a thread unwinds to this scope, whose frame withdraws it before it ends.
+    /// A task or a thread unwinds to this cancel scope, whose frame withdraws it before the frame
+    /// ends.
     Cancel(*const CancelScope),
 }
 
-/// A function that waits, with where it is to run.
+/// A function that waits, and where it is to run.
 pub(super) struct Function {
     body: Box<dyn FnOnce() + Send>,
     runtime: Option<sync::Arc<Shared>>,
@@ -69,16 +72,16 @@ pub(super) struct Function {
 pub(super) struct Done {
     receiver: Receiver<()>,
     sender: Lock<Option<Sender<()>>>,
-    /// Models watch who finds it: it is made by one of them.
+    /// Models watch every access to it, since it is made by one of those that ask for it.
     #[cfg(greenloom_loom)]
     alive: crate::prim::Alive,
 }
 
 /// What was found when a node was marked.
 struct Marked {
-    /// It has children, which are to be ended.
+    /// It has children, which have to be ended.
     children: bool,
-    /// Somebody else had ended it, with a cause that is not the one given here.
+    /// Another caller had ended it, with a cause other than the one given here.
     other_cause: bool,
 }
 
@@ -90,17 +93,17 @@ impl NodeRef {
         let function = Function { body, runtime, site: Location::caller() };
         let node = Self::new(parent, None, false, OnEnd::Start(Box::new(function)));
         if node.parent.is_some() {
-            // The waiting function's.
+            // The waiting function's reference.
             std::mem::forget(node.clone());
             node.join_parent();
         }
         node
     }
 
-    /// Runs `f`; an end of `parent` meanwhile ends it.
+    /// Runs `f`. If `parent` ends meanwhile, that ends `f`.
     ///
     /// # Panics
-    /// If `f` does. In a build with `panic = "abort"`.
+    /// If `f` panics. In a build with `panic = "abort"`.
     #[track_caller]
     pub(super) fn run<T>(parent: NodeRef, f: impl FnOnce() -> T) -> Result<T, ScopeCancelled> {
         let Some(running) = unwind::running() else { return Ok(f()) };
@@ -114,16 +117,19 @@ impl NodeRef {
         wait::leave_scope(in_cancel_scope(running, due, arm, disarm, f))
     }
 
-    /// Ends it, unless it has ended, and all below it. When this returns, they have ended, whoever did it.
+    /// Ends the node, unless it has ended, and all nodes below it. When this returns, they have all
+    /// ended, no matter who ended them.
     pub(crate) fn end(&self, why: ContextError, cause: &Option<Cause>) {
         if let Some(mut walk) = self.begin_end(why, cause) {
             while !walk.go(usize::MAX) {}
         }
     }
 
-    /// Ends it, unless it has ended; what is to come is the end of all below it, if there is something.
+    /// Ends the node, unless it has ended. Returns the walk that is to end the nodes below it, if
+    /// there are any.
     pub(crate) fn begin_end(&self, why: ContextError, cause: &Option<Cause>) -> Option<Walk> {
-        // Acquire: pairs with the Release in `next_child`. The flag comes with the end, so it cannot come after this.
+        // Acquire: pairs with the Release in `next_child`. The flag is set with the end, so it
+        // cannot be set after this.
         if self.ended().is_some() && self.state.load(Ordering::Acquire) & BELOW == 0 {
             return None;
         }
@@ -134,7 +140,7 @@ impl NodeRef {
         Some(Walk { next: self.next_child(None), root: self.clone(), here: self.as_ptr(), others: Vec::new() })
     }
 
-    /// Rule 5.
+    /// Leaves the parent's list (rule 5).
     fn leave_parent(&self) {
         if let Some(parent) = &self.parent {
             parent.unlink(self);
@@ -150,19 +156,19 @@ impl NodeRef {
         {
             let mut inner = self.inner.lock();
             children = !inner.children.is_null();
-            // Relaxed: it changes from LIVE under the lock alone.
+            // Relaxed: it leaves LIVE only under the lock.
             if self.state.load(Ordering::Relaxed) != LIVE {
                 let other_cause = inner.cause.as_ref().is_some_and(|own| cause.as_ref().is_none_or(|cause| !is_same(own, cause)));
                 drop(inner);
-                // Its marker may not have disconnected its channel yet.
+                // The caller that marked it may not have disconnected its channel yet.
                 let _ = self.ended();
                 return Marked { children, other_cause };
             }
-            // It had none, so nothing is dropped.
+            // The node had no cause, so nothing is dropped.
             inner.cause = cause;
             on_end = std::mem::replace(&mut inner.on_end, OnEnd::Nothing);
             woken = match on_end {
-                // SAFETY: its frame has not withdrawn it, for which it needs the lock.
+                // SAFETY: its frame has not withdrawn the scope: it needs the lock for that.
                 OnEnd::Cancel(scope) => unsafe { (*scope).cancel(why.into()) },
                 _ => None,
             };
@@ -175,7 +181,8 @@ impl NodeRef {
         }
         if has_done {
             self.disconnect();
-            // Release: pairs with the Acquire in `ended`; whoever sees the end finds the channel disconnected.
+            // Release: pairs with the Acquire in `ended`. A caller that sees the end finds the
+            // channel disconnected.
             self.state.fetch_and(!ENDING, Ordering::Release);
         }
         if self.timed {
@@ -191,7 +198,7 @@ impl NodeRef {
         Marked { children, other_cause: false }
     }
 
-    /// Takes back what was to happen at its end; true if that had still to come.
+    /// Takes back what was to happen when the node ends. Returns true if it had not happened yet.
     pub(super) fn withdraw(&self) -> bool {
         let on_end;
         {
@@ -200,7 +207,7 @@ impl NodeRef {
             if let OnEnd::Nothing = on_end {
                 return false;
             }
-            // Relaxed: nobody asks such a node; its marker looks under the lock.
+            // Relaxed: nobody asks such a node for its state, and `mark` looks under the lock.
             self.state.store(CANCELLED, Ordering::Relaxed);
         }
         if let Some(parent) = &self.parent {
@@ -212,42 +219,43 @@ impl NodeRef {
         true
     }
 
-    /// The waiting function's reference goes. The caller, who took the function, has one too.
+    /// Drops the waiting function's reference. The caller, which took the function, has one too.
     fn let_go_of_function(&self) {
         if self.parent.is_some() {
-            // SAFETY: kept when the function began to wait, and the function was taken once.
+            // SAFETY: the reference was kept when the function began to wait; the function was
+            // taken once.
             drop(unsafe { NodeRef::from_raw(self.as_ptr()) });
         }
     }
 }
 
-/// Whether they are one.
+/// Whether both are the same cause.
 fn is_same(one: &Cause, other: &Cause) -> bool {
     std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
 }
 
-/// A child of a node that has ended, and what it is to be ended with: as its parent was.
+/// A child of a node that has ended, and how it is to be ended: as its parent was.
 pub(super) struct Child {
     pub(super) node: NodeRef,
     pub(super) why: ContextError,
     pub(super) cause: Option<Cause>,
 }
 
-/// Rule 4: the end of all below a node that has been marked, which may be done in pieces.
+/// Ends all nodes below a node that has been marked (rule 4). This may be done in pieces.
 #[must_use = "who has marked a node must end what is below it"]
 pub(crate) struct Walk {
     root: NodeRef,
-    /// Those from here up to the root are on the walk's path, which has a reference to each.
+    /// The nodes from here up to the root are the walk's path. The walk has a reference to each.
     here: *const Node,
-    /// Of the children of the node here; if there is none, that is done.
+    /// The next child of the node here. If there is none, that node is done.
     next: Option<Child>,
-    /// Nodes that others have ended, and whose causes are not their parents': they may run a user's destructor when they go, so that is
-    /// last.
+    /// Nodes that others have ended, with causes that are not their parents'. They may run a user's
+    /// destructor when they are dropped, so they are dropped last.
     others: Vec<NodeRef>,
 }
 
 impl Walk {
-    /// Ends so many nodes at most; whether that was all.
+    /// Ends at most this many nodes. Returns whether the walk is complete.
     pub(crate) fn go(&mut self, mut most: usize) -> bool {
         while most > 0 {
             if let Some(child) = self.next.take() {
@@ -263,10 +271,11 @@ impl Walk {
         false
     }
 
-    /// Ends a child of the node here, and goes on with those below it.
+    /// Ends a child of the node here, and goes on with the nodes below it.
     fn go_down(&mut self, Child { node, why, cause }: Child) {
         self.here = node.as_ptr();
-        // The path's reference, before anything else is done: what has been marked is not let go of while it is in a list (rule 6).
+        // The path's reference is kept before anything else is done: a marked node is not released
+        // while it is in a list (rule 6).
         let child = std::mem::ManuallyDrop::new(node);
         let Marked { children, other_cause } = child.mark(why, cause);
         if other_cause {
@@ -279,16 +288,16 @@ impl Walk {
         }
     }
 
-    /// All below the node here has ended.
+    /// Goes back to the parent: all nodes below the node here have ended.
     fn go_up(&mut self) {
-        // SAFETY: kept on the way down.
+        // SAFETY: `go_down` kept this reference for the path.
         let child = unsafe { NodeRef::from_raw(self.here) };
         let parent = child.parent.as_ref().expect("it was found in its parent's list");
         self.here = parent.as_ptr();
         self.next = parent.next_child(Some(&child));
     }
 
-    /// The nodes that may run a user's destructor when they go.
+    /// The nodes that may run a user's destructor when they are dropped.
     pub(crate) fn into_rest(self) -> Vec<NodeRef> {
         let Walk { root, mut others, .. } = self;
         others.push(root);
@@ -297,9 +306,9 @@ impl Walk {
 }
 
 impl Node {
-    /// Why it has ended, if it has. Then its channel is disconnected.
+    /// Why the node has ended, if it has. Its channel is disconnected then.
     pub(super) fn ended(&self) -> Option<ContextError> {
-        // Acquire: pairs with the Release in `mark`; what was done before the end is seen.
+        // Acquire: pairs with the Release in `mark`. What was done before the end is visible.
         let state = self.state.load(Ordering::Acquire);
         if state & ENDING != 0 {
             self.disconnect();
@@ -313,22 +322,22 @@ impl Node {
         Some(cause.unwrap_or_else(|| Arc::new(why)))
     }
 
-    /// Disconnects its channel, which has been made.
+    /// Disconnects the node's channel, which has been made.
     fn disconnect(&self) {
-        // Relaxed: the caller has seen an end that came after it was made.
+        // Relaxed: the caller has seen an end that came after the channel was made.
         let done = self.done.load(Ordering::Relaxed);
-        // SAFETY: made, and it lives as long as the node.
+        // SAFETY: the channel has been made, and lives as long as the node.
         unsafe { (*done).disconnect() };
     }
 
-    /// What is disconnected when the node ends.
+    /// The channel that is disconnected when the node ends.
     pub(super) fn done(&self) -> &Receiver<()> {
         // Acquire: pairs with the Release in `make_done`.
         let mut done = self.done.load(Ordering::Acquire);
         if done.is_null() {
             done = self.make_done();
         }
-        // SAFETY: it lives as long as the node.
+        // SAFETY: the channel lives as long as the node.
         let done = unsafe { &*done };
         #[cfg(greenloom_loom)]
         done.alive.touch();
@@ -361,13 +370,14 @@ impl Node {
                 self.done.store(new, Ordering::Release);
                 return new;
             }
-            // It has ended meanwhile, and nobody would disconnect this one.
+            // The node has ended meanwhile, and nobody would disconnect this channel.
         }
     }
 }
 
 impl Done {
-    /// Wakes whoever waits. The sender goes under its lock, so that whoever comes second returns after that.
+    /// Wakes all waiters. The sender is dropped under its lock, so that a second caller returns
+    /// after that.
     fn disconnect(&self) {
         #[cfg(greenloom_loom)]
         self.alive.touch();
@@ -376,7 +386,7 @@ impl Done {
 }
 
 impl Function {
-    /// Runs it in a task of the runtime that it came from, or on a thread of its own.
+    /// Runs the function in a task of the runtime that it came from, or on a thread of its own.
     fn start(self) {
         let Function { body, runtime, site } = self;
         let mut unstarted = Unstarted { body: Some(body), starter: running_task() };
@@ -395,12 +405,13 @@ impl Function {
     }
 }
 
-/// A function that has been told to start, and has not. Where that never comes (its runtime has ended), it is dropped, which is code of
-/// the user's and may wait: not on the clock's thread, nor in the middle of the end of a tree, but on a thread of its own; unless it has
-/// got as far as into its own task.
+/// A function that has been told to start and has not begun. If it never begins, because its
+/// runtime has ended, it is dropped. That is user code and may wait. So it happens neither on the
+/// clock's thread nor in the middle of the end of a tree, but on a thread of its own, unless the
+/// function has got as far as its own task.
 struct Unstarted {
     body: Option<Box<dyn FnOnce() + Send>>,
-    /// The task that has told it to, if it was one.
+    /// The task that told it to start, if it was a task.
     starter: Option<u64>,
 }
 
@@ -414,7 +425,7 @@ impl Drop for Unstarted {
         let Some(body) = self.body.take() else { return };
         let here = running_task();
         if here.is_none() || here == self.starter {
-            // Without a thread to be had, it is dropped here after all.
+            // If no thread can be started, it is dropped here after all.
             let _ = thread::start_plain("greenloom-after-func".to_owned(), move || drop(body));
         }
     }
@@ -432,7 +443,7 @@ mod tests {
         ctx.node.as_ref().expect("it can end")
     }
 
-    /// Contexts below one another and beside each other: five below the first, in two levels.
+    /// Contexts below and beside each other: five below the first, in two levels.
     fn tree() -> Vec<Context> {
         let (root, canceller) = Context::background().with_cancel();
         canceller.disarm();

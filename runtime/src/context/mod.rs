@@ -1,8 +1,10 @@
-//! Contexts: who is to stop when, and why; Go's `context`.
+//! Contexts say which work is to stop, when, and why. They are Go's `context`.
 //!
-//! A [`Context`] is handed down from those who ask to those who work for them. It is *done* when it is cancelled, when its deadline
-//! has passed, or when the one that it was derived from is done: so one cancellation stops a whole tree of work. Those who work look at it:
-//! they wait for [`done`](Context::done) beside what else they wait for, or ask for [`err`](Context::err) now and then.
+//! A [`Context`] is handed down from those who ask for work to those who do it. It is *done* when
+//! it is cancelled, when its deadline has passed, or when the context that it was derived from is
+//! done. So one cancellation stops a whole tree of work. The work checks its context: it waits for
+//! [`done`](Context::done) along with whatever else it waits for, or calls [`err`](Context::err)
+//! now and then.
 //!
 //! ```
 //! use std::time::Duration;
@@ -29,9 +31,11 @@
 //! });
 //! ```
 //!
-//! What knows nothing of contexts is ended by [`Context::run_until_done`]: it unwinds from whatever it waits in.
+//! Code that knows nothing of contexts is ended by [`Context::run_until_done`]: it unwinds from
+//! whatever it waits in.
 //!
-//! Everything here works in tasks and on plain threads alike, and nothing waits: neither suspends the task nor blocks the thread.
+//! Everything here works in tasks and on plain threads alike. Nothing waits: no call suspends the
+//! task or blocks the thread.
 //!
 //! # Coming from Go
 //!
@@ -79,7 +83,7 @@ use values::Values;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContextError {
-    /// It was cancelled, or one that it was derived from.
+    /// The context was cancelled, or one that it was derived from.
     Cancelled,
     /// Its deadline has passed.
     DeadlineExceeded,
@@ -98,8 +102,8 @@ impl Error for ContextError {}
 
 /// Says when work is to stop, and carries values that belong to a request.
 ///
-/// Cloning is cheap, and gives another handle to the same context. Deriving one costs an allocation, and unlinking it
-/// from the one above is O(1).
+/// Cloning is cheap and gives another handle to the same context. Deriving a context costs an
+/// allocation, and unlinking it from its parent is O(1).
 ///
 /// ```
 /// use greenloom::context::Context;
@@ -114,13 +118,13 @@ impl Error for ContextError {}
 /// ```
 #[derive(Clone, Default)]
 pub struct Context {
-    /// What can end it, if anything can.
+    /// The node that can end it, if anything can.
     node: Option<NodeRef>,
     values: Values,
 }
 
 impl Context {
-    /// The context that is never done, has no deadline and no values: the root of all others.
+    /// The root of all other contexts. It is never done, and has no deadline and no values.
     ///
     /// ```
     /// let ctx = greenloom::context::Context::background();
@@ -146,12 +150,15 @@ impl Context {
         self.derive(None)
     }
 
-    /// A context that is done after this time, if it is not before: when it is cancelled, or this one is done.
+    /// A context that is done after this time, or earlier if it is cancelled or this context is
+    /// done.
     ///
-    /// A time that is too long to be added to now is shortened until it can be. With no time at all, it is done at once.
+    /// A time that is too long to be added to the current time is shortened until it can be added.
+    /// With a timeout of zero, the context is done at once.
     ///
     /// # Panics
-    /// If it is the first deadline of all, and the system has no thread for the clock.
+    /// If this is the first deadline in the process, and the system cannot start a thread for the
+    /// clock.
     ///
     /// ```
     /// use std::time::Duration;
@@ -169,12 +176,15 @@ impl Context {
         self.derive(deadline)
     }
 
-    /// A context that is done when this moment has come, if it is not before: when it is cancelled, or this one is done.
+    /// A context that is done at this moment, or earlier if it is cancelled or this context is
+    /// done.
     ///
-    /// If this one's own deadline is earlier, that remains. If the moment is past, the context is done at once.
+    /// If this context has an earlier deadline, the earlier one applies. If the moment is past, the
+    /// context is done at once.
     ///
     /// # Panics
-    /// If it is the first deadline of all, and the system has no thread for the clock.
+    /// If this is the first deadline in the process, and the system cannot start a thread for the
+    /// clock.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -200,10 +210,11 @@ impl Context {
         (Context { node: Some(node), values: self.values.clone() }, canceller)
     }
 
-    /// This context with a value. Of several of one type, the last one counts.
+    /// This context with a value. If there are several of one type, the last one counts.
     ///
-    /// For what belongs to a request and crosses interfaces that do not know it. Give it a type of your own, which nobody else uses.
-    /// The value lives as long as a context that has it.
+    /// Use it for what belongs to a request and crosses interfaces that do not know of it. Give the
+    /// value a type of your own that nobody else uses. The value lives as long as a context that
+    /// has it.
     ///
     /// ```
     /// use greenloom::context::Context;
@@ -217,8 +228,8 @@ impl Context {
         Context { node: self.node.clone(), values: self.values.with(value) }
     }
 
-    /// The value of this type, if the context or one that it was derived from has one. Looks at one value after the other, the newest
-    /// first.
+    /// The value of this type, if the context or one that it was derived from has one. The search
+    /// looks at one value after the other, the newest first.
     ///
     /// ```
     /// let ctx = greenloom::context::Context::background().with_value(1_u8).with_value("one").with_value(2_u8);
@@ -230,7 +241,8 @@ impl Context {
         self.values.get()
     }
 
-    /// A context with the values of this one that is never done: for what must be finished though the request is given up.
+    /// A context with the values of this one that is never done. Use it for work that must be
+    /// finished even if the request is given up.
     ///
     /// ```
     /// let (ctx, canceller) = greenloom::context::Context::background().with_value(1_u8).with_cancel();
@@ -243,14 +255,16 @@ impl Context {
         Context { node: None, values: self.values.clone() }
     }
 
-    /// Has `f` run when this context is done; at once, if it is.
+    /// Arranges for `f` to run when this context is done, or at once if it is done already.
     ///
-    /// It runs in a task of its own, in the runtime in which this is called; outside any runtime, on a thread of its own, which is
-    /// started when the time has come. Its panic stays there. If that runtime has ended by then, or the context can never be done
-    /// because all that could end it is gone, `f` does not run.
+    /// `f` runs in a task of its own, in the runtime in which this is called. Outside any runtime,
+    /// it runs on a thread of its own, which is started when the context is done. A panic of `f`
+    /// does not spread. `f` does not run if that runtime has ended by then, or if the context can
+    /// never be done because everything that could end it is gone.
     ///
-    /// Several functions of one context are independent of each other, and start in no particular order. As long as one waits, it
-    /// keeps the context, whether the result is dropped or not.
+    /// Several functions of one context are independent of each other and start in no particular
+    /// order. A function that waits keeps the context alive, whether or not the [`AfterFunc`] is
+    /// dropped.
     ///
     /// ```
     /// use greenloom::channel::bounded;
@@ -269,22 +283,24 @@ impl Context {
         AfterFunc { node: NodeRef::function(self.node.clone(), Box::new(f)) }
     }
 
-    /// Runs `f`, for no longer than until this context is done: then it unwinds to here from its next suspension point, or from the one
-    /// it waits in. If the context is done already, `f` is dropped and does not run.
+    /// Runs `f` until it returns or this context is done. When the context is done, `f` unwinds to
+    /// here from the suspension point it waits in, or from its next one. If the context is done
+    /// already, `f` is dropped and does not run.
     ///
-    /// It is to a context what [`timeout`](crate::time::timeout) is to a limit of time, and all that is said there holds here: for whatever
-    /// suspends inside, in any library that `f` calls; destructors run, and may suspend; what never suspends is not ended, unless it has a
-    /// [`checkpoint`](crate::checkpoint) in it; what catches the unwinding only delays it. If `f` returns before it notices the
-    /// end, its value counts.
+    /// This is to a context what [`timeout`](crate::time::timeout) is to a time limit, and all that
+    /// is said there holds here. It applies to everything that suspends inside, in any library that
+    /// `f` calls. Destructors run, and may suspend. Code that never suspends is not ended, unless
+    /// it contains a [`checkpoint`](crate::checkpoint). Code that catches the unwinding only delays
+    /// it. If `f` returns before it notices the end, its value counts.
     ///
-    /// Allocates once; neither suspends nor blocks by itself. On a plain OS thread the end is noticed where `f` waits for something of
-    /// this crate, within some ten milliseconds.
+    /// Allocates once. It neither suspends nor blocks by itself. On a plain OS thread, `f` notices
+    /// the end where it waits for something of this crate, within some ten milliseconds.
     ///
     /// # Errors
-    /// Why the context is done, if that has ended something of `f`, or kept it from running.
+    /// Why the context is done, if that ended any part of `f` or kept it from running.
     ///
     /// # Panics
-    /// If `f` does. In a build with `panic = "abort"`, which cannot unwind.
+    /// If `f` panics. Also in a build with `panic = "abort"`, which cannot unwind.
     ///
     /// # Cancellation
     /// Not a suspension point. A cancelled task unwinds through it.
@@ -318,7 +334,7 @@ impl Context {
     /// The former name of [`run_until_done`](Self::run_until_done).
     ///
     /// # Errors
-    /// As [`run_until_done`](Self::run_until_done).
+    /// The same as [`run_until_done`](Self::run_until_done).
     #[doc(hidden)]
     #[deprecated(note = "it is called `run_until_done`")]
     #[track_caller]
@@ -326,8 +342,8 @@ impl Context {
         self.run_until_done(f)
     }
 
-    /// A channel that is disconnected when the context is done, and delivers nothing before: for
-    /// [`select!`](crate::select!), or to wait for it alone.
+    /// A channel that is disconnected when the context is done, and delivers nothing before. Use it
+    /// in [`select!`](crate::select!), or wait for it alone.
     ///
     /// ```
     /// use greenloom::channel::{TryRecvError, bounded, select};
@@ -352,7 +368,7 @@ impl Context {
 
     /// Why the context is done, if it is.
     ///
-    /// It is `Some` from when [`done`](Self::done) is disconnected, and not before.
+    /// It becomes `Some` when [`done`](Self::done) is disconnected, and not before.
     ///
     /// ```
     /// let (ctx, canceller) = greenloom::context::Context::background().with_cancel();
@@ -364,8 +380,9 @@ impl Context {
         self.node.as_ref()?.ended()
     }
 
-    /// Why the context is done, in more detail than [`err`](Self::err): what the first
-    /// [`cancel_with`](Canceller::cancel_with) gave, here or above. Otherwise it is the [`ContextError`].
+    /// Why the context is done, in more detail than [`err`](Self::err). This is what the first
+    /// [`cancel_with`](Canceller::cancel_with) gave, to this context or to one above it. Otherwise
+    /// it is the [`ContextError`].
     ///
     /// ```
     /// use greenloom::context::{Context, ContextError};
@@ -380,7 +397,7 @@ impl Context {
         self.node.as_ref()?.cause()
     }
 
-    /// When the context will be done at the latest, if that is known.
+    /// The latest time at which the context will be done, if that is known.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -425,10 +442,12 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// Cancels the context, and all that are derived from it. What is done already stays as it is.
+    /// Cancels the context and all contexts derived from it. A context that is done already stays
+    /// as it is.
     ///
-    /// When this returns, they are all done; also where somebody else, or a deadline, is just ending the same context or one below it.
-    /// It does so itself as far as need be, and waits for nobody.
+    /// When this returns, they are all done, even if another thread or a deadline is ending the
+    /// same context or one below it at this moment. The call does as much of that work itself as is
+    /// needed, and waits for nobody.
     ///
     /// ```
     /// let (ctx, canceller) = greenloom::context::Context::background().with_cancel();
@@ -439,9 +458,10 @@ impl Canceller {
         self.end(None);
     }
 
-    /// As [`cancel`](Self::cancel), and says why: an error, or a text. See [`Context::cause`].
+    /// Like [`cancel`](Self::cancel), but also says why: with an error, or a text. See
+    /// [`Context::cause`].
     ///
-    /// The [cause](Context::cause) of another context is passed on as it is.
+    /// The [cause](Context::cause) of another context is passed on unchanged.
     ///
     /// ```
     /// use greenloom::context::Context;
@@ -465,8 +485,9 @@ impl Canceller {
         }
     }
 
-    /// Gives up cancelling: the context lives on until its deadline, or until the one that it was derived from is done. If there is neither,
-    /// a function that [`after_func`](Context::after_func) keeps for it is kept for ever, unless it is stopped.
+    /// Gives up cancelling: the context lives until its deadline, or until the context that it was
+    /// derived from is done. If there is neither, a function that
+    /// [`after_func`](Context::after_func) keeps for it is kept forever, unless it is stopped.
     ///
     /// ```
     /// let (parent, _canceller) = greenloom::context::Context::background().with_cancel();
@@ -494,7 +515,8 @@ impl fmt::Debug for Canceller {
     }
 }
 
-/// A function that waits for the end of a context; see [`Context::after_func`]. Dropping this changes nothing.
+/// A function that waits for a context to be done; see [`Context::after_func`]. Dropping this has
+/// no effect on the function.
 ///
 /// ```
 /// let (ctx, _canceller) = greenloom::context::Context::background().with_cancel();
@@ -506,9 +528,10 @@ pub struct AfterFunc {
 }
 
 impl AfterFunc {
-    /// Keeps the function from running; true if this call did. It is false if the function has been started, or stopped before.
+    /// Keeps the function from running. Returns true if this call did so, and false if the function
+    /// has been started or was stopped before.
     ///
-    /// Does not wait for a function that runs. One that is stopped is dropped here.
+    /// Does not wait for a function that is running. A function that is stopped is dropped here.
     ///
     /// ```
     /// let (ctx, canceller) = greenloom::context::Context::background().with_cancel();

@@ -1,26 +1,35 @@
-//! The tree of what ends: a node for each context that can be cancelled, for each function that waits for an end, and for each frame that
-//! an end unwinds to.
+//! The tree of everything that can end. It has a node for each context that can be cancelled, for
+//! each function that waits for an end, and for each frame that an end unwinds to.
 //!
 //! # The problem
 //!
-//! Whoever ends a node ends all below it, in time linear in their number, whatever the depth and on a small stack. Meanwhile any
-//! thread may add children, end them, or drop the last reference to any node; and nothing of a user's may run under a lock.
+//! Ending a node ends all nodes below it, in time linear in their number, at any depth and on a
+//! small stack. Meanwhile any thread may add children, end them, or drop the last reference to any
+//! node. No user code may run under a lock.
 //!
 //! # The protocol
 //!
-//! 1. A node holds its parent by a reference; a parent has its children in a list without references, linked through the children
-//!    under the **parent's** lock. None of the locks of nodes and of the clock is ever held together with another of them. (The lock of the
-//!    sender in [`Done`] is held while that goes, and takes its channel's.)
-//! 2. A node whose last reference goes takes itself out of its parent's list, and out of the clock's, under that lock each, before its
-//!    memory goes. So whoever finds a node in a list, under its lock, may take a reference to it, unless there is none left to add to.
-//! 3. [`mark`](NodeRef::mark) ends a single node, under its own lock, once. A parent that has ended takes no more children: whoever
-//!    comes to be added finds the end, under the same lock, and ends itself in the same way.
-//! 4. Who ends a node then takes its children one by one: marks the first of the list, with the parent's cause, ends in the same way all
-//!    below it, and only then takes it out: a walk along the tree, down by the references it takes and up by the parents. So a list that is
-//!    found empty, of a node that has ended, says that all below has.
-//! 5. A node that ends by itself leaves its parent's list afterwards. So several walks may be at one node, and none leaves anything to
-//!    another: whoever finds one that has been marked goes down there all the same. The flag [`BELOW`] spares that where all is done.
-//! 6. A node that has ended is out of its list before its marker gives up the reference. So with its last one it is in no list.
+//! 1. A node holds its parent by a reference. A parent has its children in a list without
+//!    references, linked through the children under the **parent's** lock. No two of the locks of
+//!    the nodes and of the clock are ever held together. (The lock of the sender in [`Done`] is
+//!    held while the sender is dropped, which takes the channel's lock.)
+//! 2. A node whose last reference is dropped takes itself out of its parent's list and out of the
+//!    clock's, each under that list's lock, before its memory is freed. So a node that is found in
+//!    a list, under its lock, is alive. A reference to it may be taken, unless there is none left
+//!    to add to.
+//! 3. [`mark`](NodeRef::mark) ends a single node, under its own lock, once. A parent that has ended
+//!    takes no more children. A node that is to be added finds the end, under the same lock, and
+//!    ends itself in the same way.
+//! 4. The caller that ends a node then takes its children one by one. It marks the first of the
+//!    list, with the parent's cause, ends all nodes below that child in the same way, and only then
+//!    takes the child out. This is a walk along the tree: down by the references it takes, and up
+//!    by the parents. So if the list of a node that has ended is found empty, all nodes below it
+//!    have ended.
+//! 5. A node that ends by itself leaves its parent's list afterwards. So several walks may be at
+//!    one node, and none leaves work to another: a walk that finds a marked child goes down there
+//!    all the same. The flag [`BELOW`] saves this where all is done.
+//! 6. A node that has ended is out of its list before its marker gives up the reference. So when
+//!    the last reference is dropped, the node is in no list.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -37,19 +46,19 @@ use crate::prim::{self, Lock, process};
 
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;
 
-/// `state` of a node that has not ended.
+/// The `state` of a node that has not ended.
 pub(super) const LIVE: u8 = 0;
 pub(crate) struct Node {
     references: AtomicUsize,
-    /// None if nothing above can end it.
+    /// `None` if nothing above can end it.
     pub(super) parent: Option<NodeRef>,
-    /// Its place in the parent's list. Under the parent's lock.
+    /// Its place in the parent's list, under the parent's lock.
     next: Cell<*const Node>,
     previous: Cell<*const Node>,
     linked: Cell<bool>,
-    /// Changes under the lock, but for the end of [`ENDING`](super::end::ENDING).
+    /// Changes under the lock, except when [`ENDING`](super::end::ENDING) is cleared.
     pub(super) state: AtomicU8,
-    /// The deadline is its own, and the clock's to watch.
+    /// The deadline is the node's own, and the clock watches it.
     pub(super) timed: bool,
     deadline: Option<Instant>,
     /// Made when somebody asks for it. Set under the lock.
@@ -62,40 +71,43 @@ pub(crate) struct Node {
 pub(super) struct Inner {
     /// The newest child.
     pub(super) children: *const Node,
-    /// What it was cancelled with, if with anything.
+    /// What it was cancelled with, if anything.
     pub(super) cause: Option<Cause>,
     pub(super) on_end: OnEnd,
 }
 
-// SAFETY: what is not atomic never changes or is under a lock, of the node or its parent. The pointers lead to nodes, which any thread
-// may use and drop, as it may causes, functions and channels; and to a cancel scope, which any thread may cancel.
+// SAFETY: fields that are not atomic never change, or are under the node's or its parent's lock.
+// Any thread may use and drop the nodes, causes, functions and channels it points to, and cancel
+// the cancel scope.
 unsafe impl Send for Node {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: fields never change, are atomic, or are under a lock.
 unsafe impl Sync for Node {}
 
 /// A reference to a node.
 pub(crate) struct NodeRef(NonNull<Node>);
 
-// SAFETY: a node may be used and dropped by any thread.
+// SAFETY: any thread may use and drop a node.
 unsafe impl Send for NodeRef {}
-// SAFETY: as above.
+// SAFETY: any thread may use and drop a node.
 unsafe impl Sync for NodeRef {}
 
 impl NodeRef {
-    /// A context below `parent`. The deadline is the parent's, or an earlier one, at which the clock ends the node.
+    /// A context below `parent`. Its deadline is the parent's, or an earlier one, at which the
+    /// clock ends the node.
     ///
     /// # Panics
-    /// If the clock needs a thread, and the system has none.
+    /// If the clock needs a thread, and the system cannot start one.
     #[track_caller]
     pub(super) fn context(parent: Option<NodeRef>, deadline: Option<Instant>) -> NodeRef {
         let inherited = parent.as_ref().and_then(|parent| parent.deadline);
         let own = deadline.filter(|own| inherited.is_none_or(|inherited| *own < inherited));
-        // The clock may not know of the parent's, which another process may have set: see `clock`.
+        // The clock may not know the parent's deadline, which another process may have set: see
+        // `clock`.
         let own = if process::is_forked() { own.or(inherited) } else { own };
         let over = own.is_some_and(|own| own <= prim::now());
         let node = Self::new(parent, own.or(inherited), own.is_some() && !over, OnEnd::Nothing);
         if node.timed {
-            // Before it has a parent: what the parent does with it follows.
+            // Before it joins its parent: whatever the parent does with it comes later.
             clock::watch(&node);
         }
         node.join_parent();
@@ -130,32 +142,33 @@ impl NodeRef {
     /// Takes over a reference that was kept.
     ///
     /// # Safety
-    /// The node is alive, and a reference to it belongs to the caller, who gives it up.
+    /// The node is alive, and the caller gives up a reference to it that it owns.
     pub(super) unsafe fn from_raw(node: *const Node) -> NodeRef {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller gives up a reference to a live node, as `# Safety` demands.
         NodeRef(unsafe { NonNull::new_unchecked(node.cast_mut()) })
     }
 
-    /// A reference to a node that was found in a list, unless it has none any more.
+    /// A reference to a node that was found in a list, unless the node has no references left.
     ///
     /// # Safety
-    /// The node was found under the lock of that list (rule 2), which is still held.
+    /// The node was found under the lock of that list (rule 2), and the lock is still held.
     pub(crate) unsafe fn try_from_list(node: *const Node) -> Option<NodeRef> {
-        // SAFETY: the caller's promise; it is alive then.
+        // SAFETY: found under the list's lock, as `# Safety` demands, so it is alive (rule 2).
         let found = unsafe { &*node };
         #[cfg(greenloom_loom)]
         found.alive.touch();
         let add = |references| (references > 0).then_some(references + 1);
-        // Relaxed: the lock orders what matters; and where it fails, nothing is touched.
+        // Relaxed: the lock orders what matters. If this fails, nothing is touched.
         found.references.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
-        // SAFETY: just added.
+        // SAFETY: the reference was just added.
         Some(unsafe { Self::from_raw(node) })
     }
 
-    /// Gives the reference up, unless it is the last.
+    /// Gives up the reference, unless it is the last.
     pub(crate) fn drop_unless_last(self) -> Option<NodeRef> {
         let remove = |references| (references > 1).then(|| references - 1);
-        // Release: what was done through this reference comes before the end, for which the last one synchronises (see `drop`).
+        // Release: what was done through this reference comes before the end of the node, for which
+        // the last reference synchronises (see `drop`).
         match self.references.fetch_update(Ordering::Release, Ordering::Relaxed, remove) {
             Ok(_) => {
                 std::mem::forget(self);
@@ -165,7 +178,7 @@ impl NodeRef {
         }
     }
 
-    /// Adds it to its parent's list, or ends it if the parent has ended.
+    /// Adds the node to its parent's list, or ends it if the parent has ended.
     pub(super) fn join_parent(&self) {
         let Some(parent) = &self.parent else { return };
         let inherited = {
@@ -181,8 +194,9 @@ impl NodeRef {
         };
         match inherited {
             Some((why, cause)) => self.end(why, &cause),
-            // The clock has ended it before there was a list to leave. If it does so from now on, it finds the list.
-            // Relaxed: the parent's lock, where it looked whether this was linked, orders it.
+            // The clock ended it before there was a list to leave. If the clock does so from now
+            // on, it finds the list. Relaxed: ordered by the parent's lock, under which the clock
+            // looked whether this node was linked.
             None if self.state.load(Ordering::Relaxed) != LIVE => parent.unlink(self),
             None => {}
         }
@@ -193,7 +207,7 @@ impl Deref for NodeRef {
     type Target = Node;
 
     fn deref(&self) -> &Node {
-        // SAFETY: alive as long as there is a reference.
+        // SAFETY: a node is alive as long as there is a reference to it.
         unsafe { self.0.as_ref() }
     }
 }
@@ -209,21 +223,23 @@ impl Clone for NodeRef {
 }
 
 impl Drop for NodeRef {
-    /// Frees the node with its last reference, and then all above it of which that was the last: a loop, since chains may be long.
+    /// Frees the node with its last reference, and then every node above of which that was the last
+    /// reference. It is a loop, since chains may be long.
     fn drop(&mut self) {
         let mut node = self.0;
         loop {
             // SAFETY: this reference keeps it alive.
             let last = unsafe { node.as_ref() };
-            // AcqRel: what was done through any reference is done before the end.
+            // AcqRel: what was done through any reference happens before the end.
             if last.references.fetch_sub(1, Ordering::AcqRel) != 1 {
                 return;
             }
             last.leave_lists();
-            // SAFETY: nobody finds it any more; it was made by a box.
+            // SAFETY: nobody can find the node any more, and it was made by a box.
             let mut boxed = unsafe { Box::from_raw(node.as_ptr()) };
             let parent = boxed.parent.take();
-            // A cause or a function may go with it, whose destructor may do anything: panic, say, and then the parent is let go by that.
+            // A cause or a function may be dropped with it. Its destructor may do anything. If it
+            // panics, the unwinding drops the parent.
             drop(boxed);
             let Some(parent) = parent else { return };
             node = parent.0;
@@ -236,7 +252,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         let done = self.done.load(Ordering::Relaxed);
         if !done.is_null() {
-            // SAFETY: made by a box, and this is the last who knows it.
+            // SAFETY: made by a box, and nobody else knows it any more.
             drop(unsafe { Box::from_raw(done) });
         }
     }
@@ -247,9 +263,9 @@ impl Node {
         self.deadline
     }
 
-    /// Before its memory goes. What has ended is in no list (rule 6).
+    /// Called before the memory is freed. A node that has ended is in no list (rule 6).
     fn leave_lists(&self) {
-        // Relaxed: whoever ended it had a reference, and the last one has gone.
+        // Relaxed: the thread that ended it had a reference, and the last reference is gone.
         if self.state.load(Ordering::Relaxed) != LIVE {
             return;
         }
@@ -261,13 +277,13 @@ impl Node {
         }
     }
 
-    /// Takes a child out of its list, if it is in it.
+    /// Takes a child out of the list of children, if it is in it.
     pub(super) fn unlink(&self, child: &Node) {
         self.inner.lock().unlink(child);
     }
 
-    /// Of a node that has ended: takes out a child that has ended with all below it, if one is given, and finds the next one, which stays
-    /// in the list (rule 4).
+    /// For a node that has ended. Takes out a child that has ended with all nodes below it, if one
+    /// is given. Finds the next child, which stays in the list (rule 4).
     pub(super) fn next_child(&self, ended: Option<&NodeRef>) -> Option<Child> {
         let mut inner = self.inner.lock();
         if let Some(ended) = ended {
@@ -275,13 +291,14 @@ impl Node {
         }
         loop {
             let first = inner.children;
-            // SAFETY: what is in the list is alive (rule 2).
+            // SAFETY: a node in the list is alive (rule 2).
             let Some(found) = (unsafe { first.as_ref() }) else {
-                // Release: pairs with the Acquire in `begin_end`; whoever sees it sees the ends of all below.
+                // Release: pairs with the Acquire in `begin_end`. A caller that sees this sees the
+                // ends of all nodes below.
                 self.state.fetch_and(!BELOW, Ordering::Release);
                 return None;
             };
-            // SAFETY: the lock is still held.
+            // SAFETY: found under the lock, which is still held (rule 2).
             if let Some(node) = unsafe { NodeRef::try_from_list(first) } {
                 // Relaxed: set under the lock.
                 let why = decode(self.state.load(Ordering::Relaxed)).expect("only what has ended is walked through");
@@ -298,7 +315,7 @@ impl Inner {
         let old = std::mem::replace(&mut self.children, child.as_ptr());
         child.next.set(old);
         child.linked.set(true);
-        // SAFETY: what is in the list is alive (rule 2).
+        // SAFETY: a node in the list is alive (rule 2).
         if let Some(old) = unsafe { old.as_ref() } {
             old.previous.set(child.as_ptr());
         }
@@ -309,7 +326,7 @@ impl Inner {
             return;
         }
         let (previous, next) = (child.previous.replace(null()), child.next.replace(null()));
-        // SAFETY: its neighbours are in the list, and alive (rule 2).
+        // SAFETY: its neighbours are in the list, and so alive (rule 2).
         unsafe {
             match previous.as_ref() {
                 Some(previous) => previous.next.set(next),
@@ -332,7 +349,7 @@ mod tests {
     fn children(ctx: &Context) -> usize {
         let inner = ctx.node.as_ref().unwrap().inner.lock();
         let next = |node: &*const Node| {
-            // SAFETY: what is in the list is alive.
+            // SAFETY: a node in the list is alive.
             unsafe { node.as_ref() }.map(|node| node.next.get())
         };
         std::iter::successors(Some(inner.children), next).count() - 1
@@ -349,17 +366,17 @@ mod tests {
         // Cancelled, from the middle.
         seconds.cancel();
         assert_eq!(children(&parent), 3);
-        // Dropped though it lives.
+        // Dropped while it is live.
         thirds.disarm();
         drop(third);
         assert_eq!(children(&parent), 2);
         // Stopped.
         assert!(waits.stop());
         assert_eq!(children(&parent), 1);
-        // The end of a frame.
+        // At the end of a frame.
         parent.run_until_done(|| assert_eq!(children(&parent), 2)).unwrap();
         assert_eq!(children(&parent), 1);
-        // Its time has come.
+        // Its deadline has passed.
         let (late, _lates) = parent.with_timeout(Duration::from_millis(1));
         assert!(late.done().recv().is_err());
         while children(&parent) > 1 {

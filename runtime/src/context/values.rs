@@ -34,7 +34,8 @@ impl Values {
 }
 
 impl Drop for Values {
-    /// A loop, since chains may be long. If a value's destructor panics, the rest of the chain goes by the unwinding.
+    /// A loop, since chains may be long. If a value's destructor panics, the unwinding drops the
+    /// rest of the chain.
     fn drop(&mut self) {
         let mut rest = self.0.take();
         while let Some(link) = rest {

@@ -1,5 +1,5 @@
-//! Protocols with something that one party leaves for another: where the two are not ordered, the model fails, though nobody is woken
-//! twice or too late.
+//! Protocols in which one party leaves something for another. If the two are not ordered, the model
+//! fails, even if nobody is woken twice or too late.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -13,10 +13,11 @@ use crate::raw::state::{Park, State, TransitionByDrop, TransitionToComplete, Tra
 use crate::scheduler::inbox::{Inbox, Posted};
 use crate::scheduler::processor::{NextSlot, Ready};
 
-/// What a party does that another must see: an access that is not ordered behind those before it fails the model.
+/// Stands for what one party does and another must see. An access that is not ordered behind those
+/// before it fails the model.
 struct Data(UnsafeCell<u32>);
 
-// SAFETY: loom reports what is not ordered.
+// SAFETY: loom reports accesses that are not ordered.
 unsafe impl Sync for Data {}
 
 impl Data {
@@ -25,23 +26,24 @@ impl Data {
     }
 
     fn add(&self) {
-        // SAFETY: as above.
+        // SAFETY: loom reports accesses that are not ordered.
         self.0.with_mut(|value| unsafe { *value += 1 });
     }
 
     fn get(&self) -> u32 {
-        // SAFETY: as above.
+        // SAFETY: loom reports accesses that are not ordered.
         self.0.with(|value| unsafe { *value })
     }
 }
 
-/// A task that suspends, and whoever ends that. Each sees what the other did before.
+/// A task that suspends, and the party that ends the suspension. Each sees what the other did
+/// before.
 fn suspension_meets(park: Park, ends: fn(&State) -> bool) {
     struct Suspended {
         state: State,
-        /// Of the task: by itself, and by whoever has won it.
+        /// The task's: changed by the task, and by the party that has won it.
         frame: Data,
-        /// Of whoever ends the wait.
+        /// Changed by the party that ends the wait.
         news: Data,
         queue: Parker,
     }
@@ -90,7 +92,8 @@ pub fn a_cancelled_scope_carries_what_was_done_before_it() {
     suspension_meets(Park::Wait, State::cancel_scope);
 }
 
-/// One of two threads looks whether the other has done something, which then carries what that did before.
+/// One of two threads looks whether the other has done something. If so, it sees what the other did
+/// before.
 fn look_meets(done: fn(&State), sees: fn(&State) -> bool) {
     let shared = Arc::new((State::new(), Data::new()));
     let looks = {
@@ -117,7 +120,8 @@ pub fn a_token_that_was_there_carries_what_was_done_before_it() {
     look_meets(|state| _ = state.leave_token(), State::take_token);
 }
 
-/// Whoever finds the task complete may read its result: by a look, as a joiner, as one that does not want it.
+/// A party that finds the task complete may read its result: by a look, as a joiner, or as one that
+/// does not want it.
 pub fn a_completion_carries_the_result_to_who_looks() {
     look_meets(|state| _ = state.complete(true), State::is_complete);
 }
@@ -130,7 +134,7 @@ pub fn a_completion_carries_the_result_to_who_detaches() {
     look_meets(|state| _ = state.complete(true), |state| !state.detach());
 }
 
-/// Whoever frees the task does so behind all that others did with it.
+/// The party that frees the task does so behind all that others did with it.
 pub fn the_last_reference_goes_behind_all_uses() {
     let shared = Arc::new((State::new(), Data::new(), AtomicUsize::new(0)));
     shared.0.add_ref();
@@ -150,7 +154,7 @@ pub fn the_last_reference_goes_behind_all_uses() {
     assert_eq!(shared.2.load(Ordering::Relaxed), 1);
 }
 
-/// The same where the task itself is the last who has one.
+/// The same if the task itself has the last reference.
 pub fn a_task_that_frees_itself_does_so_behind_all_uses() {
     let shared = Arc::new((State::new(), Data::new(), AtomicUsize::new(0)));
     assert!(shared.0.detach());
@@ -176,7 +180,8 @@ pub fn a_task_that_frees_itself_does_so_behind_all_uses() {
     assert_eq!(shared.2.load(Ordering::Relaxed), 1);
 }
 
-/// A fresh task that is put into an empty slot, and again into one from which it was taken, may be taken out by the monitor at once.
+/// The monitor may take a fresh task out as soon as it is put into an empty slot, or into one from
+/// which a task was taken.
 pub fn the_next_slot_carries_what_was_done_before() {
     let shared = Arc::new((NextSlot::new(), [Data::new(), Data::new()]));
     let (drops, tasks) = (Arc::new(AtomicUsize::new(0)), [(); 2]);
@@ -211,7 +216,7 @@ pub fn the_next_slot_carries_what_was_done_before() {
     tasks.into_iter().for_each(|(_, handle)| handle.join().unwrap());
 }
 
-/// What is bound to the machine stays in its slot, whoever asks.
+/// A task that is bound to the machine stays in its slot, even if the monitor asks.
 pub fn the_next_slot_keeps_what_is_bound() {
     let shared = Arc::new((NextSlot::new(), Data::new()));
     let (task, handle) = task(|| 7);
@@ -228,7 +233,7 @@ pub fn the_next_slot_keeps_what_is_bound() {
 }
 
 fn post(inbox: &Inbox, parker: &Parker, task: usize) -> Posted {
-    // SAFETY: in no queue; given up here.
+    // SAFETY: the task is in no queue, and is given up here.
     let posted = unsafe { inbox.post(TaskPtr::from_raw(std::ptr::with_exposed_provenance_mut(task))) };
     if posted == Posted::WonSleeper {
         parker.unpark();
@@ -236,7 +241,8 @@ fn post(inbox: &Inbox, parker: &Parker, task: usize) -> Posted {
     posted
 }
 
-/// Mail carries what its sender did; and whoever wins a sleeper sees what that did before.
+/// Mail carries what its sender did. The party that wins a sleeper sees what the sleeper did
+/// before.
 pub fn mail_and_sleep_carry_what_was_done_before() {
     let shared = Arc::new((Inbox::new(), Parker::new(), Data::new(), Data::new()));
     let (task, handle) = task(|| ());
@@ -245,7 +251,7 @@ pub fn mail_and_sleep_carry_what_was_done_before() {
         let shared = shared.clone();
         thread::spawn(move || {
             shared.2.add();
-            // SAFETY: in no queue; given up here.
+            // SAFETY: the task is in no queue, and is given up here.
             let posted = unsafe { shared.0.post(TaskPtr::from_raw(std::ptr::with_exposed_provenance_mut(task_at))) };
             if posted == Posted::WonSleeper {
                 shared.3.add();
@@ -266,7 +272,7 @@ pub fn mail_and_sleep_carry_what_was_done_before() {
     handle.join().unwrap();
 }
 
-/// A sleeper is won by one of two, who sees what it did before.
+/// One of two parties wins a sleeper, and sees what the sleeper did before.
 pub fn a_sleeper_is_won_once() {
     let shared = Arc::new((Inbox::new(), Parker::new(), Data::new(), AtomicUsize::new(0)));
     shared.2.add();
@@ -287,7 +293,8 @@ pub fn a_sleeper_is_won_once() {
     assert_eq!(shared.3.load(Ordering::Relaxed), 1);
 }
 
-/// The monitor takes the mail of a machine that it took for stuck, and leaves it there again, while the machine falls asleep.
+/// The monitor takes the mail of a machine that it believed stuck, and leaves it there again, while
+/// the machine falls asleep.
 pub fn mail_that_the_monitor_has_looked_at_wakes_its_machine() {
     let shared = Arc::new((Inbox::new(), Parker::new()));
     let (task, handle) = task(|| 7);

@@ -1,4 +1,4 @@
-//! How machines are woken, and find work.
+//! How machines are woken and find work.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ pub fn mail_is_never_slept_through() {
         let shared = shared.clone();
         let task = task.as_ptr() as usize;
         thread::spawn(move || {
-            // SAFETY: in no queue; given up here.
+            // SAFETY: the task is in no queue, and is given up here.
             let posted = unsafe { shared.0.post(TaskPtr::from_raw(std::ptr::with_exposed_provenance_mut(task))) };
             if posted == Posted::WonSleeper {
                 shared.1.unpark();
@@ -40,7 +40,7 @@ pub fn mail_is_never_slept_through() {
     assert_eq!(handle.join().unwrap(), 7);
 }
 
-/// A machine that falls asleep sees injected work, or the one who announces it sees the sleeper.
+/// A machine that falls asleep sees injected work, or its announcer sees the sleeper.
 pub fn announced_work_finds_a_sleeper_or_is_seen() {
     let shared = Arc::new((Idle::new(1), Inbox::new(), Parker::new(), AtomicUsize::new(0)));
     let announcer = {
@@ -57,7 +57,8 @@ pub fn announced_work_finds_a_sleeper_or_is_seen() {
                     }
                     won
                 };
-                // One machine: whoever won it, itself that is, sees the work.
+                // There is one machine. If it was not won here, it has won itself, and sees the
+                // work.
                 shared.0.wake_searcher(win, || false);
             }
         })
@@ -75,8 +76,8 @@ pub fn announced_work_finds_a_sleeper_or_is_seen() {
     announcer.join().unwrap();
 }
 
-/// Two announce work for a sleeper that a third has just won for something else: one may leave its work to the other's claim,
-/// which finds no sleeper. Somebody sees the work all the same.
+/// Two threads announce work for a sleeper that a third has just won for something else. One may
+/// leave its work to the other's claim, which finds no sleeper. The work is seen all the same.
 pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
     struct Machine {
         idle: Idle,
@@ -89,7 +90,8 @@ pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
     impl Machine {
         fn win(&self, search: bool) -> bool {
             let won = self.inbox.win_sleeper();
-            // Either may be interrupted here for long; said so, it costs the model no forced switch.
+            // Either thread may be interrupted here for long. As a yield, that costs the model no
+            // forced switch.
             thread::yield_now();
             if won {
                 self.granted.store(search, Ordering::Relaxed);
@@ -111,7 +113,7 @@ pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
             self.idle.fell_asleep(false);
         }
 
-        /// What the machine does from its sleep on, until it has had both pieces of work.
+        /// The machine's steps from its sleep on, until it has had both pieces of work.
         fn run(&self) {
             let mut work = 0;
             loop {
@@ -151,16 +153,18 @@ pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
     others.into_iter().for_each(|other| other.join().unwrap());
 }
 
-/// Two machines: one sleeps; the other one's search has found nothing, and it falls asleep. One thread announces work for anyone,
-/// another leaves mail for the searcher, which then runs that for as long as it takes. In the end the work is taken, or
-/// somebody is awake for it. (That no count goes below zero is asserted in `idle`.)
+/// There are two machines. One sleeps; the other one's search has found nothing, and it falls
+/// asleep. One thread announces work for any machine. Another leaves mail for the searcher, which
+/// then runs that for as long as it takes. In the end the work is taken, or somebody is awake for
+/// it. (That no count goes below zero is asserted in `idle`.)
 pub fn work_left_to_a_search_that_mail_overtakes_is_handed_on() {
     struct Machines {
         idle: Idle,
         searcher: (Inbox, Parker),
         sleeper: Inbox,
         injector: Injector<()>,
-        /// The searcher was woken to search once more; read by it after its token, as in the runtime.
+        /// The searcher was woken to search once more; read by it after its token, as in the
+        /// runtime.
         granted: std::sync::atomic::AtomicBool,
     }
     impl Machines {
@@ -191,7 +195,8 @@ pub fn work_left_to_a_search_that_mail_overtakes_is_handed_on() {
             self.idle.end_search(|| self.win(), || self.has_work());
         }
 
-        /// As `Local::rest` and `Local::sleep`, from the end of a search on. True if the machine looks for work next, since it has no mail.
+        /// As `Local::rest` and `Local::sleep`, from the end of a search on. True if the machine
+        /// looks for work next, since it has no mail.
         fn fall_asleep(&self) -> bool {
             self.end_search();
             if !self.searcher.0.fall_asleep() {
@@ -238,7 +243,7 @@ pub fn work_left_to_a_search_that_mail_overtakes_is_handed_on() {
         let machines = machines.clone();
         let mail = mail.as_ptr() as usize;
         thread::spawn(move || {
-            // SAFETY: in no queue; given up here.
+            // SAFETY: the task is in no queue, and is given up here.
             let posted = unsafe { machines.searcher.0.post(TaskPtr::from_raw(std::ptr::with_exposed_provenance_mut(mail))) };
             if posted == Posted::WonSleeper {
                 machines.idle.woke(false);

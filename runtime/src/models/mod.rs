@@ -1,4 +1,5 @@
-//! Protocols of the crate by themselves, for `loom-tests` to run under every schedule. Each function is one execution.
+//! Protocols of the crate by themselves, which `loom-tests` runs under every schedule. Each
+//! function is one execution.
 
 pub mod data;
 mod machines;
@@ -22,7 +23,7 @@ use crate::task::JoinHandle;
 
 /// A fresh task with its handle, in no queue.
 fn task<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (TaskPtr, JoinHandle<T>) {
-    // SAFETY: closure and result are Send; made just now.
+    // SAFETY: closure and result are Send; the task was made just now.
     unsafe {
         let task = TaskPtr::new(f, Location::caller(), 1, None, |layout| TaskSlab::new(0).alloc(layout)).unwrap();
         (task, JoinHandle::new(task))
@@ -31,11 +32,11 @@ fn task<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (TaskPtr, 
 
 /// Runs a task on the calling thread instead of a stack.
 fn run(task: TaskPtr) {
-    // SAFETY: once, by the only one that has the task; these tasks do not suspend.
+    // SAFETY: run once, by the only owner of the task; these tasks do not suspend.
     unsafe { task.run(None) };
 }
 
-/// What counts its drops.
+/// Counts its drops.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -44,22 +45,23 @@ impl Drop for Counted {
     }
 }
 
-/// What the model's clock says.
+/// The time on the model's clock.
 pub fn now() -> Instant {
     prim::now()
 }
 
-/// Puts the model's clock forward.
+/// Advances the model's clock.
 pub fn pass_time(time: Duration) {
     prim::clock::pass(time);
 }
 
-/// Ends the contexts that have deadlines, as their clock does when those have come.
+/// Ends the contexts whose deadlines have come, as their clock does.
 pub fn clock_ends_contexts() {
     crate::context::clock::fire();
 }
 
-/// Fires the timers of a runtime's first machine, as the monitor does, which is in no model.
+/// Fires the timers of a runtime's first machine, as the monitor does. The monitor itself is in no
+/// model.
 pub fn monitor_fires_timers(runtime: &crate::Runtime) {
     runtime.shared().processors.get(0).timers.fire(make_runnable);
 }

@@ -1,4 +1,4 @@
-//! A task's state word, with who wakes, cancels and joins.
+//! A task's state word, and those who wake, cancel and join the task.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,12 @@ use loom::thread;
 use crate::models::{Counted, run, task};
 use crate::raw::state::{Park, State, TransitionToParked};
 
-/// Commits a suspension; counts it if the task is to be queued again.
+/// Commits a suspension. Returns 1 if the task has to be queued again, otherwise 0.
 pub(super) fn commit(state: &State, park: Park, shielded: bool) -> usize {
     usize::from(state.commit(park, shielded) == TransitionToParked::Requeue)
 }
 
-/// A parked task is queued by its partner's wake, or was never parked: once in any case.
+/// A task is queued by its partner's wake, or was never parked: once in any case.
 pub fn a_wake_is_neither_lost_nor_doubled() {
     let state = Arc::new(State::new());
     let waker = {
@@ -23,7 +23,7 @@ pub fn a_wake_is_neither_lost_nor_doubled() {
     assert_eq!(queued + waker.join().unwrap(), 1);
 }
 
-/// The same for a token; of two, one wakes and the other stays at most.
+/// The same for a token. Of two tokens, one wakes, and at most the other stays.
 pub fn a_token_is_neither_lost_nor_doubled() {
     let state = Arc::new(State::new());
     let unparkers: Vec<_> = (0..2)
@@ -39,8 +39,8 @@ pub fn a_token_is_neither_lost_nor_doubled() {
     assert!(!state.take_token());
 }
 
-/// A wait that both a partner and a canceller end is queued once; if cancellation did it, the partner's wake is still there to be
-/// absorbed, and if not, nothing is.
+/// A wait that both a partner and a canceller end is queued once. If the cancellation did it, the
+/// partner's wake is still there to be absorbed; otherwise nothing is left.
 pub fn cancel_against_wake_leaves_one_wake_to_consume() {
     let state = Arc::new(State::new());
     let spawn = |f: fn(&State) -> bool| {
@@ -70,7 +70,8 @@ pub fn a_task_is_cancelled_once() {
     assert!(state.take_abort_wake() && state.is_cancelled());
 }
 
-/// A thread that joins gets the result, whether it comes before or after the end; the task is freed once (loom sees a leak).
+/// A thread that joins gets the result, whether it comes before or after the end. The task is freed
+/// once (loom reports a leak).
 pub fn a_join_meets_the_end() {
     let drops = Arc::new(AtomicUsize::new(0));
     let (task, handle) = task({
@@ -83,7 +84,7 @@ pub fn a_join_meets_the_end() {
     assert_eq!(drops.load(Ordering::Relaxed), 1);
 }
 
-/// A handle that is dropped while the task ends: one of the two drops the result.
+/// A handle is dropped while the task ends. One of the two drops the result.
 pub fn a_detach_meets_the_end() {
     let drops = Arc::new(AtomicUsize::new(0));
     let (task, handle) = task({
@@ -99,7 +100,7 @@ pub fn a_detach_meets_the_end() {
     assert_eq!(drops.load(Ordering::Relaxed), 1);
 }
 
-/// Withdrawing from a join against the end: either it is withdrawn, or the wake comes.
+/// A joiner withdraws while the task ends. Either it is withdrawn, or the wake comes.
 pub fn a_withdrawn_joiner_is_not_woken() {
     let state = Arc::new(State::new());
     assert!(state.register_joiner());

@@ -19,7 +19,7 @@ use crate::unwind::{self, Running};
 /// A task's wait with a timer that is due, on a thread of the model instead of a stack.
 struct TimedWait {
     task: TaskPtr,
-    /// From before there was a wheel, so due in any case.
+    /// Taken before the wheel was made, so due in any case.
     deadline: Instant,
     timers: Timers,
     /// Where the thread waits to be queued.
@@ -27,9 +27,9 @@ struct TimedWait {
     queued: AtomicUsize,
 }
 
-// SAFETY: the task's state word is anyone's, and the model keeps the task to its end.
+// SAFETY: header rule 1: the state word is anyone's; the model keeps the task to its end.
 unsafe impl Send for TimedWait {}
-// SAFETY: as above.
+// SAFETY: header rule 1: the state word is anyone's; the model keeps the task to its end.
 unsafe impl Sync for TimedWait {}
 
 impl TimedWait {
@@ -37,7 +37,7 @@ impl TimedWait {
         Arc::new(Self { task, deadline: prim::now(), timers: Timers::new(), queue: Parker::new(), queued: AtomicUsize::new(0) })
     }
 
-    /// The task was won.
+    /// Queues the task, which was won.
     fn push(&self) {
         self.queued.fetch_add(1, Ordering::Relaxed);
         self.queue.unpark();
@@ -53,7 +53,7 @@ impl TimedWait {
     /// Waits; true if the timer has fired.
     fn wait(&self) -> bool {
         let timer = Timer::new();
-        // SAFETY: new, and taken back below.
+        // SAFETY: the timer is new, and is taken back below.
         unsafe { self.timers.set(&timer, Aim::Wake(self.task), self.deadline) };
         self.commit(false);
         let fired = self.timers.take_back(&timer);
@@ -61,14 +61,15 @@ impl TimedWait {
         fired
     }
 
-    /// Somebody fires the timer, if it is set by then.
+    /// Another thread fires the timer, if it is set by then.
     fn fires(wait: &Arc<Self>) -> thread::JoinHandle<()> {
         let wait = wait.clone();
         thread::spawn(move || _ = wait.timers.fire(|_| wait.push()))
     }
 }
 
-/// A wait that a timer and a cancellation end at once: the task is queued once, and the timer is not touched after it was taken back.
+/// A timer and a cancellation end a wait at once. The task is queued once, and the timer is not
+/// touched after it was taken back.
 pub fn a_timer_meets_a_cancellation() {
     let (task, handle) = task(|| ());
     let wait = TimedWait::new(task);
@@ -93,7 +94,8 @@ pub fn a_timer_meets_a_cancellation() {
     assert!(handle.join().is_err());
 }
 
-/// A wait that a timer and a partner end at once: the one who claims it decides, and the wake of a partner that has is absorbed.
+/// A timer and a partner end a wait at once. The one that claims the wait decides. If the partner
+/// has claimed it, its wake is absorbed.
 pub fn a_timer_meets_a_partner() {
     let (task, handle) = task(|| ());
     let wait = TimedWait::new(task);
@@ -132,7 +134,8 @@ pub fn a_timer_meets_a_partner() {
     handle.join().unwrap();
 }
 
-/// A wait that a cancel scope, a canceller and a partner end at once is queued once; the partner's wake is still there if it did not do so.
+/// A cancel scope, a canceller and a partner end a wait at once. The task is queued once. If the
+/// partner did not queue it, the partner's wake is still there.
 pub fn a_scope_a_cancel_and_a_wake_leave_one_wake_to_consume() {
     let state = Arc::new(State::new());
     let spawn = |f: fn(&State) -> bool| {
@@ -144,13 +147,14 @@ pub fn a_scope_a_cancel_and_a_wake_leave_one_wake_to_consume() {
     assert_eq!(queued + others.into_iter().map(|other| other.join().unwrap()).sum::<usize>(), 1);
     assert!(state.is_scope_cancelled() && state.is_cancelled());
     if state.take_abort_wake() {
-        // A cancel that came while the task was not parked may have it look once more.
+        // A cancellation that came while the task was not parked may make it look once more.
         while commit(&state, Park::Wait, true) == 1 && state.take_abort_wake() {}
         assert!(!state.take_abort_wake(), "the partner's wake is gone");
     }
 }
 
-/// A shielded task is woken by a cancel scope, which may lie inside what shields it, and not by a cancellation.
+/// A shielded task is woken by a cancel scope, which may lie inside the shield, but not by a
+/// cancellation.
 pub fn a_cancelled_scope_wakes_a_shielded_task() {
     let state = Arc::new(State::new());
     let spawn = |f: fn(&State) -> bool| {
@@ -163,11 +167,12 @@ pub fn a_cancelled_scope_wakes_a_shielded_task() {
     assert!(state.take_abort_wake());
 }
 
-/// Two cancel scopes, one inside the other, are cancelled while the inner one's frame ends: the outer's cancel is not lost by that, neither scope
-/// is touched after its frame, and nothing is left of either behind both.
+/// Two cancel scopes, one inside the other, are cancelled while the inner one's frame ends. The
+/// outer one's cancellation is not lost, neither scope is touched after its frame, and nothing is
+/// left of either behind both.
 pub fn a_cancelled_scope_meets_the_end_of_an_inner_one() {
     struct Registered(*const CancelScope);
-    // SAFETY: whoever cancels the scope holds the lock under which it is withdrawn.
+    // SAFETY: a canceller holds the lock under which the scope is withdrawn.
     unsafe impl Send for Registered {}
     let (task, handle) = task(|| ());
     let registry = Arc::new([(); 2].map(|()| prim::sync::Mutex::new((Registered(std::ptr::null()), false))));
@@ -176,7 +181,7 @@ pub fn a_cancelled_scope_meets_the_end_of_an_inner_one() {
             let registry = registry.clone();
             thread::spawn(move || {
                 let mut entry = registry[i].lock().unwrap();
-                // SAFETY: registered, and withdrawn under this lock.
+                // SAFETY: the scope is registered, and is withdrawn under this lock.
                 if let Some(scope) = unsafe { entry.0.0.as_ref() } {
                     assert!(scope.cancel(Cause::Time).is_none(), "the task is not parked");
                     entry.1 = true;

@@ -1,12 +1,15 @@
-//! loom's primitives under the names that the rest of the crate uses, and stand-ins for what loom has no model of.
+//! loom's primitives under the names that the rest of the crate uses, and stand-ins for what loom
+//! does not model.
 //!
-//! Inside a model every thread is a coroutine of loom's on one OS thread, and loom decides before each operation on an atomic or
-//! a lock which of them goes on. The runtime's tasks are real coroutines on top of those: a task that loom interrupts leaves its
-//! stack in the middle, as a machine does that the kernel interrupts, and nothing else of the runtime need know.
+//! Inside a model every thread is a coroutine of loom's, all on one OS thread. Before each
+//! operation on an atomic or a lock, loom decides which of them goes on. The runtime's tasks are
+//! real coroutines on top of those. A task that loom interrupts leaves its stack in the middle,
+//! like a machine that the kernel interrupts, and nothing else in the runtime needs to know.
 //!
-//! What a green model does **not** prove: that crossbeam's deque is right ([`deque`] stands in for it), that the futex is
-//! ([`Parker`] has its state machine, and loom's blocking), anything about time, the monitor, signals, or memory that is given
-//! back; and what [`untracked`](super::untracked) holds is seen in one order by all threads.
+//! What a green model does **not** prove: that crossbeam's deque is right ([`deque`] stands in for
+//! it); that the futex is right ([`Parker`] has its state machine, and loom's blocking); anything
+//! about time, the monitor, signals, or memory that is given back. Also, all threads see what
+//! [`untracked`](super::untracked) holds in one order.
 
 pub(crate) mod deque;
 mod lock;
@@ -28,13 +31,13 @@ pub(crate) mod cell {
     pub(crate) use loom::cell::UnsafeCell;
 }
 
-/// A clock that only a model puts forward, by far more than its executions take. No wait notices by itself, see
-/// [`Parker::park_until`].
+/// A clock that only a model advances, by far more than its executions take. No wait notices that
+/// by itself; see [`Parker::park_until`].
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now() + clock::PASSED.get()
 }
 
-/// None: what a model does may not depend on how long it takes.
+/// None: what a model does must not depend on how long it takes.
 pub(crate) fn measured_now() -> Option<std::time::Instant> {
     None
 }
@@ -44,7 +47,7 @@ pub(crate) mod clock {
     use std::time::Duration;
 
     std::thread_local! {
-        /// Of the OS thread, which is one model's.
+        /// Belongs to the OS thread, which runs one model.
         pub(super) static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
@@ -62,7 +65,7 @@ pub(crate) mod thread {
     /// A machine's own stack: room for the scheduler, and for a message when a model fails.
     const STACK_WORDS: usize = 1 << 14;
 
-    /// Time stands still in a model, unless it is over when the wait begins.
+    /// Time stands still in a model: only a limit of zero ends the wait by time.
     pub(crate) fn park_timeout(limit: std::time::Duration) {
         if !limit.is_zero() {
             park();
@@ -79,7 +82,7 @@ pub(crate) mod thread {
         loom::thread::Builder::new().name(name).stack_size(STACK_WORDS).spawn(f)
     }
 
-    /// The same of a thread for a user's code.
+    /// The same for a thread of user code.
     pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
         start(name, f)
     }
@@ -98,7 +101,8 @@ pub(crate) mod thread {
         static UNWINDINGS: Cell<usize> = Cell::new(0);
     }
 
-    /// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
+    /// The number of this plain thread, from the same sequence as the numbers of tasks. Zero for a
+    /// thread that is ending and has given its own back.
     pub(crate) fn number() -> u64 {
         loom::thread_local! {
             static NUMBER: u64 = crate::sys::number::take_ids(1);
@@ -106,11 +110,13 @@ pub(crate) mod thread {
         NUMBER.try_with(|number| *number).unwrap_or(0)
     }
 
-    /// Part of a cancellation's payload: as long as it lives, the model's thread that made it unwinds.
+    /// Part of a cancellation's payload: as long as it lives, the model's thread that made it
+    /// unwinds.
     ///
-    /// std counts unwindings per OS thread, and so for all threads of a model together. The payload lives from the raise until
-    /// whoever caught it lets go of it, on the same thread, since started tasks stay there: so this counts what std would.
-    /// Panics other than cancellations are not counted; in a model they are failures.
+    /// std counts unwindings per OS thread, and so for all threads of a model together. The payload
+    /// lives from the raise until the code that caught it drops it. That is on the same thread,
+    /// since started tasks stay there. So this counts what std would. Panics other than
+    /// cancellations are not counted; in a model they are failures.
     pub(crate) struct Unwinding(());
 
     impl Unwinding {
@@ -144,7 +150,7 @@ pub(crate) mod panic_count {
     pub(crate) fn show() {}
 }
 
-/// Nobody knows in a model, and nobody forks.
+/// A model cannot tell how many threads there are, and never forks.
 pub(crate) mod process {
     pub(crate) fn made_here(_number: u64) -> bool {
         true
@@ -175,7 +181,7 @@ pub(crate) mod local {
     }
 
     pub(crate) fn get() -> *const () {
-        // A thread that is ending is no machine any more.
+        // A thread that is ending is no longer a machine.
         MACHINE.try_with(Cell::get).unwrap_or(null())
     }
 
@@ -184,15 +190,17 @@ pub(crate) mod local {
     }
 }
 
-/// Something that others may touch only while it lives: each touch is a read, and the end a write, of a cell that loom watches.
+/// Something that others may touch only while it lives. Each touch reads a cell that loom watches,
+/// and the end writes it.
 ///
-/// So a touch that is not ordered before the end fails the model even where the memory happens to be still there.
+/// So a touch that is not ordered before the end fails the model, even if the memory happens to be
+/// still there.
 pub(crate) struct Alive {
     cell: cell::UnsafeCell<()>,
     ended: std::sync::atomic::AtomicBool,
 }
 
-// SAFETY: the cell holds nothing; loom reports accesses that are not ordered, which is what it is for.
+// SAFETY: the cell holds nothing; it exists so that loom reports accesses that are not ordered.
 unsafe impl Sync for Alive {}
 
 impl Alive {

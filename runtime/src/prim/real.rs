@@ -8,7 +8,7 @@ pub(crate) mod sync {
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
 }
 
-/// The clock that all of the runtime goes by.
+/// The clock that the whole runtime uses.
 #[inline(always)]
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()
@@ -24,7 +24,8 @@ pub(crate) mod deque {
 }
 
 pub(crate) mod cell {
-    /// `std::cell::UnsafeCell` in the shape of loom's, whose accesses are closures so that it can watch their extent.
+    /// `std::cell::UnsafeCell` in the shape of loom's, whose accesses are closures so that it can
+    /// watch their extent.
     #[derive(Debug)]
     #[repr(transparent)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -55,8 +56,9 @@ pub(crate) mod local {
         static MACHINE: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
     }
 
-    // Never inlined: LLVM may keep a thread-local's address across a call that it can see through, and a call that suspends is
-    // one. Tasks stay on their thread, so today that would be harmless; migratable tasks will not.
+    // Never inlined: LLVM may keep a thread-local's address across a call that it can see through,
+    // and a call that suspends is one. Tasks stay on their thread, so today that would be harmless;
+    // migratable tasks will not stay.
     #[inline(never)]
     pub(crate) fn get() -> *const () {
         MACHINE.get()
@@ -73,13 +75,14 @@ pub(crate) use crate::sys::lock::{Lock, LockGuard};
 pub(crate) use crate::sys::parker::Parker;
 pub(crate) use crate::sys::{panic_count, process, thread};
 
-/// What a thread does that can go on only after another thread's next step.
+/// Called by a thread that can go on only after another thread's next step.
 #[cold]
 pub(crate) fn back_off() {
     std::thread::yield_now();
 }
 
-/// What a searching machine does between two rounds, unless something comes that it need not search for.
+/// The pause of a searching machine between two rounds. It ends early if something comes that needs
+/// no search.
 pub(crate) fn search_pause(came: impl Fn() -> bool) {
     for _ in 0..16 {
         if came() {

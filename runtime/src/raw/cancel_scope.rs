@@ -1,18 +1,26 @@
-//! Cancel scopes: frames that a task can be unwound to, from whatever it waits in, while it goes on outside of them. A limit of time is one.
+//! Cancel scopes: frames that a task can be unwound to, from whatever it waits in, while it goes on
+//! outside of them. A limit of time is one.
 //!
-//! - A cancel scope lies in the frame of [`bounded`], and the task's innermost one in its [`Interrupts`]; each knows the next. The frame is a
-//!   [`Section`], so where it ends the scope is the innermost, and the task has none where it ends.
-//! - Whoever *cancels* it (a timer, another task) first marks the scope, then changes the task's state word, which wakes the task if
-//!   it is parked. Both happen under a lock of the canceller's, under which the frame withdraws the scope before it ends: so a cancel scope is
-//!   never touched late, nor half cancelled when its frame ends.
-//! - While the bit `SCOPE_CANCELLED` is in the state word, every suspension point looks for the outermost cancelled scope and raises an
-//!   unwinding to it; see [`cancel`](super::cancel) for when that is put off.
-//! - The frame, when it ends, withdraws the scope, clears the bit and looks at the outer cancel scopes: after the clearing, while a canceller
-//!   marks before it sets the bit. So one that is cancelled at that moment keeps the bit or sets it again.
-//! - A cancel scope that has been raised stays so: its frame ends as cancelled even if the unwinding was swallowed in between. One that was
-//!   cancelled too late to be raised is forgotten.
+//! - A cancel scope lies in the frame of [`in_cancel_scope`](crate::unwind::in_cancel_scope). The
+//!   task's [`Interrupts`] point to the innermost scope, and each scope to the next. The frame is a
+//!   [`Section`](crate::unwind::Section). So when the frame ends its scope is the innermost, and
+//!   when the task ends it has no scope.
+//! - To *cancel* a scope, a timer or another task first marks it, then changes the task's state
+//!   word, which wakes the task if it is parked. Both happen under a lock of the canceller's. Under
+//!   the same lock, the frame withdraws the scope before it ends. So a cancel scope is never
+//!   touched late, nor half cancelled when its frame ends.
+//! - While the bit `SCOPE_CANCELLED` is in the state word, every suspension point looks for the
+//!   outermost cancelled scope and raises an unwinding to it; see [`unwind`](crate::unwind) for
+//!   when that is deferred.
+//! - When the frame ends, it withdraws the scope, clears the bit, and then looks at the outer
+//!   scopes. A canceller marks a scope before it sets the bit. So if an outer scope is cancelled at
+//!   that moment, the bit is kept or set again.
+//! - A cancel scope that has been raised stays so: its frame ends as cancelled even if the
+//!   unwinding was swallowed in between. A scope that was cancelled too late to be raised is
+//!   forgotten.
 //!
-//! A plain thread has cancel scopes as well. It looks at them itself when it waits: at their deadlines, and every [`LOOK`] at those without.
+//! A plain thread has cancel scopes as well. When it waits, it looks at them itself: at their
+//! deadlines, and every [`LOOK`] at those without.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -22,7 +30,8 @@ use crate::prim::thread::{self, Thread};
 use crate::raw::header::TaskPtr;
 use crate::raw::interrupts::Interrupts;
 
-/// How often a plain thread that waits looks whether others have cancelled a cancel scope of its own.
+/// How often a plain thread that waits checks whether others have cancelled one of its cancel
+/// scopes.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A frame that can be unwound to.
@@ -31,13 +40,13 @@ pub(crate) struct CancelScope {
     task: Option<TaskPtr>,
     /// The plain thread, if it is one.
     thread: Option<Thread>,
-    /// A [`Cause`], once it is cancelled.
+    /// A [`Cause`], once the scope is cancelled.
     cancelled: AtomicU8,
     /// When its time is up, if it has one.
     due: Option<Instant>,
-    /// On a plain thread: it cancels by itself then.
+    /// On a plain thread: the scope cancels itself at `due`.
     by_itself: bool,
-    /// How often an unwinding to it was raised.
+    /// How often an unwinding to this scope was raised.
     pub(crate) raised: Cell<u32>,
     /// How many `uncancellable` sections are around it.
     depth: u32,
@@ -51,7 +60,7 @@ pub(crate) struct CancelScope {
 pub(crate) enum Cause {
     /// Its time is up.
     Time = 1,
-    /// Somebody wanted it.
+    /// It was cancelled on request.
     Cancellation,
 }
 
@@ -60,12 +69,12 @@ pub(crate) enum Cause {
 pub(crate) struct Due {
     /// When its time is up, if it has one.
     pub(crate) moment: Option<Instant>,
-    /// A plain thread notices that by itself; nobody else cancels the scope then.
+    /// A plain thread notices that itself; nobody else cancels the scope then.
     pub(crate) by_itself: bool,
 }
 
 impl CancelScope {
-    /// One of the running code, inside the innermost that it has.
+    /// A scope of the running code, inside its innermost scope.
     #[inline(always)]
     pub(crate) fn new(interrupts: &Interrupts, task: Option<TaskPtr>, due: Due) -> Self {
         Self {
@@ -82,7 +91,8 @@ impl CancelScope {
         }
     }
 
-    /// The frame of this scope ends, which nobody cancels any more: whether it is cancelled, which its task then forgets.
+    /// Called when the frame of this scope ends; nobody can cancel the scope any more. Returns
+    /// whether it is cancelled, which its task then forgets.
     #[inline(always)]
     pub(crate) fn leave(&self, interrupts: &Interrupts) -> bool {
         interrupts.scope.set(self.outer);
@@ -93,7 +103,7 @@ impl CancelScope {
         cancelled
     }
 
-    /// The frame of a cancelled scope ends: are others cancelled?
+    /// The frame of a cancelled scope ends: keeps the bit if other scopes are cancelled.
     #[cold]
     fn leave_cancelled(&self) {
         let Some(task) = self.task else { return };
@@ -103,16 +113,17 @@ impl CancelScope {
         }
     }
 
-    /// Marks the scope, and asks its task to unwind to it; a task that is returned has to be queued by the caller. Any thread may call
-    /// this, under the lock under which the scope is withdrawn.
+    /// Marks the scope, and asks its task to unwind to it. If a task is returned, the caller must
+    /// queue it. Any thread may call this, under the lock under which the scope is withdrawn.
     #[must_use = "a task that is returned is in no queue"]
     pub(crate) fn cancel(&self, cause: Cause) -> Option<TaskPtr> {
         #[cfg(greenloom_loom)]
         self.alive.touch();
-        // Release: pairs with the Acquire in `is_cancelled`. Before the state's change, which pairs with `leave_scope`.
+        // Release: pairs with the Acquire in `is_cancelled`. This comes before the change of the
+        // state, which pairs with `leave_scope`.
         self.cancelled.store(cause as u8, Ordering::Release);
         if let Some(thread) = &self.thread {
-            // Ends its `park`; where it waits for something of ours, it looks by itself.
+            // Ends its `park`. Where it waits for something of this crate, it checks by itself.
             thread.unpark();
         }
         self.task.filter(|task| task.state().cancel_scope())
@@ -122,55 +133,59 @@ impl CancelScope {
         self.cancelled.load(Ordering::Acquire) != 0
     }
 
-    /// Whether it is cancelled, by itself too if it does that, by this moment.
+    /// Whether it is cancelled, or has cancelled itself, by `now`.
     fn is_over(&self, now: Instant) -> bool {
         (self.by_itself && self.due.is_some_and(|due| due <= now)) || self.is_cancelled()
     }
 
-    /// Whether it, which is over, was so before this moment. By somebody's wish it is before any.
+    /// Whether this scope, which is over, was so before `moment`. A cancellation on request counts
+    /// as before any moment.
     fn was_over_before(&self, moment: Instant) -> bool {
         // Acquire: as in `is_cancelled`.
         self.cancelled.load(Ordering::Acquire) == Cause::Cancellation as u8 || self.due.is_none_or(|due| due <= moment)
     }
 }
 
-/// A cancel scope and those around it, by the task or thread whose they are.
+/// A cancel scope and those around it, as seen by the task or thread that they belong to.
 fn chain<'a>(innermost: *const CancelScope) -> impl Iterator<Item = &'a CancelScope> {
-    // SAFETY: each lies in a frame that has not ended: on the caller's own stack, or on that of a coroutine of another crate. One that
-    // ends takes itself out of the chain, whose innermost it is (see `Section`).
+    // SAFETY: each lies in a frame that has not ended: on the caller's own stack, or on that of
+    // another crate's coroutine. A scope that ends is the innermost of its chain (see `Section`),
+    // and takes itself out.
     let next = |scope: *const CancelScope| unsafe { scope.as_ref() };
     std::iter::successors(next(innermost), move |scope| next(scope.outer))
 }
 
 impl Interrupts {
-    /// The cancel scopes that an unwinding may be raised to: those inside the innermost `uncancellable` section.
+    /// The cancel scopes that an unwinding may be raised to: those inside the innermost
+    /// `uncancellable` section.
     fn reachable<'a>(&self) -> impl Iterator<Item = &'a CancelScope> {
         let depth = self.uncancellable.get();
         chain(self.scope.get()).take_while(move |scope| scope.depth == depth)
     }
 
-    /// The cancelled bound to unwind to. If the time of a wait was up by `time_up`, only if one was over before that.
+    /// The cancelled scope to unwind to. If the time of a wait was up by `time_up`, only if a scope
+    /// was over before that.
     pub(crate) fn outermost_cancelled<'a>(&self, time_up: Option<Instant>) -> Option<&'a CancelScope> {
         outermost(self.reachable().filter(|scope| scope.is_cancelled()), time_up)
     }
 
-    /// The same for a plain thread, by this moment.
+    /// Like `outermost_cancelled`, for a plain thread, at `now`.
     pub(crate) fn outermost_over<'a>(&self, now: Instant, time_up: Option<Instant>) -> Option<&'a CancelScope> {
         outermost(self.reachable().filter(|scope| scope.is_over(now)), time_up)
     }
 
-    /// When the next one cancels by itself, on a plain thread.
+    /// When the next scope cancels itself, on a plain thread.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.reachable().filter(|scope| scope.by_itself).filter_map(|scope| scope.due).min()
     }
 
-    /// When a plain thread that waits is to look at its cancel scopes again.
+    /// When a plain thread that waits must look at its cancel scopes again.
     pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
         self.reachable().map(|scope| scope.due.filter(|_| scope.by_itself).unwrap_or(now + LOOK)).min()
     }
 }
 
-/// The last of some cancel scopes that are over, from the innermost on.
+/// The last of some scopes that are over, which are given from the innermost on.
 fn outermost<'a>(over: impl Iterator<Item = &'a CancelScope>, time_up: Option<Instant>) -> Option<&'a CancelScope> {
     let mut before = time_up.is_none();
     let last = over.inspect(|scope| before |= time_up.is_some_and(|moment| scope.was_over_before(moment))).last();

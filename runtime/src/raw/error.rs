@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::fmt;
 
-/// Why [`JoinHandle::join`](crate::JoinHandle::join) has no result to give: the task panicked, or it was cancelled.
+/// Why [`JoinHandle::join`](crate::JoinHandle::join) has no result to return: the task panicked, or
+/// it was cancelled.
 ///
 /// ```
 /// greenloom::run(|| {
@@ -12,7 +13,7 @@ use std::fmt;
 ///     assert_eq!(error.to_string(), "task panicked: no luck");
 /// });
 /// ```
-// Boxed: so the result of a task that returns nothing is one word, and every task is smaller.
+// Boxed: the result of a task that returns nothing is then one word, and every task is smaller.
 pub struct JoinError(Box<Cause>);
 
 enum Cause {
@@ -35,12 +36,13 @@ impl JoinError {
     }
 
     /// Whether the task was cancelled: by [`JoinHandle::cancel`](crate::JoinHandle::cancel) or
-    /// [`Task::cancel`](crate::Task::cancel), by the scope, group or pool that it belongs to, or because its runtime shut down.
+    /// [`Task::cancel`](crate::Task::cancel), by the scope, group or pool that it belongs to, or
+    /// because its runtime shut down.
     pub fn is_cancelled(&self) -> bool {
         matches!(*self.0, Cause::Cancelled)
     }
 
-    /// The panic's payload, to look into or to go on with through [`std::panic::resume_unwind`].
+    /// Returns the panic's payload, to inspect or to pass to [`std::panic::resume_unwind`].
     ///
     /// # Panics
     /// If the task was cancelled; see [`try_into_panic`](Self::try_into_panic).
@@ -52,7 +54,7 @@ impl JoinError {
         }
     }
 
-    /// The panic's payload, or the error itself if the task was cancelled.
+    /// Returns the panic's payload, or the error itself if the task was cancelled.
     ///
     /// # Errors
     /// `self`, if the task was cancelled.
@@ -63,20 +65,20 @@ impl JoinError {
         }
     }
 
-    /// The message of a panic, where it has one.
+    /// The message of a panic, if it has one.
     fn message(&self) -> Option<&str> {
         let Cause::Panicked(payload) = &*self.0 else { return None };
         message(&**payload)
     }
 }
 
-/// The message of a panic, if its payload is one.
+/// The message of a panic, if its payload is a string.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
     payload.downcast_ref::<&'static str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
-// SAFETY: the payload, which is only Send, is reachable through `&JoinError` in one way: `message` looks at it if it is a
-// `&'static str` or a `String`, which are Sync.
+// SAFETY: the payload is only Send. `&JoinError` reaches it in one way: `message` reads it if it is
+// a `&'static str` or a `String`, and both are Sync.
 unsafe impl Sync for JoinError {}
 
 impl fmt::Display for JoinError {

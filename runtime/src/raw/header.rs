@@ -1,8 +1,7 @@
 //! A task in memory: one allocation, with a header that does not know the closure's type.
 //!
-//!
-//! Code of users runs where closure, result and payload are dropped: when and on which stack that is, the [rules](#structfield.rules) of
-//! whoever calls it say.
+//! User code runs when a closure or a result is dropped. When that is, and on which stack, is told
+//! where tasks end, in the scheduler.
 
 use std::alloc::Layout;
 use std::any::Any;
@@ -21,13 +20,15 @@ use crate::stack::Class;
 
 /// What every task has. Who may touch which field:
 ///
-/// 1. `state` is anyone's, through its transitions. `vtable`, `site`, `id` and `extra` never change after the spawn.
-/// 2. `home`, `record`: written by the machine that starts the task (or binds it, before that), read by that machine, and by
-///    whoever cleared `PARKED`, which happens after the start.
-/// 3. `link`: whoever queues the task in an inbox, until the inbox's owner has taken it out; then, while the task is fresh, whoever
-///    has taken it from its queue.
+/// 1. `state`: anyone, through its transitions. `vtable`, `site`, `id` and `extra` never change
+///    after the spawn.
+/// 2. `home`, `record`: written by the machine that starts the task (or binds it, before that);
+///    read by that machine, and by the thread that cleared `PARKED`, which happens after the start.
+/// 3. `link`: the thread that queues the task in an inbox, until the inbox's owner has taken it
+///    out; then, while the task is fresh, the thread that has taken it from its queue.
 /// 4. `joiner`: the join handle's owner while `JOINER` is not set; afterwards the completing task.
-/// 5. The closure and the result: the running task, until `COMPLETE` is set; then the join handle's owner.
+/// 5. The closure and the result: the running task, until `COMPLETE` is set; then the join handle's
+///    owner.
 #[repr(C)]
 pub(crate) struct Header {
     state: State,
@@ -41,18 +42,18 @@ pub(crate) struct Header {
     extra: Option<Box<Extra>>,
 }
 
-/// What few tasks have.
+/// What only few tasks have.
 #[derive(Default)]
 pub(crate) struct Extra {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) class: Option<Class>,
-    /// Placed with [`Placement::On`](crate::task::Placement::On): nobody moves it.
+    /// Placed with [`Placement::On`](crate::task::Placement::On): it is never moved.
     pub(crate) pinned: bool,
-    /// The root of a `run`, whose caller goes on with the panic.
+    /// The root of a `run`, whose caller resumes the panic.
     pub(crate) root: bool,
 }
 
-/// The operations that know the closure's and the result's type.
+/// The operations that know the types of the closure and the result.
 struct Vtable {
     run: unsafe fn(TaskPtr) -> Option<Payload>,
     drop_closure: unsafe fn(TaskPtr),
@@ -62,10 +63,10 @@ struct Vtable {
     free: unsafe fn(TaskPtr, Option<&SlabCache>),
 }
 
-/// What an unwinding brings.
+/// What an unwinding carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// A task's header with the room for its closure, later its result.
+/// A task's header, with the room for its closure and later its result.
 #[repr(C)]
 struct TaskCell<F, T> {
     header: Header,
@@ -91,7 +92,8 @@ where
     };
 
     fn content(task: TaskPtr) -> *const UnsafeCell<Content<F, T>> {
-        // SAFETY: the vtable, and so this function's type parameters, came with the cell that `task` points to.
+        // SAFETY: the vtable, and so this function's type parameters, came with the cell that
+        // `task` points to.
         unsafe { &raw const (*task.0.as_ptr().cast::<Self>()).content }
     }
 
@@ -102,7 +104,7 @@ where
         let closure = unsafe { (*Self::content(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure)) };
         match catch_unwind(AssertUnwindSafe(closure)) {
             Ok(result) => {
-                // SAFETY: rule 5; the closure is gone, its room is free.
+                // SAFETY: rule 5; the closure is gone, so its room is free.
                 unsafe { (*Self::content(task)).with_mut(|p| (&raw mut (*p).result).write(ManuallyDrop::new(Ok(result)))) };
                 None
             }
@@ -113,21 +115,21 @@ where
     /// # Safety
     /// As [`TaskPtr::drop_closure`].
     unsafe fn drop_closure(task: TaskPtr) {
-        // SAFETY: the caller's promise.
+        // SAFETY: rule 5: the caller owns the closure, and drops it once.
         drop(unsafe { (*Self::content(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).closure)) });
     }
 
     /// # Safety
     /// As [`TaskPtr::set_error`].
     unsafe fn set_error(task: TaskPtr, error: JoinError) {
-        // SAFETY: the caller's promise: the closure is gone, its room is free.
+        // SAFETY: rule 5: the closure is gone, so its room is free.
         unsafe { (*Self::content(task)).with_mut(|p| (&raw mut (*p).result).write(ManuallyDrop::new(Err(error)))) };
     }
 
     /// # Safety
     /// Rule 5, and the result has not been taken.
     unsafe fn drop_result(task: TaskPtr) {
-        // SAFETY: the caller's promise.
+        // SAFETY: rule 5, and the result has not been taken, as `# Safety` demands.
         let result = unsafe { (*Self::content(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).result)) };
         drop(result);
     }
@@ -135,7 +137,7 @@ where
     /// # Safety
     /// Rule 5; `out` is room for a `Result<T, JoinError>`, and the result has not been taken.
     unsafe fn take_result(task: TaskPtr, out: *mut ()) {
-        // SAFETY: the caller's promise.
+        // SAFETY: rule 5; `out` has room and the result has not been taken, as `# Safety` demands.
         unsafe {
             let result = (*Self::content(task)).with_mut(|p| ManuallyDrop::take(&mut (*p).result));
             out.cast::<Result<T, JoinError>>().write(result);
@@ -143,32 +145,35 @@ where
     }
 
     /// # Safety
-    /// The last reference is gone, and with it closure and result.
+    /// The last reference is gone, and with it the closure and the result.
     unsafe fn free(task: TaskPtr, cells: Option<&SlabCache>) {
-        // SAFETY: nobody else knows the cell; the content has been taken, so only the header has anything to drop.
+        // SAFETY: the last reference is gone, so nobody else knows the cell. The content has been
+        // taken, so only the header has anything to drop.
         unsafe {
             let cell = task.0.as_ptr().cast::<Self>();
             (&raw mut (*cell).header).drop_in_place();
-            // Loom's cells have something to drop; a union drops nothing that was in it.
+            // Loom's cells have something to drop; a union drops nothing that it held.
             (&raw mut (*cell).content).drop_in_place();
             SlabCache::free(cells, cell.cast(), Layout::new::<Self>());
         }
     }
 }
 
-/// A pointer to a task, by itself not a reference: the queues and stacks that hold it share the scheduler's one.
+/// A pointer to a task. It does not count as a reference: the queues and stacks that hold it share
+/// the scheduler's reference.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct TaskPtr(NonNull<Header>);
 
-// SAFETY: the header's rules say who may touch what from where.
+// SAFETY: the header's rules say which thread may touch what.
 unsafe impl Send for TaskPtr {}
 
 impl TaskPtr {
-    /// Makes a fresh task in memory from `alloc`, which is [`SlabCache::alloc`] of some cache. `None` if there is none; `f` is
-    /// dropped then.
+    /// Makes a fresh task in memory from `alloc`, which is [`SlabCache::alloc`] of some cache.
+    /// `None` if there is no memory; `f` is dropped then.
     ///
     /// # Safety
-    /// `F` and `T` go to whatever thread runs and joins the task: unless both are `Send`, the caller binds it to this thread.
+    /// `F` and `T` move to the threads that run and join the task. Unless both are `Send`, the
+    /// caller binds the task to this thread.
     pub(crate) unsafe fn new<F, T>(
         f: F,
         site: &'static Location<'static>,
@@ -180,7 +185,7 @@ impl TaskPtr {
         F: FnOnce() -> T,
     {
         let cell = NonNull::new(alloc(Layout::new::<TaskCell<F, T>>()))?.cast::<TaskCell<F, T>>();
-        // SAFETY: the room is new, and large and aligned enough.
+        // SAFETY: the room is new, large enough and aligned.
         unsafe {
             (&raw mut (*cell.as_ptr()).header).write(Header {
                 state: State::new(),
@@ -211,8 +216,8 @@ impl TaskPtr {
 
     #[inline(always)]
     fn header<'a>(self) -> &'a Header {
-        // SAFETY: whoever holds a TaskPtr shares a reference to the task (see the type), so the header is alive. All its fields
-        // are shared cells or never change.
+        // SAFETY: the holder of a TaskPtr shares a reference to the task (see the type), so the
+        // header is alive. All its fields are shared cells or never change.
         unsafe { self.0.as_ref() }
     }
 
@@ -238,7 +243,7 @@ impl TaskPtr {
         self.header().extra.as_ref()?.name.as_deref()
     }
 
-    /// The stack that was asked for, if another than the runtime's.
+    /// The stack class that was asked for, if it differs from the runtime's.
     #[inline]
     pub(crate) fn class(self) -> Option<Class> {
         self.header().extra.as_ref()?.class
@@ -252,7 +257,7 @@ impl TaskPtr {
         self.header().extra.as_ref().is_some_and(|extra| extra.root)
     }
 
-    /// The scheduler's name for where the task is bound to; null while it is not.
+    /// The scheduler's pointer to where the task is bound; null while it is not bound.
     ///
     /// # Safety
     /// Rule 2.
@@ -288,7 +293,7 @@ impl TaskPtr {
         self.header().record.with_mut(|p| unsafe { *p = record });
     }
 
-    /// Fetches what a switch to the task touches.
+    /// Prefetches what a switch to the task touches.
     ///
     /// # Safety
     /// Rule 2.
@@ -314,7 +319,7 @@ impl TaskPtr {
         self.header().link.with_mut(|p| unsafe { *p = next });
     }
 
-    /// Notes that the task has come by way of an inbox.
+    /// Notes that the task came through an inbox.
     ///
     /// # Safety
     /// Rule 3, by the inbox's owner.
@@ -323,12 +328,13 @@ impl TaskPtr {
         unsafe { self.set_link(std::ptr::dangling_mut()) };
     }
 
-    /// Whether a fresh task has come by way of an inbox. Unless a thief has taken it since, it is where it was sent to; a hint.
+    /// Whether a fresh task came through an inbox. Unless a thief has taken it since, it is where
+    /// it was sent. This is a hint.
     ///
     /// # Safety
-    /// By whoever took the task from its queue.
+    /// The caller took the task from its queue.
     pub(crate) unsafe fn was_sent(self) -> bool {
-        // SAFETY: the caller's promise, and rule 3.
+        // SAFETY: rule 3: the caller took the task from its queue.
         unsafe { !self.link().is_null() }
     }
 
@@ -336,55 +342,58 @@ impl TaskPtr {
     /// Rule 4.
     #[inline]
     pub(crate) unsafe fn set_joiner(self, waiter: Waiter) {
-        // SAFETY: rule 4.
+        // SAFETY: rule 4: the caller may write the joiner.
         self.header().joiner.with_mut(|p| unsafe { *p = waiter });
     }
 
-    /// Who joins the task.
+    /// The waiter that joins the task.
     ///
     /// # Safety
     /// Rule 4, by the completing task.
     pub(crate) unsafe fn joiner(self) -> Waiter {
-        // SAFETY: rule 4.
+        // SAFETY: rule 4: the completing task reads the joiner.
         self.header().joiner.with(|p| unsafe { *p })
     }
 
-    /// Runs the closure and leaves its result; or gives the payload of what has unwound it, and leaves none.
+    /// Runs the closure and stores its result. If it unwinds, returns the payload and stores no
+    /// result.
     ///
     /// # Safety
     /// Rule 5: on the task's own stack, and once, instead of [`drop_closure`](Self::drop_closure).
     #[inline]
     pub(crate) unsafe fn run_closure(self) -> Option<Payload> {
-        // SAFETY: the caller's promise.
+        // SAFETY: rule 5: on the task's own stack, once.
         unsafe { (self.header().vtable.run)(self) }
     }
 
-    /// Drops the closure, whose destructors are a user's code.
+    /// Drops the closure, whose destructors are user code.
     ///
     /// # Safety
-    /// Rule 5: a fresh task's closure belongs to whoever took the task from its queue. Once.
+    /// Rule 5: a fresh task's closure belongs to the code that took the task from its queue. Called
+    /// once.
     pub(crate) unsafe fn drop_closure(self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: rule 5: the caller took the fresh task from its queue, and calls this once.
         unsafe { (self.header().vtable.drop_closure)(self) };
     }
 
-    /// Leaves an error in the place of a result.
+    /// Stores an error in place of a result.
     ///
     /// # Safety
     /// Rule 5: the closure is gone, and there is no result.
     pub(crate) unsafe fn set_error(self, error: JoinError) {
-        // SAFETY: the caller's promise.
+        // SAFETY: rule 5: the closure is gone, and there is no result.
         unsafe { (self.header().vtable.set_error)(self, error) };
     }
 
     /// Takes the result of a completed task.
     ///
     /// # Safety
-    /// The task is complete, `T` is its result's type, and the caller is the join handle's owner, who calls this or
-    /// [`drop_result`](Self::drop_result) once.
+    /// The task is complete, `T` is its result's type, and the caller is the join handle's owner,
+    /// who calls this or [`drop_result`](Self::drop_result) once.
     pub(crate) unsafe fn take_result<T>(self) -> Result<T, JoinError> {
         let mut out = std::mem::MaybeUninit::<Result<T, JoinError>>::uninit();
-        // SAFETY: the caller's promise; `take_result` writes all of `out`.
+        // SAFETY: rule 5: the join handle's owner takes the result once. `take_result` writes all
+        // of `out`.
         unsafe {
             (self.header().vtable.take_result)(self, out.as_mut_ptr().cast());
             out.assume_init()
@@ -394,11 +403,11 @@ impl TaskPtr {
     /// # Safety
     /// As [`take_result`](Self::take_result).
     pub(crate) unsafe fn drop_result(self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: rule 5: the join handle's owner drops the result once.
         unsafe { (self.header().vtable.drop_result)(self) };
     }
 
-    /// Gives a reference up.
+    /// Gives up a reference.
     ///
     /// # Safety
     /// The caller has one, and does not use it afterwards.
@@ -406,15 +415,16 @@ impl TaskPtr {
     pub(crate) unsafe fn drop_ref(self, cells: Option<&SlabCache>) {
         match self.state().drop_ref() {
             TransitionByDrop::Alive => {}
-            // SAFETY: it was the last; closure and result go before the references that guard them.
+            // SAFETY: it was the last reference; closure and result go before the references that
+            // guard them.
             TransitionByDrop::Free => unsafe { self.free(cells) },
         }
     }
 
     /// # Safety
-    /// The last reference is gone, and with it closure and result.
+    /// The last reference is gone, and with it the closure and the result.
     pub(crate) unsafe fn free(self, cells: Option<&SlabCache>) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the last reference is gone, as `# Safety` demands.
         unsafe { (self.header().vtable.free)(self, cells) };
     }
 }

@@ -1,25 +1,26 @@
-//! What may end a task's code early, and what puts that off.
+//! What may end a task's code early, and what defers that.
 
 use std::cell::Cell;
 use std::ptr::null;
 
 use crate::raw::cancel_scope::CancelScope;
 
-/// For the task or the thread itself alone.
+/// Only the task or thread itself uses this.
 pub(crate) struct Interrupts {
     /// The innermost frame that may be unwound to; null if there is none.
     pub(crate) scope: Cell<*const CancelScope>,
-    /// How many sections the code is in that nothing outside them may end.
+    /// How many `uncancellable` sections the code is in: nothing outside them may end them.
     pub(crate) uncancellable: Cell<u32>,
     /// How many sections of any kind the code is in.
     pub(crate) sections: Cell<u32>,
-    /// The number of the unwinding that was raised last, as long as its payload lives; or zero.
+    /// The number of the unwinding that was raised last, as long as its payload lives; otherwise
+    /// zero.
     pub(crate) unwinding: Cell<u32>,
-    /// How many have been raised.
+    /// How many unwindings have been raised.
     pub(crate) raises: Cell<u32>,
     /// How often the task's cancellation was raised.
     pub(crate) cancellations: Cell<u32>,
-    /// It has been said that they are swallowed.
+    /// Whether it has been reported that cancellations are swallowed.
     pub(crate) reported: Cell<bool>,
 }
 
@@ -42,7 +43,7 @@ impl Interrupts {
         self.sections.get() != 0
     }
 
-    /// The task has ended.
+    /// Resets this when the task has ended.
     #[inline]
     pub(crate) fn reset(&self) {
         debug_assert!(!self.is_in_section() && self.scope.get().is_null() && self.uncancellable.get() == 0);

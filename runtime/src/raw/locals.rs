@@ -1,4 +1,4 @@
-//! The values that a task has by `task_local!`.
+//! The values that a task has through `task_local!`.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -9,11 +9,12 @@ use std::rc::Rc;
 pub(crate) enum Slot {
     Empty,
     Value(Rc<dyn Any>),
-    /// Its task is ending.
+    /// The task is ending.
     Dropped,
 }
 
-/// The values of a task or thread, in the order in which it first used them. No code of a user runs while the list is borrowed.
+/// The values of a task or thread, in the order in which it first used them. No user code runs
+/// while the list is borrowed.
 pub(crate) struct Locals(RefCell<Vec<(*const (), Slot)>>);
 
 impl Locals {
@@ -21,7 +22,7 @@ impl Locals {
         Box::into_raw(Box::new(Locals(RefCell::new(Vec::new()))))
     }
 
-    // A walk along the list: programs have few of these.
+    // A linear search: programs have few of these.
     pub(crate) fn get(&self, key: *const ()) -> Slot {
         self.0.borrow().iter().find(|(k, _)| *k == key).map_or(Slot::Empty, |(_, slot)| slot.clone())
     }
@@ -37,7 +38,7 @@ impl Locals {
         }
     }
 
-    /// Takes the newest value, for good.
+    /// Takes the newest value for good.
     fn take_newest(&self) -> Option<Rc<dyn Any>> {
         self.0.borrow_mut().iter_mut().rev().find_map(|(_, slot)| match std::mem::replace(slot, Slot::Dropped) {
             Slot::Value(value) => Some(value),
@@ -48,7 +49,8 @@ impl Locals {
         })
     }
 
-    /// Takes all values, the newest first, also those that the destructors of others make, and gives them to whoever drops them.
+    /// Takes all values, newest first, including those that the destructors of others create, and
+    /// passes them to `drop`.
     pub(crate) fn take_all(&self, mut drop: impl FnMut(Rc<dyn Any>)) {
         while let Some(value) = self.take_newest() {
             drop(value);
@@ -56,9 +58,9 @@ impl Locals {
     }
 
     /// # Safety
-    /// It came from [`new`](Self::new), and is freed once.
+    /// `locals` came from [`new`](Self::new), and is freed once.
     pub(crate) unsafe fn free(locals: *const Self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: `locals` came from `new` and is freed once, as `# Safety` demands.
         drop(unsafe { Box::from_raw(locals.cast_mut()) });
     }
 }

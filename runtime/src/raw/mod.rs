@@ -1,9 +1,12 @@
-//! What a task is: its memory, its state, its stack with what goes with that. Nothing here decides who runs.
+//! What a task is: its memory, its state, and its stack with what belongs to it. Nothing here
+//! decides which task runs.
 //!
-//! - [`header`]: a task in memory; [`state`]: its life in one word; [`cells`]: where the memory comes from; [`error`]: what a join may say.
-//! - [`record`]: the head of a stack; [`stacks`]: free ones; [`locals`]: a task's own values.
-//! - [`interrupts`]: what may end a task's code early, such as a [`scope`], and what puts that off.
-//! - [`waiter`]: who waits; [`reason`]: why; [`report`]: how a task is told of.
+//! - [`header`]: a task in memory; [`state`]: its life in one word; [`task_slab`]: where the memory
+//!   comes from; [`error`]: what a join may return.
+//! - [`record`]: the head of a stack; [`stacks`]: free stacks; [`locals`]: a task's own values.
+//! - [`interrupts`]: what may end a task's code early, such as a [`cancel_scope`], and what defers
+//!   that.
+//! - [`waiter`]: who waits; [`reason`]: why; [`report`]: how a task is described.
 //! - [`machine`]: what the code on a machine's thread finds there.
 //! - [`fork`], [`outside`]: the process.
 

@@ -22,7 +22,7 @@ pub(crate) enum Reason {
     Select,
     /// Waits for a lock of `sync`.
     Lock,
-    /// Waits for something else of `sync` to happen: a condition, a permit, a barrier, an initialisation.
+    /// Waits for something else in `sync`: a condition, a permit, a barrier, an initialisation.
     Sync,
     /// In `sleep`, or an interval's `tick`.
     Sleep,
@@ -30,7 +30,7 @@ pub(crate) enum Reason {
     Run,
     /// Not started.
     Start,
-    /// Not suspended: about to end, its result being written. In no report.
+    /// Not suspended: about to end, while its result is written. Appears in no report.
     End,
 }
 
@@ -55,7 +55,7 @@ impl Reason {
         ALL.get(raw as usize).copied().unwrap_or(Self::Ready)
     }
 
-    /// As it reads in "task 7 is …".
+    /// Worded to follow "task 7 is …".
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Ready => "running or ready to run",

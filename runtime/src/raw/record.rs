@@ -40,7 +40,7 @@ use crate::sys::stderr::say;
 pub(crate) enum Suspend {
     /// It has ended; the stack is free.
     Done,
-    /// It has ended without a run, on the stack that is reserved for that.
+    /// It has ended without having run, on the stack that is reserved for that.
     Refused,
     /// It is ready to go on, after others.
     Yield,
@@ -65,8 +65,9 @@ struct Frames {
     limit: NonZeroUsize,
 }
 
-// SAFETY: the slab has armed a guard below `bottom` (or the scheduler checks a canary there, where the system has no better; see
-// `guard`), a slot holds far more than the minimum, and the base is aligned to the record's 16 bytes.
+// SAFETY: the slab has armed a guard below `bottom` (or the scheduler checks a canary there, where
+// the system offers nothing better; see `guard`). A slot holds far more than the minimum, and the
+// base is aligned to the record's 16 bytes.
 unsafe impl Stack for Frames {
     fn base(&self) -> NonZeroUsize {
         self.base
@@ -79,34 +80,37 @@ unsafe impl Stack for Frames {
 
 /// The head of a stack; see the module.
 ///
-/// `slot` never changes. `id`, `site`, `name`, `reason`, `parked_in` and `home` are labels, which any thread of the runtime may read that
-/// keeps heads from being given back ([`StackPool::keep_heads`](super::pool::StackPool::keep_heads)), and any time the owner's thread. All else is
-/// for the thread that runs the stack, or, while it is free, for whoever owns it.
+/// `slot` never changes. `id`, `site`, `name`, `reason`, `parked_in` and `home` are labels. Any
+/// thread of the runtime may read them while it keeps heads from being given back
+/// ([`StackPool::keep_heads`](super::stacks::StackPool::keep_heads)); the owner's thread may read
+/// them at any time. Everything else belongs to the thread that runs the stack or, while the stack
+/// is free, to its owner.
 #[repr(C, align(16))]
 pub(crate) struct Record {
-    // Two lines of the cache, from the two words under the record, where the coroutine keeps its way back, up to `parked_in`: all that a
-    // switch touches. The second begins with `task`.
-    /// Where the coroutine is kept; it is there once `has_coroutine` says so.
+    // A switch touches only two cache lines: from the two words under the record, where the
+    // coroutine keeps its way back, up to `parked_in`. The second line begins with `task`.
+    /// Holds the coroutine, once `has_coroutine` says so.
     coroutine: UnsafeCell<MaybeUninit<ManuallyDrop<Switcher>>>,
     yielder: Cell<*const Yielder<(), Suspend>>,
     task: Cell<*mut Header>,
-    /// Where the stack ends, as of the last suspension: what a resumption touches first lies around it.
+    /// The end of the stack at the last suspension. What a resumption touches first lies around it.
     frame: Cell<*const u8>,
     slot: Slot,
     no_suspend: Cell<u32>,
     reason: AtomicU8,
     has_coroutine: Cell<bool>,
-    /// Whether `name` has one.
+    /// Whether `name` holds one.
     named: Cell<bool>,
-    /// The number of the time slice in which the task was parked last.
+    /// The number of the time slice in which the task was last parked.
     parked_in: AtomicU32,
-    /// The index of the processor that runs the stack's task, plus one: zero, as memory that was given back reads, is nobody.
+    /// The index of the processor that runs the stack's task, plus one. Zero means none, and memory
+    /// that was given back reads as zero.
     home: AtomicU32,
     /// What `task_local!` keeps for the task, if it does.
     locals: Cell<*const Locals>,
-    /// What hooks at switches keep for the task, between two of their calls; from a Box.
+    /// What switch hooks keep for the task between two of their calls; from a Box.
     slots: Cell<*mut ()>,
-    /// What may end the task's code early, and what puts that off.
+    /// What may end the task's code early, and what defers that.
     interrupts: Interrupts,
     /// Where the frames of tasks begin.
     base: Cell<*const u8>,
@@ -116,16 +120,18 @@ pub(crate) struct Record {
     name: Mutex<Option<Arc<str>>>,
 }
 
-/// Bytes under a slot's top that are set aside for the record. Sixteen less than whole lines of the
-/// cache, since what lies directly under the record is touched together with its first fields.
+/// Bytes under a slot's top that are set aside for the record. Sixteen less than a whole number of
+/// cache lines, since what lies directly under the record is touched together with its first
+/// fields.
 pub(crate) const RECORD_BYTES: usize = (size_of::<Record>() + 16).next_multiple_of(64) - 16;
 
 const _: () = assert!(RECORD_BYTES <= HEAD_BYTES);
 
-/// Where the record's second line of the cache begins.
+/// Where the record's second cache line begins.
 const SECOND_LINE: usize = std::mem::offset_of!(Record, task);
 
-// With corosensei's feature `sanitizer`, which any crate of a build may turn on, a coroutine is larger, and a switch slower anyway.
+// With corosensei's feature `sanitizer`, which any crate of a build may turn on, a coroutine is
+// larger, and a switch is slower anyway.
 #[cfg(not(greenloom_loom))]
 const _: () = assert!(
     size_of::<Switcher>() > 5 * size_of::<usize>()
@@ -136,21 +142,23 @@ const _: () = assert!(
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StackPtr(NonNull<Record>);
 
-// SAFETY: a free stack is plain memory; a bound one stays on its thread by the scheduler's rule.
+// SAFETY: a free stack is plain memory; the scheduler keeps a bound one on its thread.
 unsafe impl Send for StackPtr {}
 
 impl StackPtr {
     /// Writes the head of a slot that is new, or whose memory was given back.
     ///
-    /// All but the atomic labels, one of which, the task's number, other threads may be reading at this moment: such memory is zero, and so
-    /// are a free stack's. They read more only where they find a number, after [`bind`](Record::bind).
+    /// Writes all but the atomic labels. Other threads may be reading one of these, the task's
+    /// number, at this moment. In such memory it is zero, as in any free stack. Other threads
+    /// read more only after they find a number, which [`bind`](Record::bind) stores.
     ///
     /// # Safety
-    /// The caller owns the slot, which has no head and is mapped for as long as the stack is used. Nobody reads in a head that it had
-    /// before: whoever gave that back has waited for those who did.
+    /// The caller owns the slot, which has no head and is mapped for as long as the stack is used.
+    /// Nobody reads a head that it had before: the thread that gave that back has waited for its
+    /// readers.
     pub(crate) unsafe fn create(slot: Slot) -> StackPtr {
         let record = (slot.top - RECORD_BYTES) as *mut Record;
-        // SAFETY: the memory is the caller's, and its top is aligned to 64 bytes.
+        // SAFETY: the caller owns the memory, and its top is aligned to 64 bytes.
         unsafe {
             (&raw mut (*record).has_coroutine).write(Cell::new(false));
             (&raw mut (*record).named).write(Cell::new(false));
@@ -168,19 +176,22 @@ impl StackPtr {
         }
     }
 
-    /// The stack whose slot this is, if its head has been written and not been given back since.
+    /// The stack of this slot, if its head has been written and not been given back since.
     ///
     /// # Safety
-    /// The slot is mapped for as long as the result is used, and its head is not given back meanwhile.
+    /// The slot is mapped for as long as the result is used, and its head is not given back
+    /// meanwhile.
     pub(crate) unsafe fn of_slot(slot: Slot) -> Option<StackPtr> {
         let record = (slot.top - RECORD_BYTES) as *mut Record;
-        // SAFETY: mapped memory; the id is an atomic, and reads as zero where the page was given back.
+        // SAFETY: the slot is mapped, as `# Safety` demands. The id is an atomic, and reads as zero
+        // where the page was given back.
         let id = unsafe { (*record).id.load(Ordering::Acquire) };
         if id == 0 { None } else { NonNull::new(record).map(StackPtr) }
     }
 
     pub(crate) fn record<'a>(self) -> &'a Record {
-        // SAFETY: a stack that somebody owns or runs on is mapped, and its record was written when it was created.
+        // SAFETY: a stack that is owned or running is mapped, and its record was written when it
+        // was created.
         unsafe { self.0.as_ref() }
     }
 }
@@ -197,7 +208,7 @@ impl Record {
         StackPtr(NonNull::from(self))
     }
 
-    /// Looks whether the task overran a stack that has no other guard, and aborts if so.
+    /// Checks whether the task overran a stack that has no other guard, and aborts if so.
     #[cold]
     pub(crate) fn check_canary(&self) {
         // SAFETY: the slot is mapped, and its canary was written when it was carved.
@@ -218,14 +229,15 @@ impl Record {
     #[inline(always)]
     pub(crate) fn task(&self) -> TaskPtr {
         debug_assert!(!self.task.get().is_null());
-        // SAFETY: set by `bind`; the task lives until its body has run to its end, and nobody asks after that.
+        // SAFETY: set by `bind`. The task lives until its body has run to its end, and this is not
+        // called after that.
         unsafe { TaskPtr::from_raw(self.task.get()) }
     }
 
-    /// Gives the stack to a fresh task; one that is new, a coroutine, too, which runs `body`.
+    /// Binds the stack to a fresh task. A new stack also gets a coroutine, which runs `body`.
     ///
     /// # Safety
-    /// The caller took both stack and task, and runs on the thread that will run them.
+    /// The caller has taken both stack and task, and runs on the thread that will run them.
     #[inline]
     pub(crate) unsafe fn bind(&self, task: TaskPtr, home: u32, body: Body) {
         self.task.set(task.as_ptr());
@@ -234,7 +246,7 @@ impl Record {
         self.reason.store(Reason::Ready as u8, Ordering::Relaxed);
         // Release: pairs with the readers' Acquire of the id; the labels above belong to it.
         self.id.store(task.id(), Ordering::Release);
-        // SAFETY: the caller's promise (rule 2 of the header).
+        // SAFETY: header rule 2: this machine starts the task.
         unsafe { task.set_record(self) };
         if let Some(name) = task.name() {
             self.set_name(Some(name));
@@ -244,7 +256,7 @@ impl Record {
         }
     }
 
-    /// The coroutine begins, and stays for as long as the stack.
+    /// The coroutine begins. It stays for as long as the stack.
     #[inline(always)]
     pub(crate) fn begin(&self, yielder: *const Yielder<(), Suspend>) {
         self.yielder.set(yielder);
@@ -255,7 +267,7 @@ impl Record {
     #[inline(always)]
     pub(crate) fn end(&self) {
         if self.slot().canary {
-            // While its labels are still there.
+            // While its labels are still there for the message.
             self.check_canary();
         }
         if self.named.get() {
@@ -281,19 +293,20 @@ impl Record {
         let limit = NonZeroUsize::new(self.slot.bottom).expect("a slot is not at address zero");
         let record = self.stack();
         let coroutine = Switcher::with_stack(Frames { base, limit }, move |yielder, ()| body(yielder, record));
-        // SAFETY: the room is this record's own, and empty.
+        // SAFETY: the room belongs to this record, and is empty.
         unsafe { (*self.coroutine.get()).write(ManuallyDrop::new(coroutine)) };
         self.has_coroutine.set(true);
     }
 
-    /// Switches to the stack, until its task switches away.
+    /// Switches to the stack; returns when its task switches away.
     ///
     /// # Safety
-    /// A task is bound, on this thread, and it is its turn.
+    /// A task is bound to the stack, on this thread, and it is the task's turn.
     #[inline(always)]
     pub(crate) unsafe fn resume(&self) -> Suspend {
-        // SAFETY: bound stacks have a coroutine, and only this thread resumes it. ManuallyDrop: a coroutine's own drop would
-        // force an unwinding through tasks that may suspend in destructors; ours end by the normal loop or never.
+        // SAFETY: bound stacks have a coroutine, and only this thread resumes it. ManuallyDrop: a
+        // coroutine's own drop would force an unwinding through tasks that may suspend in
+        // destructors. These coroutines end by the normal loop or never.
         let result = unsafe { (*self.coroutine.get()).assume_init_mut().resume(()) };
         match result {
             CoroutineResult::Yield(how) => how,
@@ -301,41 +314,43 @@ impl Record {
         }
     }
 
-    /// Switches from the running task to its worker, whatever its thread's panics are; see [`suspend`](Self::suspend).
+    /// Switches from the running task to its worker, regardless of its thread's panics; see
+    /// [`suspend`](Self::suspend).
     #[inline(always)]
     pub(crate) fn switch(&self, how: Suspend, reason: Reason) {
         self.reason.store(reason as u8, Ordering::Relaxed);
         self.frame.set(stack_pointer());
-        // SAFETY: set by the coroutine's body before any task ran on this stack; the caller runs on it.
+        // SAFETY: the coroutine's body set this before any task ran on this stack, and the caller
+        // runs on it.
         unsafe { (*self.yielder.get()).suspend(how) };
         self.reason.store(Reason::Ready as u8, Ordering::Relaxed);
     }
 
-    /// Fetches what a switch to the stack's task will touch.
+    /// Prefetches what a switch to the stack's task will touch.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
         prefetch_to_write(std::ptr::from_ref(self).cast::<u8>().wrapping_add(SECOND_LINE));
-        // Some of the frame above the end, and below it what the task's next calls will use.
+        // Part of the frame above the end, and what the task's next calls will use below it.
         for line in -2..5 {
             prefetch_to_write(self.frame.get().wrapping_offset(64 * line));
         }
     }
 
-    /// The task is about to complete, or is not any more: whoever has learned of a completion finds the task in no report, since this
-    /// comes before it.
+    /// Notes that the task is about to complete, or that it no longer is. This comes before the
+    /// completion, so code that has learned of the completion finds the task in no report.
     #[inline]
     pub(crate) fn set_ending(&self, ending: bool) {
         let reason = if ending { Reason::End } else { Reason::Ready };
         self.reason.store(reason as u8, Ordering::Relaxed);
     }
 
-    /// The machine parks the task, in this time slice.
+    /// Notes that the machine parks the task in this time slice.
     #[inline]
     pub(crate) fn note_parked(&self, slice: u32) {
         self.parked_in.store(slice, Ordering::Relaxed);
     }
 
-    /// The time slice in which the task was parked last.
+    /// The time slice in which the task was last parked.
     pub(crate) fn parked_in(&self) -> u32 {
         self.parked_in.load(Ordering::Relaxed)
     }
@@ -382,13 +397,13 @@ impl Record {
         self.locals.set(locals);
     }
 
-    /// What hooks keep for the task, if it has been entered; its type is theirs.
+    /// What hooks keep for the task, if it has been entered; only they know its type.
     pub(crate) fn slots(&self) -> &Cell<*mut ()> {
         &self.slots
     }
 
-    /// What reports say about the stack's task, if it has one, but for how long it waits. From any thread; the parts may be of
-    /// different moments.
+    /// What reports say about the stack's task, if it has one, except how long it waits. Callable
+    /// from any thread; the parts may be from different moments.
     pub(crate) fn report(&self) -> Option<TaskReport> {
         // Acquire: pairs with the Release in `bind`.
         let id = self.id.load(Ordering::Acquire);
@@ -406,12 +421,12 @@ impl Record {
         })
     }
 
-    /// The number of the stack's task, zero if it has none, as of now.
+    /// The number of the stack's task at this moment; zero if it has none.
     pub(crate) fn id(&self) -> u64 {
         self.id.load(Ordering::Acquire)
     }
 
-    /// The labels, for a signal handler: without waiting for a lock, and without counting a reference.
+    /// The labels, for a signal handler: waits for no lock, and counts no reference.
     #[cfg(not(greenloom_loom))]
     pub(crate) fn with_name<R>(&self, f: impl FnOnce(u64, Option<&str>, Option<&'static Location<'static>>) -> R) -> R {
         let name = self.name.try_lock();
@@ -421,9 +436,10 @@ impl Record {
         f(self.id.load(Ordering::Acquire), name, site)
     }
 
-    /// Whether the machine of processor `index`, which asks, runs the stack's task.
+    /// Whether the machine of processor `index`, which is the caller, runs the stack's task.
     ///
-    /// The record may be another's, who ends its task and gives the stack back at this moment: then it reads as nobody's.
+    /// The record may belong to another machine, which may end its task and give the stack back at
+    /// this moment. It then reads as nobody's.
     pub(crate) fn is_at_home_on(&self, index: u32) -> bool {
         self.home.load(Ordering::Relaxed) == index + 1
     }

@@ -1,4 +1,4 @@
-//! How a task is named, and what it is said to be doing.
+//! How reports name a task and describe what it is doing.
 
 use std::fmt;
 use std::panic::Location;
@@ -9,13 +9,13 @@ use crate::raw::header::TaskPtr;
 use crate::raw::reason::Reason;
 use crate::sys::stderr::say;
 
-/// The most tasks that stderr hears of at once.
+/// The most tasks that are listed on stderr at once.
 pub(crate) const LISTED: usize = 20;
 
 /// The most tasks that the message of a panic lists.
 pub(crate) const LISTED_IN_A_MESSAGE: usize = 100;
 
-/// A task as reports name it: who it is, and what it was doing at that moment.
+/// A task as reports show it: its identity, and what it was doing at that moment.
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,19 +73,21 @@ impl TaskReport {
         self.site
     }
 
-    /// What the task was doing, as it reads in "the task is …": `parked`, say, or `waiting for a lock`.
+    /// What the task was doing, worded to follow "the task is …": `parked`, say, or `waiting for a
+    /// lock`.
     pub fn waiting_for(&self) -> &'static str {
         self.reason.describe()
     }
 
-    /// How long the task had been waiting, give or take some 20 ms (no clock is read when a task begins to wait); zero if it was not.
+    /// How long the task had been waiting, to within some 20 ms, since no clock is read when a task
+    /// begins to wait. Zero if it was not waiting.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 }
 
 impl TaskReport {
-    /// Who it is, without what it was doing.
+    /// The task's identity, without what it was doing.
     pub(crate) fn who(&self) -> impl fmt::Display {
         fmt::from_fn(move |f| name_task(f, self.name(), self.id, self.site))
     }
@@ -115,7 +117,8 @@ pub(crate) fn name_task(
     f.write_str(")")
 }
 
-/// Some tasks, and how many more there are. Displayed with a line for each, each after a line's end.
+/// Some tasks, and how many more there are. Displayed with one line for each, each preceded by a
+/// newline.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TaskList {
     pub(crate) tasks: Vec<TaskReport>,
@@ -135,7 +138,7 @@ impl TaskList {
         self.tasks.len() + self.more
     }
 
-    /// Says on stderr what all of them are.
+    /// Prints all of them to stderr, each prefixed by `what`.
     pub(crate) fn say(&self, what: &str) {
         for task in &self.tasks {
             say(format_args!("greenloom: {what}: {task}"));

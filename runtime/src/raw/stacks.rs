@@ -1,10 +1,11 @@
-//! Free stacks: a processor's cache in front of the runtime's pool in front of the slabs.
+//! Free stacks: each processor's cache, in front of the runtime's pool, in front of the slabs.
 //!
-//! **What goes back to the system, and when.** The pool's free stacks do, whole, when they were not needed from one of the monitor's
-//! passes to the next, a second later: however deep they were used. Each costs a system call, and there may be hundreds of thousands after a
-//! burst of tasks, while the monitor has limits and late timers to see to: so a pass goes in pieces of [`PIECE`]. A processor's cache is
-//! not trimmed. Its stacks, [`CACHE`] of each size at most, are the next ones to be used; when the processor runs out of work, all
-//! but [`KEEP`] go to the pool.
+//! **What goes back to the system, and when.** The pool's free stacks do, whole, however deep they
+//! were used, if they were not needed between two of the monitor's passes, which are a second
+//! apart. Each costs a system call. There may be hundreds of thousands after a burst of tasks,
+//! while the monitor has limits and late timers to attend to. So a pass works in pieces of
+//! [`PIECE`]. A processor's cache is not trimmed. Its stacks, at most [`CACHE`] of each size, are
+//! the next ones to be used. When the processor runs out of work, all but [`KEEP`] go to the pool.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,26 +15,27 @@ use crate::prim::untracked::{Mutex, RwLock};
 use crate::raw::record::{Record, StackPtr};
 use crate::stack::slab::{Class, Slabs, Slot};
 
-/// Stacks that move between a cache and the pool at a time.
+/// How many stacks move between a cache and the pool at a time.
 const BATCH: usize = 64;
 
-/// The most free stacks of a size that a processor keeps to itself.
+/// The most free stacks of one size that a processor keeps for itself.
 const CACHE: usize = 256;
 
-/// What a sleeping machine keeps of them.
+/// How many of them a sleeping machine keeps.
 const KEEP: usize = 16;
 
-/// The most stacks that are given back to the system at a time, between two ticks of the monitor: some 0.3 ms if they are neighbours, 1 ms
-/// if they are not.
+/// The most stacks that are given back to the system at a time, between two ticks of the monitor.
+/// This takes some 0.3 ms if they are neighbours, 1 ms if they are not.
 const PIECE: usize = 64;
 
 /// The free stacks of a runtime, and the slabs that all of its stacks are carved from.
 pub(crate) struct StackPool {
     slabs: Slabs,
     free: [Mutex<Shelf>; Class::COUNT],
-    /// Held to read while anybody but the stack's owner reads in heads, to write while heads are given back with their stacks: one
-    /// of them may have found a task there just before, and what a head holds besides atomics (the lock of its name) would be overwritten
-    /// under its hands, first with zeroes and then by [`StackPtr::create`].
+    /// Read-locked while anyone but a stack's owner reads heads; write-locked while heads are given
+    /// back with their stacks. A reader may have found a task in a head just before. What that head
+    /// holds besides atomics (the lock of its name) would be overwritten while it reads, first with
+    /// zeroes and then by [`StackPtr::create`].
     heads: RwLock<()>,
 }
 
@@ -42,11 +44,12 @@ pub(crate) struct StackPool {
 struct Shelf {
     /// Stacks with a head, oldest first.
     warm: VecDeque<StackPtr>,
-    /// Slots whose memory has been given back, head and all.
+    /// Slots whose memory has been given back, including the head.
     cold: Vec<Slot>,
-    /// The fewest warm stacks here since the last pass began: so many were not needed in that time.
+    /// The fewest warm stacks here since the last pass began: this many were not needed in that
+    /// time.
     idle: usize,
-    /// So many of the oldest this pass has still to give back.
+    /// How many of the oldest this pass has still to give back.
     due: usize,
 }
 
@@ -55,7 +58,7 @@ impl StackPool {
         Self { slabs, free: Default::default(), heads: RwLock::new(()) }
     }
 
-    /// A slot that is in no cache and never will be.
+    /// Carves a slot that is in no cache and never will be.
     ///
     /// # Errors
     /// As [`Slabs::carve`].
@@ -67,7 +70,7 @@ impl StackPool {
         self.free[class.index()].lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Moves a batch of free stacks into `into`, or one that is cold or new.
+    /// Moves a batch of free stacks into `into`; if there are none, one that is cold or new.
     fn take(&self, class: Class, into: &mut Vec<StackPtr>) -> io::Result<()> {
         let mut shelf = self.shelf(class);
         let keep = shelf.warm.len().saturating_sub(BATCH);
@@ -78,7 +81,8 @@ impl StackPool {
             let cold = shelf.cold.pop();
             drop(shelf);
             let slot = cold.map_or_else(|| self.slabs.carve(class), Ok)?;
-            // SAFETY: the slot came from the slab or the shelf just now; the slabs live as long as their stacks.
+            // SAFETY: the slot has just come from the slab or the shelf; the slabs live as long as
+            // their stacks.
             into.push(unsafe { StackPtr::create(slot) });
         }
         Ok(())
@@ -88,12 +92,13 @@ impl StackPool {
         self.shelf(class).warm.extend(stacks);
     }
 
-    /// Whether there is anything that a pass, or the second from now, would give back.
+    /// Whether there is anything that the next pass, or the second from now, would give back.
     pub(crate) fn is_warm(&self) -> bool {
         self.free.iter().any(|shelf| !shelf.lock().unwrap_or_else(|e| e.into_inner()).warm.is_empty())
     }
 
-    /// Begins a pass of the monitor's: what has lain here since the last one began is to go back to the system.
+    /// Begins a pass of the monitor: what has lain here since the last pass began is to go back to
+    /// the system.
     pub(crate) fn begin_trim(&self) {
         for shelf in &self.free {
             let mut shelf = shelf.lock().unwrap_or_else(|e| e.into_inner());
@@ -102,7 +107,7 @@ impl StackPool {
         }
     }
 
-    /// Gives a piece of it back; false if nothing is left of this pass.
+    /// Gives back a piece of this pass; false if nothing is left of it.
     pub(crate) fn trim_piece(&self) -> bool {
         let mut left = PIECE;
         for shelf in &self.free {
@@ -115,10 +120,12 @@ impl StackPool {
                 shelf.warm.drain(..some).collect()
             };
             left -= stacks.len();
-            // Off the shelf and unlocked: a machine that needs a stack meanwhile does not wait for these system calls.
+            // Off the shelf and unlocked: a machine that needs a stack meanwhile does not wait for
+            // these system calls.
             let mut slots: Vec<Slot> = stacks.iter().map(|stack| *stack.record().slot()).collect();
             let no_reader = self.heads.write().unwrap_or_else(|e| e.into_inner());
-            // SAFETY: the stacks were free and are ours; their heads go with them, and nothing in those needs dropping.
+            // SAFETY: the stacks were free and this thread has taken them. Their heads go with
+            // them, and nothing in the heads needs dropping.
             unsafe { self.slabs.discard_all(&mut slots) };
             drop(no_reader);
             shelf().cold.extend(slots);
@@ -129,22 +136,25 @@ impl StackPool {
     /// Unmaps all stacks.
     ///
     /// # Safety
-    /// No stack has a task any more, nor is one looked at: nobody calls [`for_each_bound`](Self::for_each_bound) now or later.
+    /// No stack has a task any more, and none is looked at: nobody calls
+    /// [`for_each_bound`](Self::for_each_bound) now or later.
     #[cfg(not(greenloom_loom))]
     pub(crate) unsafe fn unmap(&self) {
         for shelf in &self.free {
             *shelf.lock().unwrap_or_else(|e| e.into_inner()) = Shelf::default();
         }
-        // SAFETY: the caller's promise; and nobody finds a free stack any more.
+        // SAFETY: no stack has a task or is looked at, as `# Safety` demands, and nobody can find a
+        // free stack any more.
         unsafe { self.slabs.unmap() };
     }
 
-    /// For whoever reads in heads of stacks that others own: none is given back to the system while the result lives.
+    /// For code that reads heads of stacks that others own: none is given back to the system while
+    /// the result lives.
     pub(crate) fn keep_heads(&self) -> impl Sized + '_ {
         self.heads.read().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Every stack that has a task.
+    /// Calls `f` for every stack that has a task.
     pub(crate) fn for_each_bound(&self, mut f: impl FnMut(&Record)) {
         let _heads = self.keep_heads();
         self.slabs.for_each_carved(|slot| {
@@ -156,16 +166,18 @@ impl StackPool {
     }
 }
 
-/// The free stacks of one processor, newest last: the next task gets the stack that is still in the CPU's cache.
+/// The free stacks of one processor, newest last: the next task gets the stack that is still in the
+/// CPU's cache.
 pub(crate) struct StackCache {
-    /// The newest stack of the usual size, apart from the others: a task that never suspends takes it and gives it back.
+    /// The newest stack of the usual size, apart from the others. A task that never suspends takes
+    /// it and gives it back.
     hot: Cell<Option<StackPtr>>,
     usual: Class,
     classes: [RefCell<Vec<StackPtr>>; Class::COUNT],
 }
 
 impl StackCache {
-    /// For a processor whose tasks mostly have stacks of the size `usual`.
+    /// A cache for a processor whose tasks mostly have stacks of the size `usual`.
     pub(crate) fn new(usual: Class) -> Self {
         Self { hot: Cell::new(None), usual, classes: Default::default() }
     }
@@ -202,12 +214,13 @@ impl StackCache {
         let mut cache = self.classes[class.index()].borrow_mut();
         cache.push(stack);
         if cache.len() > CACHE {
-            // The oldest go: the newest are warm.
+            // The oldest go, since the newest are warm.
             pool.give(class, cache.drain(..BATCH));
         }
     }
 
-    /// Gives all but the newest few to the pool, where the monitor can trim them: what a machine does before it sleeps.
+    /// Gives all but the newest few to the pool, where the monitor can trim them. A machine does
+    /// this before it sleeps.
     pub(crate) fn release(&self, pool: &StackPool) {
         for cache in &self.classes {
             let mut cache = cache.borrow_mut();
@@ -246,19 +259,19 @@ mod tests {
             self.cache.give(&self.pool, stack);
         }
 
-        /// So many stacks at once, each used down to its middle.
+        /// This many stacks at once, each used down to its middle.
         fn use_at_once(&self, class: Class, count: usize) -> Vec<StackPtr> {
             let stacks: Vec<StackPtr> = (0..count).map(|_| self.take(class)).collect();
             for stack in &stacks {
                 for page in used(*stack.record().slot()).step_by(PAGE_BYTES) {
-                    // SAFETY: in the usable part of a stack that is ours.
+                    // SAFETY: in the usable part of a stack that this test owns.
                     unsafe { std::ptr::with_exposed_provenance_mut::<u8>(page).write(1) };
                 }
             }
             stacks
         }
 
-        /// A pass of the monitor's.
+        /// A pass of the monitor.
         fn trim(&self) {
             self.pool.begin_trim();
             while self.pool.trim_piece() {}
@@ -270,7 +283,7 @@ mod tests {
             carved
         }
 
-        /// How many slots have memory, heads aside.
+        /// How many slots have memory, not counting heads.
         fn resident(&self) -> usize {
             let mut resident = 0;
             self.pool.slabs.for_each_carved(|slot| resident += usize::from(is_resident(slot)));
@@ -278,7 +291,7 @@ mod tests {
         }
     }
 
-    /// The upper half of a stack, but for the page of its head.
+    /// The upper half of a stack, without the page of its head.
     fn used(slot: Slot) -> std::ops::Range<usize> {
         let top = (slot.top - RECORD_BYTES) & !(PAGE_BYTES - 1);
         let middle = (slot.bottom + (top - slot.bottom) / 2) & !(PAGE_BYTES - 1);
@@ -316,7 +329,8 @@ mod tests {
 
     #[test]
     fn stacks_that_are_free_are_used_before_new_ones_are_carved() {
-        // More than a cache holds, so that they travel to the pool and back; by way of another processor's cache too.
+        // More than a cache holds, so that they move to the pool and back, and through another
+        // processor's cache too.
         const STACKS: usize = 3 * CACHE + 17;
         let room = Room::new();
         let other = StackCache::new(Class::DEFAULT);
@@ -330,7 +344,7 @@ mod tests {
             assert_eq!(room.carved(), STACKS, "in round {round}");
             all.into_iter().for_each(|stack| other.give(&room.pool, stack));
             other.release(&room.pool);
-            // What the other one keeps is missing here.
+            // What the other cache keeps is missing here.
             let rest: Vec<StackPtr> = (0..STACKS - kept).map(|_| room.take(Class::DEFAULT)).collect();
             assert_eq!(room.carved(), STACKS, "in round {round}");
             rest.into_iter().for_each(|stack| room.give(stack));
@@ -388,7 +402,7 @@ mod tests {
         room.cache.release(&room.pool);
         room.trim();
         assert_eq!(room.resident(), kept + 2 * BATCH);
-        // In the next turn nobody needs them either.
+        // In the next pass nobody needs them either.
         room.trim();
         assert_eq!(room.resident(), kept);
     }
@@ -440,7 +454,7 @@ mod tests {
         while pool.trim_piece() {}
         assert_eq!(warm_and_cold(&pool), (0, 1000));
         assert!(!pool.is_warm());
-        // They are good for tasks again.
+        // They can be used for tasks again.
         pool.take(Class::DEFAULT, &mut in_use).unwrap();
         assert_eq!(warm_and_cold(&pool), (0, 999));
     }

@@ -1,4 +1,4 @@
-//! The state word of a task: every change of it has a name here, and nobody else changes it.
+//! The state word of a task. Every change of it has a name here, and nothing else changes it.
 //!
 //! | bit | set by | means | excludes |
 //! |---|---|---|---|
@@ -8,17 +8,19 @@
 //! | `NOTIFIED` | a partner whose wake came before the commit | the commit consumes it and queues the task again | `PARKED` |
 //! | `TOKEN` | `Task::unpark` | the next `park()` returns at once | |
 //! | `CANCELLED` | `cancel` | sticky: every later suspension point unwinds | |
-//! | `SCOPE_CANCELLED` | `cancel_scope`, for a cancel scope around the running code | until the task has left that scope every suspension point looks whether to unwind to it | |
+//! | `SCOPE_CANCELLED` | `cancel_scope`, for a cancel scope around the running code | until the task has left that scope, every suspension point checks whether to unwind to it | |
 //! | `TIME_UP` | a timer or a cancel scope that came while the task was not parked | the commit consumes it and queues the task again; the task clears it after a wait with a timer, and when it leaves a cancelled scope | `PARKED` |
 //! | `ABORT_WAKE` | whoever ends a wait because of `CANCELLED`, a timer or a cancel scope | tells the task that no partner woke it; the task clears it | `PARKED` |
-//! | `COMPLETE` | the task's last act | result written; nothing but references changes any more | |
+//! | `COMPLETE` | the task's last act | the result is written; only references change from now on | |
 //! | `JOINER` | `join` | the joiner cell holds a waiter, which the completing task will wake | |
 //! | `HANDLE` | spawn | a join handle exists: it, not the task, drops the result | |
 //!
-//! Above these, a reference count. One reference belongs to the scheduler (whoever has the task in a queue or runs it) until the
-//! task is complete, one to the join handle, one to each `Task`.
+//! Above these bits is a reference count. One reference belongs to the scheduler (to the code that
+//! has the task in a queue or runs it) until the task is complete, one to the join handle, and one
+//! to each `Task`.
 //!
-//! A park is one read-modify-write, a wake is one, a completion (with the scheduler's reference) is one.
+//! A park is one read-modify-write, a wake is one, and a completion (with the scheduler's
+//! reference) is one.
 
 use crate::prim::atomic::{AtomicU64, Ordering};
 
@@ -45,7 +47,7 @@ pub(crate) enum Park {
     Token,
 }
 
-/// What became of a suspension.
+/// The outcome of a suspension.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransitionToParked {
@@ -55,7 +57,7 @@ pub(crate) enum TransitionToParked {
     Requeue,
 }
 
-/// What the completing task has to do.
+/// What the completing task must do.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransitionToComplete {
@@ -69,7 +71,7 @@ pub(crate) enum TransitionToComplete {
     Free,
 }
 
-/// What remains of a task after a reference went.
+/// What remains of a task after a reference was dropped.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransitionByDrop {
@@ -79,21 +81,22 @@ pub(crate) enum TransitionByDrop {
     Free,
 }
 
-/// The word.
+/// The state word.
 #[derive(Debug)]
 pub(crate) struct State(AtomicU64);
 
 impl State {
-    /// A task with a join handle: referred to by the handle and by the scheduler.
+    /// A task with a join handle; the handle and the scheduler each hold a reference.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(HANDLE + 2 * REF))
     }
 
-    /// Applies `step` until it sticks; `step` says what the word shall become, and what to answer, or an answer with no change.
+    /// Applies `step` until it succeeds. `step` returns the new word and the answer, or only an
+    /// answer if nothing changes.
     ///
-    /// AcqRel: every transition both publishes what its caller wrote before it and sees what earlier ones published. The pairs
-    /// that matter: commit with wake (the frame of the parked task), complete with join (the result), the last reference with
-    /// all others (everything).
+    /// AcqRel: every transition both publishes what its caller wrote before it and sees what
+    /// earlier ones published. The pairs that matter are commit with wake (the frame of the parked
+    /// task), complete with join (the result), and the last reference with all others (everything).
     #[inline(always)]
     fn change<R>(&self, mut step: impl FnMut(u64) -> Result<(u64, R), R>) -> R {
         let mut seen = self.0.load(Ordering::Acquire);
@@ -108,7 +111,8 @@ impl State {
         }
     }
 
-    /// The worker's half of a suspension: the task has switched away, and may now be woken by anyone.
+    /// The worker's half of a suspension: the task has switched away, and anyone may wake it from
+    /// now on.
     #[inline]
     pub(crate) fn commit(&self, park: Park, shielded: bool) -> TransitionToParked {
         let (early, parked) = match park {
@@ -138,7 +142,8 @@ impl State {
         })
     }
 
-    /// `Task::unpark`: leaves a token, or wakes the task if it waits for one; true if the caller must queue it.
+    /// `Task::unpark`: leaves a token, or wakes the task if it waits for one; true if the caller
+    /// must queue it.
     pub(crate) fn leave_token(&self) -> bool {
         self.change(|s| {
             if s & (PARKED | IN_PARK) == PARKED | IN_PARK {
@@ -151,7 +156,7 @@ impl State {
         })
     }
 
-    /// Takes the token, if there is one: `park()` without a suspension.
+    /// Takes the token, if there is one: a `park()` without a suspension.
     pub(crate) fn take_token(&self) -> bool {
         self.change(|s| if s & TOKEN != 0 { Ok((s & !TOKEN, true)) } else { Err(false) })
     }
@@ -169,19 +174,20 @@ impl State {
         })
     }
 
-    /// A timer of the task's current wait fires; true if the caller must queue the task. The task is alive: it takes its timer
-    /// back before it goes on.
+    /// A timer of the task's current wait fires; true if the caller must queue the task. The task
+    /// is alive: it withdraws its timer before it goes on.
     pub(crate) fn time_up(&self) -> bool {
         self.change(|s| {
             if s & PARKED != 0 { Ok(((s & !(PARKED | IN_PARK | SHIELDED)) | ABORT_WAKE, true)) } else { Ok((s | TIME_UP, false)) }
         })
     }
 
-    /// A cancel scope of the task has been marked cancelled; true if the caller must queue the task. The task is alive: it withdraws the
-    /// scope before it goes on from its frame.
+    /// A cancel scope of the task has been marked cancelled; true if the caller must queue the
+    /// task. The task is alive: it withdraws the scope before it goes on from its frame.
     ///
-    /// A shielded task is woken too, and looks again: the scope may lie inside what shields it. The word is changed even where
-    /// the bits are set: the mark is published by it, for [`leave_scope`](Self::leave_scope).
+    /// A shielded task is woken too, and checks again: the scope may lie inside what shields it.
+    /// The word is changed even if the bits are set already, since the change publishes the mark to
+    /// [`leave_scope`](Self::leave_scope).
     pub(crate) fn cancel_scope(&self) -> bool {
         self.change(|s| {
             if s & PARKED != 0 {
@@ -192,9 +198,10 @@ impl State {
         })
     }
 
-    /// The running task has left a cancel scope that was cancelled: it looks at the others after this, and calls
-    /// [`keep_scope_cancelled`](Self::keep_scope_cancelled) if another is. One that cancels meanwhile sets the bit again by itself, or has marked
-    /// itself before: AcqRel pairs with `cancel_scope`. The task waits for nothing now, so no timer's mark is lost.
+    /// The running task has left a cancelled scope. After this it looks at the other scopes, and
+    /// calls [`keep_scope_cancelled`](Self::keep_scope_cancelled) if another is cancelled. A scope
+    /// that is cancelled meanwhile either sets the bit again or was marked before: AcqRel pairs
+    /// with `cancel_scope`. The task waits for nothing now, so no timer's mark is lost.
     pub(crate) fn leave_scope(&self) {
         self.0.fetch_and(!(SCOPE_CANCELLED | TIME_UP), Ordering::AcqRel);
     }
@@ -203,10 +210,11 @@ impl State {
         self.0.fetch_or(SCOPE_CANCELLED, Ordering::AcqRel);
     }
 
-    /// After a wait with a timer, which has been taken back: forgets that it fired too late.
+    /// Called after a wait with a timer, which has been withdrawn: forgets that it fired too late.
     pub(crate) fn forget_time(&self) {
-        // Relaxed: whoever fired the timer did so under the lock under which it was taken back. That of a cancel scope is lost with it,
-        // which `SCOPE_CANCELLED` tells of at the next suspension point.
+        // Relaxed: the timer was fired under the lock under which it was withdrawn. The mark of a
+        // cancel scope is lost with it, but `SCOPE_CANCELLED` tells of that at the next suspension
+        // point.
         if self.0.load(Ordering::Relaxed) & TIME_UP != 0 {
             self.0.fetch_and(!TIME_UP, Ordering::AcqRel);
         }
@@ -219,20 +227,23 @@ impl State {
         self.0.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
-    /// Whether the task may have to unwind: it is cancelled, or a cancel scope is cancelled. One load, at every suspension point.
+    /// Whether the task may have to unwind: it is cancelled, or a cancel scope is. One load, at
+    /// every suspension point.
     #[inline(always)]
     pub(crate) fn is_interrupted(&self) -> bool {
-        // Relaxed: a flag that carries no data; `is_scope_cancelled` looks again.
+        // Relaxed: a flag that carries no data; `is_scope_cancelled` checks again.
         self.0.load(Ordering::Relaxed) & (CANCELLED | SCOPE_CANCELLED) != 0
     }
 
-    /// Whether a cancel scope of the task is cancelled: asked by the task itself, which then looks for it.
+    /// Whether a cancel scope of the task is cancelled. Called by the task itself, which then looks
+    /// for it.
     pub(crate) fn is_scope_cancelled(&self) -> bool {
-        // Acquire: pairs with `cancel_scope`; the mark is seen.
+        // Acquire: pairs with `cancel_scope`, so the mark is seen.
         self.0.load(Ordering::Acquire) & SCOPE_CANCELLED != 0
     }
 
-    /// After a wait: whether cancellation, a timer or a cancel scope ended it. Asked by the task itself.
+    /// After a wait: whether cancellation, a timer or a cancel scope ended it. Called by the task
+    /// itself.
     #[inline]
     pub(crate) fn take_abort_wake(&self) -> bool {
         // Relaxed: the task was resumed by the machine that saw the bit set.
@@ -243,34 +254,37 @@ impl State {
         true
     }
 
-    /// Whether the result is there.
+    /// Whether the result is available.
     #[inline]
     pub(crate) fn is_complete(&self) -> bool {
         // Acquire: pairs with the completion; the result may be read after this.
         self.0.load(Ordering::Acquire) & COMPLETE != 0
     }
 
-    /// Whether a join handle exists. Once none does, none ever will again.
+    /// Whether a join handle exists. Once there is none, there never will be one again.
     #[inline]
     pub(crate) fn has_handle(&self) -> bool {
-        // Acquire: pairs with `detach`; what the handle's owner did with the task is done.
+        // Acquire: pairs with `detach`; the handle's owner has finished with the task.
         self.0.load(Ordering::Acquire) & HANDLE != 0
     }
 
-    /// The joiner cell has been written: announces it. False if the task is complete; then nobody will look at the cell.
+    /// Announces that the joiner cell has been written. False if the task is complete; then nobody
+    /// will look at the cell.
     #[inline]
     pub(crate) fn register_joiner(&self) -> bool {
         self.change(|s| if s & COMPLETE != 0 { Err(false) } else { Ok((s | JOINER, true)) })
     }
 
-    /// Takes the announcement back; false if the task has completed, in which case the joiner's wake comes.
+    /// Withdraws the announcement; false if the task has completed, in which case the joiner's wake
+    /// is coming.
     pub(crate) fn withdraw_joiner(&self) -> bool {
         self.change(|s| if s & COMPLETE != 0 { Err(false) } else { Ok((s & !JOINER, true)) })
     }
 
-    /// The task's last act, its result being written: gives up the scheduler's reference too.
+    /// The task's last act, once its result is written. It also gives up the scheduler's reference.
     ///
-    /// After `WakeJoiner` the header lives until the joiner has been woken; after `Done` it may be gone.
+    /// After `WakeJoiner` the header lives until the joiner has been woken; after `Done` it may be
+    /// gone.
     #[inline]
     pub(crate) fn complete(&self, result_dropped: bool) -> TransitionToComplete {
         self.change(|s| {
@@ -289,14 +303,16 @@ impl State {
         })
     }
 
-    /// The join handle goes before the task has completed: the task will drop its result. False if it is complete by now: the
-    /// handle's owner drops the result, then calls [`drop_ref`](State::drop_ref).
+    /// The join handle goes before the task has completed: the task will drop its result. False if
+    /// the task is complete by now; then the handle's owner drops the result and calls
+    /// [`drop_ref`](State::drop_ref).
     pub(crate) fn detach(&self) -> bool {
-        // The scheduler's reference is there as long as the task is not complete, so this is never the last one.
+        // The scheduler holds its reference as long as the task is not complete, so this is never
+        // the last one.
         self.change(|s| if s & COMPLETE != 0 { Err(false) } else { Ok(((s & !HANDLE) - REF, true)) })
     }
 
-    /// One more `Task`.
+    /// Adds a reference, for one more `Task`.
     pub(crate) fn add_ref(&self) {
         // Relaxed: made from an existing reference.
         let before = self.0.fetch_add(REF, Ordering::Relaxed);
@@ -305,16 +321,16 @@ impl State {
         }
     }
 
-    /// One reference less.
+    /// Drops a reference.
     #[inline]
     pub(crate) fn drop_ref(&self) -> TransitionByDrop {
-        // Acquire: pairs with the AcqRel below of the others. A sole owner needs no read-modify-write: nobody is left who could
-        // make a second reference.
+        // Acquire: pairs with the others' AcqRel below. A sole owner needs no read-modify-write:
+        // nobody else is left to make a second reference.
         let seen = self.0.load(Ordering::Acquire);
         if seen >> 16 == 1 {
             return TransitionByDrop::Free;
         }
-        // AcqRel: all uses by others happen before the one who frees.
+        // AcqRel: all uses by others happen before the free.
         let before = self.0.fetch_sub(REF, Ordering::AcqRel);
         if before >> 16 == 1 { TransitionByDrop::Free } else { TransitionByDrop::Alive }
     }
@@ -324,8 +340,8 @@ impl State {
 mod tests {
     use super::*;
 
-    /// What a transition does to the words in which all of `up` are set, none of `down` is, and, if `refs` says so, which have so many
-    /// references. The first rule that applies counts.
+    /// What a transition does to the words that have all of `up` and none of `down` set and, if
+    /// `refs` is given, that many references. The first rule that applies counts.
     struct Rule {
         up: u64,
         down: u64,
@@ -340,7 +356,7 @@ mod tests {
     /// Applies to all words, and changes nothing.
     const ANY: Rule = Rule { up: 0, down: 0, refs: None, clears: 0, sets: 0, counts: 0, answer: "()" };
 
-    /// A transition; which words it may meet, besides what no word may be; its rules.
+    /// A transition, the possible words that it may meet, and its rules.
     struct Transition {
         name: &'static str,
         run: fn(&State) -> String,
@@ -352,7 +368,8 @@ mod tests {
         [PARKED, IN_PARK, SHIELDED, NOTIFIED, TOKEN, CANCELLED, ABORT_WAKE, COMPLETE, JOINER, HANDLE, TIME_UP, SCOPE_CANCELLED];
     const ASLEEP: u64 = PARKED | IN_PARK | SHIELDED;
 
-    /// Whether the word can be, as the module's table has it: what excludes what, and who holds references.
+    /// Whether the word is possible by the module's table: what excludes what, and who holds
+    /// references.
     fn is_possible(word: u64) -> bool {
         let excluded = word & PARKED != 0 && word & (COMPLETE | NOTIFIED | TIME_UP | ABORT_WAKE) != 0;
         let asleep_awake = word & PARKED == 0 && word & (IN_PARK | SHIELDED) != 0;
@@ -365,7 +382,7 @@ mod tests {
         true
     }
 
-    /// The task itself runs.
+    /// The task itself is running.
     fn running(word: u64) -> bool {
         word & (PARKED | COMPLETE) == 0
     }
@@ -487,10 +504,10 @@ mod tests {
             "complete, with the result dropped",
             |word| running(word) && word & HANDLE == 0,
             answer!(|s| s.complete(true)),
-            // Who waits has the handle.
+            // A waiting joiner has the handle.
             ends().split_off(1),
         );
-        // Who has the handle has a reference: it is never the last.
+        // The handle's owner has a reference, so this one is never the last.
         let with_result = vec![
             Rule { down: HANDLE, answer: "DropResult", ..ANY },
             completes(JOINER, None, "WakeJoiner"),

@@ -1,15 +1,18 @@
 //! Memory for tasks: blocks of a few sizes, cut from chunks and cached by each processor.
 //!
-//! A task lives for some fifty nanoseconds where it matters most, and the system allocator's round trip costs half of that. So a
-//! processor keeps the blocks of ended tasks and hands them out again, newest first, while they are still in its CPU's cache. New
-//! blocks come from a chunk, one call to the allocator for some hundred tasks: where one processor spawns and another frees,
-//! the two would otherwise meet in the allocator's lock for every task.
+//! Where it matters most, a task lives for some fifty nanoseconds, and the system allocator's round
+//! trip costs half of that. So a processor keeps the blocks of ended tasks and hands them out
+//! again, newest first, while they are still in its CPU's cache. New blocks come from a chunk,
+//! which takes one call to the allocator for some hundred tasks. Otherwise, where one processor
+//! spawns and another frees, the two would contend for the allocator's lock on every task.
 //!
-//! Threads that are no machine of a runtime share a cache of it, behind a lock, to cut from ([`TaskSlab`]).
+//! Threads that are not machines of a runtime share one of its caches, behind a lock, to cut from
+//! ([`TaskSlab`]).
 //!
-//! A block that no cache has room for goes back to its chunk, whoever cut that; the chunk counts, and frees itself when all its
-//! blocks are back. So does one that is freed in another runtime than it was cut in: a cache there that kept it would keep its chunk,
-//! 64 KiB of a runtime that may have ended long ago.
+//! A block that no cache has room for goes back to its chunk, no matter who cut the chunk. The
+//! chunk counts, and frees itself when all its blocks are back. A block that is freed in another
+//! runtime than the one it was cut in also goes back to its chunk. A cache there that kept the
+//! block would keep its chunk: 64 KiB of a runtime that may have ended long ago.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
@@ -17,22 +20,23 @@ use std::ptr::null_mut;
 
 use crate::prim::untracked::{AtomicUsize, Mutex, Ordering};
 
-/// Block sizes: a header takes 72 bytes, so closures (and results) of up to 8, 24, 56 and 120.
+/// Block sizes. A header takes 72 bytes, so closures (and results) may take up to 8, 24, 56 and
+/// 120.
 const SIZES: [usize; 4] = [80, 96, 128, 192];
 const ALIGN: usize = 8;
 
 /// A processor keeps at most this many blocks of each size.
 const KEEP: usize = 4096;
 
-/// A chunk's size and alignment, so that a block's address leads to its chunk. Large enough that what glibc pays for the alignment
-/// (two system calls) is nothing for a task.
+/// A chunk's size and alignment, so that a block's address leads to its chunk. It is so large that
+/// glibc's cost for the alignment (two system calls) is negligible for each task.
 const CHUNK: usize = 64 * 1024;
 
 /// The head of a chunk.
 struct Chunk {
-    /// Blocks that are not back: cached, in use, or not cut yet.
+    /// Blocks that are not back: cached, in use, or not yet cut.
     out: AtomicUsize,
-    /// The number of the runtime that it is of.
+    /// The number of the runtime that the chunk belongs to.
     owner: u64,
 }
 
@@ -48,19 +52,22 @@ pub(crate) struct SlabCache {
     owner: u64,
 }
 
-// SAFETY: the blocks in the lists are nobody's, and bound to no thread; what is shared of their chunks is counted by an atomic.
+// SAFETY: the blocks in the lists belong to nobody and are bound to no thread. What is shared of
+// their chunks is counted by an atomic.
 unsafe impl Send for SlabCache {}
 
-/// Where all threads that are no machine of a runtime get blocks for the tasks that they spawn there.
+/// Where all threads that are not machines of a runtime get blocks for the tasks that they spawn
+/// there.
 ///
-/// They only take from it: the blocks come back through the machines that run the tasks, or to their chunks.
+/// They only take blocks from it. The blocks come back through the machines that run the tasks, or
+/// to their chunks.
 pub(crate) struct TaskSlab {
     cells: Mutex<SlabCache>,
     owner: u64,
 }
 
 impl TaskSlab {
-    /// Of the runtime that has this number.
+    /// The slab of the runtime that has this number.
     pub(crate) fn new(owner: u64) -> Self {
         Self { cells: Mutex::new(SlabCache::new(owner)), owner }
     }
@@ -70,7 +77,7 @@ impl TaskSlab {
         SlabCache::new(self.owner)
     }
 
-    /// Room for `layout`; null if there is none. No code of the user's runs under the lock.
+    /// Room for `layout`; null if there is none. No user code runs under the lock.
     pub(crate) fn alloc(&self, layout: Layout) -> *mut u8 {
         self.cells.lock().unwrap_or_else(|e| e.into_inner()).alloc(layout)
     }
@@ -88,7 +95,7 @@ struct FreeList {
 
 #[inline(always)]
 fn class_of(layout: Layout) -> Option<usize> {
-    // In a model each task is an allocation of its own, so that a late touch is a fault.
+    // In a model each task is an allocation of its own, so that a late access is a fault.
     if cfg!(greenloom_loom) || layout.align() > ALIGN {
         return None;
     }
@@ -110,13 +117,14 @@ impl SlabCache {
         }
     }
 
-    /// Takes room from [`alloc`](Self::alloc) back, from this or any other cache.
+    /// Takes back room that came from [`alloc`](Self::alloc) of this or any other cache.
     ///
     /// # Safety
     /// `room` came from `alloc` with the same layout and is not used any more.
     #[inline(always)]
     pub(crate) unsafe fn free(cache: Option<&SlabCache>, room: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise; blocks of a class come from chunks, all else from the allocator.
+        // SAFETY: `room` came from `alloc` with this layout and is not used any more, as `# Safety`
+        // demands. Blocks of a class come from chunks, all else from the allocator.
         unsafe {
             match (class_of(layout), cache) {
                 (Some(class), Some(cache)) if cache.lists[class].len.get() < KEEP && owner_of(room) == cache.owner => {
@@ -143,7 +151,7 @@ impl FreeList {
     }
 
     /// # Safety
-    /// The block is the caller's, who gives it up.
+    /// The caller owns the block and gives it up.
     #[inline(always)]
     unsafe fn put(&self, room: *mut u8) {
         // SAFETY: the block has room for a word.
@@ -172,7 +180,7 @@ impl FreeList {
         block
     }
 
-    /// Gives all that is not in use back to the chunks.
+    /// Gives everything that is not in use back to the chunks.
     ///
     /// # Safety
     /// The list is not used afterwards.
@@ -188,7 +196,8 @@ impl FreeList {
         }
         let left = self.left.replace(0);
         if left > 0 {
-            // SAFETY: the blocks from here on have never been cut, and lie in the same chunk as this first one.
+            // SAFETY: the blocks from here on have never been cut, and lie in the same chunk as
+            // this first one.
             unsafe { give_back(self.uncut.get(), left) };
         }
     }
@@ -208,15 +217,15 @@ unsafe fn owner_of(room: *mut u8) -> u64 {
     unsafe { (*chunk_of(room)).owner }
 }
 
-/// Counts blocks of a chunk back, which frees it with the last one.
+/// Counts blocks of a chunk as back. The last one frees the chunk.
 ///
 /// # Safety
-/// `room` is in a chunk, of which `blocks` blocks, counted as out, are in no use and no list.
+/// `room` is in a chunk of which `blocks` blocks, counted as out, are not in use and in no list.
 #[cold]
 unsafe fn give_back(room: *mut u8, blocks: usize) {
     let chunk = chunk_of(room);
-    // SAFETY: chunks are aligned to their size and live until all blocks are back. AcqRel: all uses of all blocks come before
-    // the one who frees.
+    // SAFETY: chunks are aligned to their size and live until all blocks are back. AcqRel: all uses
+    // of all blocks happen before the free.
     unsafe {
         if (*chunk).out.fetch_sub(blocks, Ordering::AcqRel) == blocks {
             dealloc(chunk.cast(), CHUNK_LAYOUT);
@@ -227,7 +236,7 @@ unsafe fn give_back(room: *mut u8, blocks: usize) {
 impl Drop for SlabCache {
     fn drop(&mut self) {
         for list in &self.lists {
-            // SAFETY: the cache goes.
+            // SAFETY: the cache is being dropped, so the list is not used afterwards.
             unsafe { list.abandon() };
         }
     }
@@ -249,7 +258,7 @@ mod tests {
         assert_eq!(chunks.len(), (1000 * 80_usize).div_ceil(CHUNK - HEAD));
         drop(shared);
         for block in blocks {
-            // SAFETY: in no use; from `alloc` with this layout.
+            // SAFETY: not in use; from `alloc` with this layout.
             unsafe {
                 block.write_bytes(1, layout.size());
                 SlabCache::free(None, block, layout);
@@ -266,13 +275,13 @@ mod tests {
         let blocks: Vec<*mut u8> = (0..100).map(|i| if i % 2 == 0 { one.alloc(layout) } else { home.alloc(layout) }).collect();
         for (i, &block) in blocks.iter().enumerate() {
             let cache = if i % 4 < 2 { &home } else { &away };
-            // SAFETY: in no use; from `alloc` with this layout.
+            // SAFETY: not in use; from `alloc` with this layout.
             unsafe { SlabCache::free(Some(cache), block, layout) };
         }
         assert_eq!((kept(&home), kept(&away)), (50, 0));
     }
 
-    /// Every size that a class takes, and some that none does.
+    /// Every size that a class takes, and some that no class takes.
     fn layouts() -> impl Iterator<Item = Layout> {
         let sizes = SIZES.iter().flat_map(|&size| [size - 15, size - 1, size, size + 1]).chain([1000, 100_000]);
         sizes.flat_map(|size| [1, 8, 16, 128].map(move |align| Layout::from_size_align(size, align).unwrap()))
@@ -284,7 +293,7 @@ mod tests {
 
     /// How many blocks of a chunk are not back.
     fn out(block: *mut u8) -> usize {
-        // SAFETY: the caller's block is in use, so its chunk is there.
+        // SAFETY: the caller's block is in use, so its chunk exists.
         unsafe { (*block.map_addr(|_| chunk_of(block)).cast::<Chunk>()).out.load(Ordering::Relaxed) }
     }
 
@@ -301,7 +310,7 @@ mod tests {
                 unsafe { block.write_bytes(i as u8, layout.size()) };
             }
             for (i, block) in blocks.iter().enumerate() {
-                // SAFETY: as above.
+                // SAFETY: ours, of this layout, and written just before.
                 let bytes = unsafe { std::slice::from_raw_parts(*block, layout.size()) };
                 assert!(bytes.iter().all(|&byte| byte == i as u8), "{layout:?}: blocks overlap");
             }
@@ -334,7 +343,7 @@ mod tests {
         }
         for (size, blocks) in SIZES.into_iter().zip(blocks) {
             assert_eq!([0; 3].map(|_| cache.alloc(layout(size))), [blocks[2], blocks[1], blocks[0]]);
-            // Of a smaller closure in the same class, too; and what was freed is used up.
+            // A smaller closure takes from the same class, and what was freed is used up.
             assert!(!blocks.contains(&cache.alloc(layout(size - 1))));
         }
     }
@@ -345,10 +354,11 @@ mod tests {
         let cells = TaskSlab::new(0);
         let (cache, other) = (cells.cache(), cells.cache());
         let per_chunk = (CHUNK - HEAD) / SIZES[3];
-        // A chunk on top, so that the last one, of which some blocks are not cut yet, is none of those looked at.
+        // One chunk more, so that the last one, of which some blocks are not yet cut, is not among
+        // those examined.
         let blocks: Vec<*mut u8> = (0..KEEP + 2 * per_chunk).map(|_| other.alloc(layout)).collect();
         for &block in &blocks[..KEEP + per_chunk / 2] {
-            // SAFETY: ours, and not used any more. By another cache than the one that cut it.
+            // SAFETY: ours, and not used any more. Freed by another cache than the one that cut it.
             unsafe { SlabCache::free(Some(&cache), block, layout) };
         }
         assert_eq!(cache.lists[3].len.get(), KEEP);
@@ -381,9 +391,9 @@ mod tests {
             // SAFETY: ours, and not used any more.
             unsafe { SlabCache::free(Some(&cache), free, layout) };
             drop(cache);
-            // All but the one in use; the chunk lives for its sake.
+            // All but the one in use, which keeps the chunk alive.
             assert_eq!(out(used), 1);
-            // SAFETY: as above.
+            // SAFETY: ours, and not used any more.
             unsafe { SlabCache::free(None, used, layout) };
         }
     }

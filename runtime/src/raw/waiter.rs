@@ -3,17 +3,19 @@
 use crate::prim::Parker;
 use crate::raw::header::TaskPtr;
 
-/// Somebody who waits: a task, or an OS thread with its parker.
+/// A waiting task, or a waiting OS thread with its parker.
 ///
-/// A word, not a reference count: see rule 2 of [`wait`](crate::wait) for why what it points to is alive when it is woken.
+/// A word, not a reference count. Rule 2 of [`wait`](crate::wait) explains why what it points to is
+/// alive when it is woken.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiter(*const ());
 
-// SAFETY: it leads to a task's header, whose state word is anyone's, or to a parker, which is made to be unparked from elsewhere; and
-// either lives until whoever took the waiter out of the primitive has woken it (rule 2 of [`wait`](crate::wait)).
+// SAFETY: it points to a task's header, whose state word any thread may use, or to a parker, which
+// is made to be unparked from other threads. Either lives until the code that took the waiter out
+// of the primitive has woken it (rule 2 of [`wait`](crate::wait)).
 unsafe impl Send for Waiter {}
 
-/// Marks a [`Waiter`] that points to a [`Parker`]; both kinds are aligned to more than two.
+/// Marks a [`Waiter`] that points to a [`Parker`]; both targets have an alignment above two.
 const THREAD: usize = 1;
 
 impl Waiter {
@@ -33,7 +35,7 @@ impl Waiter {
         Self(std::ptr::from_ref(parker).cast::<()>().map_addr(|a| a | THREAD))
     }
 
-    /// Whom it leads to.
+    /// What it points to.
     ///
     /// # Safety
     /// It is not [`NONE`](Self::NONE), and has not been woken yet.
@@ -42,13 +44,13 @@ impl Waiter {
         if self.is_thread() {
             Target::Thread(self.0.map_addr(|a| a & !THREAD).cast())
         } else {
-            // SAFETY: made by `task`, which lives until it was woken (rule 2 of `wait`).
+            // SAFETY: made by `task`; the task lives until it is woken (rule 2 of `wait`).
             Target::Task(unsafe { TaskPtr::from_raw(self.0.cast_mut().cast()) })
         }
     }
 }
 
-/// Whom a [`Waiter`] leads to.
+/// What a [`Waiter`] points to.
 pub(crate) enum Target {
     Task(TaskPtr),
     Thread(*const Parker),

@@ -1,4 +1,4 @@
-//! Runtimes: building, running, ending them.
+//! Runtimes: building, running and ending them.
 
 pub(crate) mod report;
 pub mod testing;
@@ -29,27 +29,30 @@ use crate::wait::{self, Reason};
 /// The most processors that a runtime may have.
 const MAX_PROCESSORS: usize = 1024;
 
-/// So many spare machines a runtime may have, unless it was told how many machines.
+/// The number of spare machines that a runtime may have, unless the number of machines is set.
 const SPARES: usize = 512;
 
-/// Runs `f` as the root task of a runtime with default settings, and gives its result.
+/// Runs `f` as the root task of a runtime with default settings, and returns its result.
 ///
-/// The calling thread waits; it does not become one of the runtime's. When the root task returns, the tasks that are left are
-/// cancelled and given a second to unwind, or more as long as they do; what is still there then is named on stderr. When this
-/// returns, the runtime's threads have ended, with the destructors of their thread-locals. See [`Runtime`].
+/// The calling thread waits; it does not become one of the runtime's. When the root task returns,
+/// the tasks that are left are cancelled and given a second to unwind, or more as long as some of
+/// them keep ending. Tasks that are still there then are named on stderr. When this returns, the
+/// runtime's threads have ended, with the destructors of their thread-locals. See [`Runtime`].
 ///
-/// Where all tasks wait for a thread outside the runtime for more than a second, a warning of a deadlock is printed to stderr, once;
-/// [`RuntimeBuilder::on_deadlock`] can silence that.
+/// If all tasks wait for a thread outside the runtime for more than a second, a warning of a
+/// deadlock is printed to stderr, once; [`RuntimeBuilder::on_deadlock`] can silence that.
 ///
 /// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.
 ///
 /// # Panics
-/// If `f` does, with the same payload: the process's panic hook has printed its message when it happened, and nothing more is printed.
-/// If all tasks wait for each other; see [`RuntimeBuilder::on_deadlock`]. If the system has no threads or memory for a runtime; and
+/// If `f` does, with the same payload: the process's panic hook has printed its message when it
+/// happened, and nothing more is printed. If all tasks wait for each other; see
+/// [`RuntimeBuilder::on_deadlock`]. If the system has no threads or memory for a runtime; and
 /// inside [`no_suspend`](crate::no_suspend).
 ///
 /// # Cancellation
-/// A cancelled caller unwinds from here, through the end of the runtime: `f` is cancelled like every other task of it.
+/// A cancelled caller unwinds from here, through the end of the runtime: `f` is cancelled like
+/// every other task of it.
 ///
 /// ```
 /// let answer = greenloom::run(|| greenloom::spawn(|| 6 * 7).join().unwrap());
@@ -69,18 +72,22 @@ where
 
 /// An M:N runtime: processors that run tasks, each driven by an OS thread.
 ///
-/// A process may have several, and a task of one may run another. **Dropping it** ends it: all its tasks are cancelled, their
-/// destructors run, and the drop waits for that up to the [grace period](RuntimeBuilder::shutdown_grace). Then it joins the runtime's
-/// threads: what tasks have left in thread-locals has been dropped when the drop returns, as it has when a thread of std's was joined,
-/// and however long that takes. All memory of stacks goes back to the system, whoever still has a [`Handle`].
+/// A process may have several runtimes, and a task of one may run another. **Dropping it** ends it:
+/// all its tasks are cancelled, their destructors run, and the drop waits for that up to the [grace
+/// period](RuntimeBuilder::shutdown_grace). Then it joins the runtime's threads, however long that
+/// takes. When the drop returns, what tasks have left in thread-locals has been dropped, as after
+/// joining a thread of std's. All stack memory goes back to the system, even if somebody still has
+/// a [`Handle`].
 ///
-/// Tasks that are left (they never suspend, say) are named on stderr; their threads and stacks stay as they are until the process ends,
-/// so destructors of those threads' thread-locals do not run; and a [`join`](JoinHandle::join) on such a task waits as long as it
-/// does, for ever if need be. Dropped inside one of its own tasks, the runtime only begins to end, and nothing waits.
+/// Tasks that are left (they never suspend, say) are named on stderr. Their threads and stacks stay
+/// as they are until the process ends, so destructors of those threads' thread-locals do not run. A
+/// [`join`](JoinHandle::join) on such a task waits as long as it lives, possibly forever. If the
+/// runtime is dropped inside one of its own tasks, it only begins to end, and nothing waits.
 ///
-/// The drop blocks a plain OS thread, and **suspends** a task of another runtime. Inside [`no_suspend`](crate::no_suspend) that is a
-/// panic, or, if the task unwinds already, the drop does not wait. A task that is cancelled unwinds from the drop without having
-/// waited; one that is cancelled while it waits does wait to the end.
+/// The drop blocks a plain OS thread, and **suspends** a task of another runtime. Inside
+/// [`no_suspend`](crate::no_suspend) the drop panics, or, if the task is already unwinding, does
+/// not wait. A task that is already cancelled unwinds from the drop without having waited. One that
+/// is cancelled while it waits does wait to the end.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -99,22 +106,26 @@ impl UnwindSafe for Runtime {}
 impl RefUnwindSafe for Runtime {}
 
 impl Runtime {
-    /// Starts to describe a runtime.
+    /// Returns a builder with default settings.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder::default()
     }
 
-    /// Runs `f` as a task of this runtime and waits for its result. Other tasks go on when it returns.
+    /// Runs `f` as a task of this runtime and waits for its result. Other tasks go on when it
+    /// returns.
     ///
-    /// `f` has a stack of 8 MiB, as a program's `main` usually has; or of the runtime's
-    /// [`stack_size`](RuntimeBuilder::stack_size), if that is larger, or if a limit (`ulimit -v`) leaves no addresses for more.
+    /// `f` has a stack of 8 MiB, as a program's `main` usually has. It has the runtime's
+    /// [`stack_size`](RuntimeBuilder::stack_size) if that is larger, or if a limit (`ulimit -v`)
+    /// leaves no addresses for more.
     ///
-    /// Blocks a plain OS thread; suspends a task, be it of this runtime or of another.
+    /// Blocks a plain OS thread; suspends a task, whether of this runtime or of another.
     ///
     /// # Panics
-    /// If `f` does, with the same payload: the process's panic hook has printed its message when it happened, and nothing more is printed.
-    /// If all tasks of the runtime wait for each other; see [`RuntimeBuilder::on_deadlock`]. If there is no memory for the task; if the
-    /// task is cancelled, by itself or because the runtime is being dropped elsewhere; and inside [`no_suspend`](crate::no_suspend).
+    /// If `f` does, with the same payload: the process's panic hook has printed its message when it
+    /// happened, and nothing more is printed. If all tasks of the runtime wait for each other; see
+    /// [`RuntimeBuilder::on_deadlock`]. If there is no memory for the task. If the task is
+    /// cancelled, by itself or because the runtime is being dropped elsewhere; and inside
+    /// [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
     /// A cancelled caller unwinds from here; `f` goes on, detached.
@@ -127,7 +138,7 @@ impl Runtime {
         self.run_from(f, Location::caller())
     }
 
-    /// [`run`](Self::run), on behalf of this place.
+    /// [`run`](Self::run), with this location as the spawn site.
     #[track_caller]
     pub(crate) fn run_from<F, T>(&self, f: F, site: &'static Location<'static>) -> T
     where
@@ -150,7 +161,7 @@ impl Runtime {
         let verdict = entry.verdict();
         let ended = root.join().map_err(JoinError::try_into_panic);
         if let (Some(verdict), Ok(_) | Err(Ok(_))) = (&verdict, &ended) {
-            // Something has caught the cancellation, or put it off.
+            // Something has caught or deferred the cancellation.
             say(format_args!("greenloom: {verdict}"));
         }
         match (ended, verdict) {
@@ -178,8 +189,9 @@ impl Runtime {
 
     /// [`scope`](crate::scope()) with its tasks in this runtime, from anywhere.
     ///
-    /// Blocks a plain OS thread until all have ended; suspends a task, be it of this runtime or of another. Nothing tells if its tasks wait for
-    /// each other: that is found where somebody waits in [`run`](Self::run).
+    /// Blocks a plain OS thread until all have ended; suspends a task, whether of this runtime or
+    /// of another. It is not reported if its tasks wait for each other: that is found only where
+    /// somebody waits in [`run`](Self::run).
     ///
     /// # Panics
     /// As [`scope`](crate::scope()), but not outside a runtime.
@@ -208,20 +220,24 @@ impl Runtime {
         scope_in(self.shared(), f)
     }
 
-    /// Ends the runtime, as dropping it does, and tells which tasks have not ended: they are cancelled, and have until `grace` is over.
+    /// Ends the runtime, as dropping it does, and reports which tasks have not ended. They are
+    /// cancelled, and have until `grace` is over.
     ///
-    /// The report takes the place of what the drop would say on stderr. Tasks that have not started never will, and are in no report.
+    /// The report replaces what the drop would print to stderr. Tasks that have not started never
+    /// will, and are not in the report.
     ///
-    /// Blocks a plain OS thread, up to `grace` and no longer than it takes. Inside a task of another runtime it suspends only that task.
-    /// `grace` is exact: it is not extended while tasks end, as that of a drop is. What comes on top is what destructors of the threads'
-    /// thread-locals take.
+    /// Blocks a plain OS thread, up to `grace` and no longer than it takes. Inside a task of
+    /// another runtime it suspends only that task. `grace` is exact: unlike that of a drop, it is
+    /// not extended while tasks end. The time that destructors of the threads' thread-locals take
+    /// comes on top.
     ///
     /// # Panics
-    /// In one of the runtime's own tasks, which would wait for its own end; the runtime is dropped there, and so begins to end. And
-    /// inside [`no_suspend`](crate::no_suspend).
+    /// In one of the runtime's own tasks, which would wait for its own end; the runtime is dropped
+    /// there, and so begins to end. And inside [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
-    /// As dropping: a caller that is cancelled before unwinds from here; one that is cancelled while it waits does wait to the end.
+    /// As dropping: a caller that is already cancelled unwinds from here; one that is cancelled
+    /// while it waits does wait to the end.
     ///
     /// ```
     /// use std::time::Duration;
@@ -256,7 +272,7 @@ impl Runtime {
         self.handle.shared()
     }
 
-    /// A handle to start tasks with from anywhere. It does not keep the runtime from ending.
+    /// A handle that starts tasks from anywhere. It does not keep the runtime from ending.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -271,7 +287,7 @@ impl Drop for Runtime {
         shared.begin_shutdown();
         match local::machine().filter(|local| Arc::ptr_eq(&local.shared, shared)) {
             Some(local) => _ = local.notice_phase(),
-            // To panic once more would abort the process.
+            // Another panic would abort the process.
             None if thread::panicking() && !local::may_suspend() => {}
             None => wait_for_end(shared),
         }
@@ -338,19 +354,21 @@ impl Default for RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// How many tasks run at the same time: from 1 to 1024. By default as many as the process may use CPUs.
+    /// How many tasks run at the same time: from 1 to 1024. By default one for each CPU that the
+    /// process may use.
     pub fn processors(mut self, processors: usize) -> Self {
         self.processors = Some(processors);
         self
     }
 
-    /// The most OS threads that the runtime may have for running tasks: from as many as it has processors to 4095. By default 512 more than
-    /// processors.
+    /// The most OS threads that the runtime may have for running tasks: from the number of
+    /// processors to 4095. By default 512 more than processors.
     ///
-    /// A task that does not suspend, since it computes or the kernel blocks it, holds its thread. Where all threads are held for 10 ms, and
-    /// others wait that have not started, a spare one is started for those, so that a lock of std or a call that blocks does not stop what
-    /// would end it. A spare that is not needed any more sleeps. When there are as many threads as allowed, and all are held, stderr says
-    /// so, once, and names the tasks.
+    /// A task that does not suspend, because it computes or the kernel blocks it, holds its thread.
+    /// If all threads are held for 10 ms while tasks that have not started wait, a spare thread is
+    /// started for those. So a std lock or a call that blocks does not stop what would end it. A
+    /// spare that is no longer needed sleeps. When there are as many threads as allowed, and all
+    /// are held, a warning that names the tasks is printed to stderr, once.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -373,24 +391,27 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The size of each task's stack, at least, in bytes: from 16 KiB to 1 GiB, rounded up to a power of two.
+    /// The minimum size of each task's stack, in bytes: from 16 KiB to 1 GiB, rounded up to a power
+    /// of two.
     ///
-    /// By default 128 KiB, and 1 MiB where this crate is built with debug assertions, as it is in debug builds. What calls into other crates
-    /// need is told [in the crate's documentation](crate#stacks). Memory is used as it is touched; a task that has started uses a page at
-    /// least. The root of a [`run`](Runtime::run) has 8 MiB whatever is said here, or this size if it is larger.
+    /// By default 128 KiB, or 1 MiB where this crate is built with debug assertions, as it is in
+    /// debug builds. The [crate's documentation](crate#stacks) says what calls into other crates
+    /// need. Memory is used as it is touched; a task that has started uses at least a page. The
+    /// root of a [`run`](Runtime::run) has 8 MiB whatever this setting is, unless this size is
+    /// larger.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Whether each machine is pinned to a core of its own, as far as there are cores. Off by default: it helps on a machine that
-    /// nobody shares, and hurts elsewhere.
+    /// Whether each machine is pinned to a core of its own, as far as there are cores. Off by
+    /// default: it helps on a machine that nobody shares, and hurts elsewhere.
     pub fn pin_to_cores(mut self, pin: bool) -> Self {
         self.pin_to_cores = pin;
         self
     }
 
-    /// What the OS threads are called; each adds its number. By default `greenloom`.
+    /// The name of the OS threads; each adds its number. By default `greenloom`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
@@ -398,9 +419,10 @@ impl RuntimeBuilder {
 
     /// How long dropping the runtime waits for its tasks to unwind. By default a second.
     ///
-    /// Where tasks have ended in that time, and others have not, it begins again, up to sixty times: many tasks that end as soon as they
-    /// are told to have the time that they need, and those that never do are waited for once. [`Runtime::shutdown`] takes a time of
-    /// its own, which is exact.
+    /// If some tasks have ended in that time, and others have not, the time begins again, up to
+    /// sixty times. This gives many tasks that end as soon as they are told the time that they
+    /// need. Tasks that never end are waited for once. [`Runtime::shutdown`] takes a time of its
+    /// own, which is exact.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.shutdown_grace = grace;
         self
@@ -408,14 +430,17 @@ impl RuntimeBuilder {
 
     /// What to do when a task panics, in place of the line on stderr that names the task.
     ///
-    /// The hook is called once for each task that a panic ends, the roots of [`run`](Runtime::run) included, and for each job of a
-    /// [`WorkerPool`](crate::pool::WorkerPool) (then it is the worker's task, which goes on): on the task's stack, after it has unwound
-    /// and before anybody hears that it has ended; the payload goes to whoever joins it. (A task that cannot start for want of a stack
-    /// ends in a panic as well.) Before that the process's own panic hook has printed message and place, as for a plain thread;
-    /// that is [`std::panic::set_hook`]'s business. Cancellation is no panic, and neither hook hears of it.
+    /// The hook is called once for each task that a panic ends, including the roots of
+    /// [`run`](Runtime::run), and for each job of a [`WorkerPool`](crate::pool::WorkerPool) (the
+    /// task is then the worker's, which goes on). It runs on the task's stack, after the stack has
+    /// unwound and before anybody learns that the task has ended. The payload goes to whoever joins
+    /// the task. (A task that cannot start for lack of a stack ends in a panic as well.) Before
+    /// that, the process's own panic hook has printed the message and location, as for a plain
+    /// thread; [`std::panic::set_hook`] sets that hook. Cancellation is no panic, and neither hook
+    /// is called for it.
     ///
-    /// The hook may do what a task may. A cancellation that comes while it waits is put off until it has returned. If it
-    /// panics, nothing happens but that the line is printed after all.
+    /// The hook may do what a task may. A cancellation that comes while it waits is deferred until
+    /// it has returned. If the hook panics, the only effect is that the line is printed after all.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -438,10 +463,11 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Calls `hook` whenever a task is switched in or out, to keep what belongs to the thread in step with the task that runs there.
+    /// Calls `hook` whenever a task is switched in or out, to keep state that belongs to the thread
+    /// in step with the task that runs there.
     ///
-    /// A runtime may have several: they enter in the order in which they were added, and leave in the reverse one. A runtime that
-    /// has none pays nothing.
+    /// A runtime may have several hooks. They enter in the order in which they were added, and
+    /// leave in the reverse order. A runtime without hooks pays nothing.
     ///
     /// See [`SwitchHook`] for what it may do, and for an example.
     pub fn on_switch(mut self, hook: impl SwitchHook) -> Self {
@@ -449,10 +475,12 @@ impl RuntimeBuilder {
         self
     }
 
-    /// What to do about tasks that are alive when the runtime ends: by default nothing but to cancel them.
+    /// What to do about tasks that are alive when the runtime ends. By default they are only
+    /// cancelled.
     ///
-    /// With [`OnLeak::Report`] each is named on stderr, started or not, with what it waited for when the end began. Tasks that end at
-    /// that moment may be among them; those that have been joined are not.
+    /// With [`OnLeak::Report`] each is named on stderr, started or not, with what it waited for
+    /// when the end began. Tasks that end at that moment may be among them; tasks that have been
+    /// joined are not.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -470,18 +498,23 @@ impl RuntimeBuilder {
 
     /// What to do when all tasks wait and nothing can wake one of them.
     ///
-    /// By default [`run`](Runtime::run) panics with "all tasks are asleep - deadlock!" and the tasks with their spawn sites and what they
-    /// wait for: its root task is cancelled, so that destructors run, and when it has ended the caller panics. (If it catches
-    /// the cancellation, and returns or panics, so does `run`, and stderr names the deadlock.) Where that is impossible
-    /// (the root waits in a destructor, say, for another of these tasks; or the build has `panic = "abort"`), stderr says so, and the
-    /// process aborts: nothing could ever happen in it again.
+    /// By default [`run`](Runtime::run) panics with "all tasks are asleep - deadlock!" and the
+    /// tasks with their spawn sites and what they wait for. Its root task is cancelled, so that
+    /// destructors run. When the root has ended, the caller panics. (If the root catches the
+    /// cancellation, and returns or panics, so does `run`, and the deadlock is reported on stderr.)
+    /// This is impossible if the root waits in a destructor, say, for another of these tasks, or if
+    /// the build has `panic = "abort"`. Then a message is printed to stderr, and the process
+    /// aborts: nothing could ever happen in it again.
     ///
-    /// That is the case when nothing runs, no timer is set, the process has no threads but this runtime's and callers of its `run`, and
-    /// it handles no signals. Where it has other threads, one of them might wake a task, and so might the handler of a signal that you
-    /// have installed (those of faults such as `SIGSEGV` are not meant); nobody can know. So after a second without any move stderr
-    /// says so, once in the runtime's life. Those are also the threads of other runtimes; tasks that wait for another runtime are not
-    /// reported at all. A runtime for which nobody waits in `run` may be asleep for as long as it likes. Where the number of the
-    /// process's threads is not known (elsewhere than on Linux) there may always be others.
+    /// A deadlock is certain when nothing runs, no timer is set, the process has no threads but
+    /// this runtime's and callers of its `run`, and it handles no signals. If it has other threads,
+    /// one of them might wake a task. So might the handler of a signal that you have installed
+    /// (handlers of faults such as `SIGSEGV` do not count). Nobody can know. So after a second
+    /// without any progress a warning is printed to stderr, once in the runtime's life. The threads
+    /// of other runtimes count as other threads too; tasks that wait for another runtime are not
+    /// reported at all. A runtime for which nobody waits in `run` may sleep for as long as it
+    /// likes. Where the number of the process's threads is not known (elsewhere than on Linux),
+    /// there may always be others.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -504,7 +537,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// For a test: a deadlock ends it though the process has other threads.
+    /// For a test: a deadlock ends it even if the process has other threads.
     pub(crate) fn for_a_test(mut self) -> Self {
         self.testing = true;
         self
@@ -513,9 +546,9 @@ impl RuntimeBuilder {
     /// Starts the runtime.
     ///
     /// # Errors
-    /// If a setting is out of its range, or the system has no threads or memory for it; the message says which, and what limits to look at.
-    /// Nothing is left behind then, but in a task inside [`no_suspend`](crate::no_suspend), where the threads that have started
-    /// end by themselves.
+    /// If a setting is out of its range, or the system has no threads or memory for it; the message
+    /// says which, and which limits to check. Nothing is left behind then, except in a task inside
+    /// [`no_suspend`](crate::no_suspend), where the threads that have started end by themselves.
     pub fn build(self) -> io::Result<Runtime> {
         let (config, stacks) = self.describe()?;
         let shared = Shared::start(config, stacks).map_err(|NotStarted { error, ending }| {
@@ -529,7 +562,7 @@ impl RuntimeBuilder {
         Ok(Runtime { handle: Handle::new(shared) })
     }
 
-    /// What the runtime is to be made of.
+    /// The configuration and the stacks of the runtime to be built.
     pub(crate) fn describe(self) -> io::Result<(Config, StackPool)> {
         let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         let processors = self.processors.unwrap_or_else(default_processors);
@@ -568,14 +601,16 @@ impl RuntimeBuilder {
     }
 }
 
-/// As many processors as the process may use CPUs.
-/// Waits until all threads of a runtime have ended, or the grace period has. Suspends a task, blocks a plain thread.
+/// Waits until all threads of a runtime have ended, or the grace period has. Suspends a task;
+/// blocks a plain thread.
 fn wait_for_end(shared: &Shared) {
-    // Never withdrawn: the wait is bounded by the grace period, and whoever ends a runtime must not leave its machines behind.
+    // Never withdrawn: the wait is bounded by the grace period, and the caller that ends a runtime
+    // must not leave its machines behind.
     let _ = wait::wait_for(Reason::Shutdown, None, |waiter| shared.tell_of_end(waiter), || false);
     shared.join_monitor();
 }
 
+/// One processor for each CPU that the process may use.
 fn default_processors() -> usize {
     num_cpus::get().clamp(1, MAX_PROCESSORS)
 }
@@ -586,8 +621,8 @@ mod tests {
     use crate::raw::report::TaskReport;
     use crate::{channel, park};
 
-    /// How long a task is said to have waited that has just been woken from a long sleep of the whole runtime and waits again; and how
-    /// long that wait is at most.
+    /// How long a report says that a task has waited, after it has been woken from a long sleep of
+    /// the whole runtime and waits again; and how long that wait is at most.
     fn waited_after_a_quiet_time() -> (Duration, Duration) {
         let runtime = Runtime::builder().processors(1).build().unwrap();
         let task = runtime.spawn(|| {
@@ -605,7 +640,8 @@ mod tests {
             }
         };
         parked();
-        // Long enough for all threads of the runtime to fall asleep; then nobody counts time slices.
+        // Long enough for all threads of the runtime to fall asleep. Then nobody counts time
+        // slices.
         channel::after(Duration::from_millis(500)).recv().unwrap();
         let runs = runtime.shared().runs();
         let woken = crate::prim::now();
@@ -618,7 +654,8 @@ mod tests {
 
     #[test]
     fn a_quiet_time_of_the_whole_runtime_is_not_taken_for_a_wait() {
-        // On a busy machine the monitor may not have come to its rest in time, or the task not to its second; not each time.
+        // On a busy machine the monitor may not have come to rest in time, or the task not to its
+        // second wait; but not every time.
         let told: Vec<_> = (0..5).map(|_| waited_after_a_quiet_time()).collect();
         let wrong = |(waited, at_most): &&(Duration, Duration)| *waited > *at_most + Duration::from_millis(20);
         assert!(told.iter().filter(wrong).count() < 3, "{told:?}");

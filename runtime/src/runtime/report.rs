@@ -1,4 +1,4 @@
-//! What is told of a runtime that has ended.
+//! The report on a runtime that has ended.
 
 use std::fmt;
 
@@ -33,7 +33,8 @@ impl ShutdownReport {
         self.leftover.is_empty()
     }
 
-    /// The tasks that had started and did not end within the grace period, as they were when it was over.
+    /// The tasks that had started and did not end within the grace period, as they were when it was
+    /// over.
     pub fn leftover(&self) -> &[TaskReport] {
         &self.leftover
     }

@@ -1,4 +1,4 @@
-//! For tests of code that starts tasks.
+//! A harness for tests of code that starts tasks.
 
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -10,30 +10,33 @@ use crate::runtime::{Runtime, RuntimeBuilder};
 use crate::scheduler::Shared;
 use crate::scheduler::report::OnLeak;
 
-/// How long nothing may happen before tasks that are alive count as leaked.
+/// How long nothing may happen before live tasks count as leaked.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// How long tasks may go on that never come to rest.
+/// How long tasks that never come to rest may go on.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// The pause between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long leaked tasks have to unwind.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs `f` as the root task of a runtime, and fails if tasks are left when it returns: in the manner of Go's goleak.
+/// Runs `f` as the root task of a runtime, and fails if tasks are left when it returns, like Go's
+/// goleak.
 ///
-/// Tasks that are about to end are given a moment: as long as any of them moves, up to ten seconds, and 400 ms when all have come to
-/// rest. What is alive then is leaked. It is cancelled, so that the next test finds a clean process.
+/// Tasks that are about to end are given a moment: as long as any of them moves, up to ten seconds,
+/// and 400 ms once all have come to rest. Tasks that are alive then are leaked. They are cancelled,
+/// so that the next test finds a clean process.
 ///
 /// Blocks a plain OS thread. Inside a task of another runtime it suspends only that task.
 ///
 /// # Panics
-/// If tasks are left: the message names each with its spawn site, what it waits for, and how long. If `f` does, with the same payload;
-/// what it leaves is not looked at then. If all tasks wait for each other: a test harness always has threads beside, which might wake one,
-/// so that is believed after four seconds without any move. And as [`greenloom::run`](crate::run). A panic of a task that nobody joins is
-/// told on stderr, and does not fail the test.
+/// If tasks are left; the message names each with its spawn site, what it waits for, and for how
+/// long. If `f` does, with the same payload; tasks that it leaves are not checked then. If all
+/// tasks wait for each other: a test harness always has other threads, which might wake one, so
+/// this takes four seconds without any progress. And as [`greenloom::run`](crate::run). A panic of
+/// a task that nobody joins is reported on stderr, and does not fail the test.
 ///
 /// # Cancellation
 /// As [`greenloom::run`](crate::run).
@@ -68,7 +71,7 @@ where
     run_in(Runtime::builder(), f)
 }
 
-/// As [`run`], in a runtime of this description; what it says of leaks is not heeded.
+/// Like [`run`], in a runtime that `builder` describes; its setting for leaks is ignored.
 ///
 /// # Panics
 /// As [`run`].
@@ -107,7 +110,8 @@ where
     panic!("leaked tasks: {}{leaked}{end}", leaked.len());
 }
 
-/// Waits until no task is left, or those that are have shown that they stay.
+/// Waits until no task is left (true), or the tasks that are left have shown that they stay
+/// (false).
 fn come_to_rest(shared: &Shared) -> bool {
     let began = prim::now();
     let mut quiet_since = began;

@@ -1,28 +1,43 @@
-//! Deadlock: every task waits, somebody waits for them in `run`, and nothing is left that could wake one.
+//! Deadlock: every task waits, a caller of `run` waits for them, and nothing is left that could
+//! wake a task.
 //!
-//! The monitor looks when all machines have slept for a while, so a runtime that works pays nothing.
+//! The monitor looks for one when all machines have slept for a while, so a runtime that works pays
+//! nothing.
 //!
-//! **Why there is no false alarm.** A parked task is woken by a running task, a timer, the clock thread, or a thread that is not ours.
-//! The monitor notes how many tasks have been resumed so far; sees all machines asleep, no timer, no mail and no injected work; counts
-//! the threads of the process; and sees all machines asleep again, with no task resumed in between. If no thread was there at the count
-//! but machines, the monitor, the clock's (with nothing pending) and callers whose roots have not ended (they do nothing but wait: one
-//! with a limit around it is not counted), then nobody could have been about to wake a machine, or to start a thread, at that moment: a
-//! machine that is awake is counted so until it sleeps, and whoever wakes one counts it awake before it sleeps or ends itself.
+//! **Why there is no false alarm.** A parked task is woken by a running task, a timer, the clock
+//! thread, or a thread that is not ours. The monitor does this:
 //!
-//! Where there are other threads, one may be about to wake a task, and nobody can know; nor where a signal may come for which the
-//! user has installed a handler. That is said on stderr, once, after [`PATIENCE`]; from then on the monitor looks ever more seldom
-//! whether they have gone. A test, whose harness always has other threads, is ended after [`PATIENCE_OF_TESTS`] all the same. Tasks
-//! that wait for another runtime are left in peace. Machines that an ended runtime has left behind with tasks that would not end do
-//! nothing any more, and do not count.
+//! 1. It notes how many tasks have been resumed so far.
+//! 2. It sees that all machines sleep, and that there is no timer, no mail and no injected work.
+//! 3. It counts the threads of the process.
+//! 4. It sees again that all machines sleep, with no task resumed in between.
 //!
-//! **Why none is overlooked.** The monitor sleeps without limit only if it finds no root, or something that wakes a machine, and with it the
-//! monitor, when it goes by. What does not is looked at again after a while: a deadline of a context, which may end without waking a task; and
-//! a caller that has spawned a root, or is about to, and is not in the list of those who wait. Such a caller is counted from before the
-//! spawn until it is in the list; so whoever looks sees it in one of the two, or looks before the spawn, which wakes a machine.
+//! If the count contains only machines, the monitor, the clock thread (with nothing pending) and
+//! callers whose roots have not ended, then at that moment no thread can have been about to wake a
+//! machine or to start a thread. (Such a caller does nothing but wait. One with a limit around it
+//! is not counted.) A machine that is awake is counted as awake until it sleeps, and a thread that
+//! wakes a machine counts it as awake before the thread itself sleeps or ends.
 //!
-//! **How `run` panics.** Its root is cancelled, so that destructors run, and the verdict is left beside it for the caller to panic with.
-//! If no root can be woken so (it waits in a destructor, say, for another of these tasks), nothing can ever happen in this process: it is
-//! aborted, with a sentence.
+//! If there are other threads, one of them may be about to wake a task, and nobody can know. The
+//! same holds if a signal may come for which the user has installed a handler. In these cases a
+//! warning is printed to stderr, once, after [`PATIENCE`]; from then on the monitor checks less and
+//! less often whether those threads have gone. The harness of a test always has other threads, but
+//! a test is ended after [`PATIENCE_OF_TESTS`] all the same. Tasks that wait for another runtime
+//! are left in peace. An ended runtime may have left machines behind, with tasks that would not
+//! end. These machines do nothing any more, and do not count.
+//!
+//! **Why none is overlooked.** The monitor sleeps without limit only if it finds no root, or if it
+//! finds something that wakes a machine, and with it the monitor, when it goes by. Two things do
+//! not wake a machine, so the monitor looks at them again after a while: a deadline of a context,
+//! which may end without waking a task; and a caller that has spawned a root, or is about to, and
+//! is not yet in the list of waiting callers. Such a caller is counted from before the spawn until
+//! it is in the list. So a monitor either sees the caller in one of the two, or looks before the
+//! spawn, which wakes a machine.
+//!
+//! **How `run` panics.** Its root is cancelled, so that destructors run, and the verdict is left
+//! beside the root for the caller to panic with. If no root can be woken this way (it waits in a
+//! destructor, say, for another of these tasks), nothing can ever happen in this process: it is
+//! aborted with a message.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -39,27 +54,28 @@ use crate::scheduler::{Phase, Shared, local};
 use crate::sys::stderr::say;
 use crate::unwind;
 
-/// How long all tasks wait before that is reported where other threads might wake one.
+/// How long all tasks wait before a deadlock is reported, if other threads might wake one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long in a test: its harness always has another thread, and a test that hangs for ever tells nothing.
+/// The same in a test. Its harness always has another thread, and a test that hangs forever tells
+/// nothing.
 const PATIENCE_OF_TESTS: Duration = Duration::from_secs(4);
 
-/// How soon the monitor looks again if somebody is about to wait for a root.
+/// How soon the monitor looks again if a caller is about to wait for a root.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
-/// The root tasks of a runtime that somebody waits for, and what their callers are to panic with.
+/// The root tasks that callers wait for in a runtime, and what the callers are to panic with.
 #[derive(Default)]
 pub(crate) struct Roots(Mutex<Entries>);
 
 #[derive(Default)]
 struct Entries {
     of: HashMap<TaskPtr, Root>,
-    /// Callers whose root may have started, and is not among these yet.
+    /// Callers whose root may have started and is not in the map yet.
     coming: usize,
 }
 
-/// A caller that spawns a root, and will wait for it.
+/// A caller that spawns a root and will wait for it.
 #[must_use = "it counts for as long as it lives"]
 pub(crate) struct Coming<'a>(&'a Roots);
 
@@ -69,7 +85,8 @@ impl Drop for Coming<'_> {
     }
 }
 
-/// A root that its caller waits for. It must go before the root's join handle does, and so before the task.
+/// A root that its caller waits for. It must be dropped before the root's join handle, and so
+/// before the task.
 pub(crate) struct Entry<'a> {
     roots: &'a Roots,
     task: TaskPtr,
@@ -98,7 +115,7 @@ struct Root {
 enum Caller {
     /// A plain thread, which waits until the root has ended.
     Thread,
-    /// A plain thread that an end of a context around it, or this moment, may end earlier.
+    /// A plain thread whose wait may end earlier: when a context around it ends, or at this moment.
     LeftScope(Option<Instant>),
     Task,
 }
@@ -118,11 +135,11 @@ impl Caller {
 /// The roots that have not ended.
 struct Alive {
     roots: usize,
-    /// Those that block a plain thread, which does nothing but wait for that.
+    /// Roots that block a plain thread, which does nothing but wait.
     threads: usize,
-    /// When the first caller will have waited long enough.
+    /// When the first caller reaches its limit.
     limit: Option<Instant>,
-    /// Callers that are about to wait for theirs.
+    /// Callers that are about to wait for their root.
     coming: usize,
 }
 
@@ -131,14 +148,15 @@ impl Roots {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// To be called before a root is spawned. The root may park, and all machines fall asleep, before its caller reaches
-    /// [`enter`](Self::enter); a monitor that found no root then would not look again.
+    /// To be called before a root is spawned. The root may park, and all machines may fall asleep,
+    /// before its caller reaches [`enter`](Self::enter); a monitor that found no root then would
+    /// not look again.
     pub(crate) fn expect(&self) -> Coming<'_> {
         self.lock().coming += 1;
         Coming(self)
     }
 
-    /// The caller, who has the root's join handle, is about to wait for it.
+    /// The caller, which has the root's join handle, is about to wait for the root.
     pub(crate) fn enter(&self, task: TaskPtr, coming: Coming<'_>) -> Entry<'_> {
         self.lock().of.insert(task, Root { caller: Caller::this(), verdict: None });
         drop(coming);
@@ -157,7 +175,7 @@ impl Roots {
         }
     }
 
-    /// Cancels them; whether that has woken any, or there is none any more.
+    /// Cancels the roots. Returns whether that has woken any, or there is none any more.
     fn condemn(&self, verdict: &Arc<str>) -> bool {
         let (mut any, mut woken) = (false, false);
         for (task, root) in self.lock().of.iter_mut().filter(|(task, _)| !task.state().is_complete()) {
@@ -181,18 +199,20 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Nobody could run meanwhile: all machines may have been asleep for that alone.
+    /// To be called when nothing could run for a while: all machines may have been asleep for that
+    /// reason alone.
     pub(crate) fn begin_anew(&mut self) {
         self.still = None;
     }
 
-    /// Looks for a deadlock; to be called while all machines sleep. When to look again, should they still do so.
+    /// Looks for a deadlock; to be called while all machines sleep. Returns when to look again,
+    /// should they still sleep then.
     pub(crate) fn look(&mut self, shared: &Shared, now: Instant) -> Option<Instant> {
         if shared.config.on_deadlock == OnDeadlock::Ignore {
             return None;
         }
         let alive = shared.roots.alive();
-        // Neither wakes a machine, and with it the monitor, when it has gone by.
+        // Neither of these wakes a machine, and with it the monitor, when it has gone by.
         let goes_by = if alive.coming > 0 {
             Some(A_MOMENT)
         } else if alive.roots > 0 && outside::pending() > 0 {
@@ -214,7 +234,7 @@ impl Watch {
         };
         self.still = Some((runs, since));
         if let Some(limit) = alive.limit.filter(|limit| *limit > now) {
-            // As good as a timer: that caller goes on by then, and may wake somebody.
+            // This is as good as a timer: that caller goes on by then, and may wake somebody.
             self.still = None;
             return Some(limit);
         }
@@ -223,12 +243,13 @@ impl Watch {
         let asleep = now - since;
         let nobody_else = || process::count_threads().is_some_and(|all| all <= ours) && !process::handles_signals();
         let alone = nobody_else() || (shared.config.testing && asleep >= PATIENCE_OF_TESTS);
-        // The longer, the more seldom.
+        // The longer all have slept, the less often.
         let again = Some(if asleep < PATIENCE { since + PATIENCE } else { now + asleep });
         if !alone && (self.said || asleep < PATIENCE) {
             return again;
         }
-        // Nothing has moved since the first look: what was counted in between belongs to one moment.
+        // Nothing has moved since the first look: everything counted in between belongs to one
+        // moment.
         if !shared.is_still() || shared.runs() != runs {
             return again;
         }
@@ -262,7 +283,8 @@ impl Watch {
 impl Shared {
     /// Whether all machines sleep, and no work or timer that the runtime knows of will wake one.
     fn is_still(&self) -> bool {
-        // The clock first: whom it has woken is in an inbox by the time that nothing is pending.
+        // The clock first: a task that it has woken is in an inbox by the time that nothing is
+        // pending.
         outside::pending() == 0
             && self.idle.all_asleep()
             && self.phase() == Phase::Running
@@ -272,7 +294,7 @@ impl Shared {
 
     /// How many tasks have been resumed so far.
     pub(crate) fn runs(&self) -> u32 {
-        // Relaxed: what a machine counted before it slept is seen by whoever has seen it asleep.
+        // Relaxed: a reader that has seen a machine asleep sees what it counted before it slept.
         self.processors.seated().fold(0, |sum, p| sum.wrapping_add(p.runs.load(Ordering::Relaxed)))
     }
 
@@ -310,7 +332,7 @@ mod tests {
         let shared = runtime.shared();
         let coming = shared.roots.expect();
         let root = runtime.spawn(park);
-        // Long enough for the monitor to look, and to find nobody.
+        // Long enough for the monitor to look, and to find no root.
         channel::after(Duration::from_millis(200)).recv().unwrap();
         let entry = shared.roots.enter(root.raw(), coming);
         join::wait_until_complete(root.raw(), Reason::Join);

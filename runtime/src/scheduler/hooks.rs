@@ -1,7 +1,8 @@
-//! Hooks at switches: code that keeps what belongs to a thread in step with the task that runs there.
+//! Hooks at switches: code that keeps the state of a thread in step with the task that runs there.
 //!
-//! They run on the machine's own stack, between two tasks, and only in runtimes that have any: the worker loop exists twice, and one
-//! of them knows nothing of hooks. What they keep for a task hangs on the task's stack, from its first run to its end.
+//! Hooks run on the machine's own stack, between two tasks. Only runtimes that have hooks pay for
+//! them: the worker loop exists twice, and one of the two knows nothing of hooks. What the hooks
+//! keep for a task hangs on the task's stack, from its first run to its end.
 
 use std::any::{Any, type_name};
 use std::fmt;
@@ -15,30 +16,38 @@ use crate::scheduler::local::Local;
 use crate::scheduler::task::Task;
 use crate::sys::stderr::say;
 
-/// Code that is called whenever a task is switched in or out: see [`RuntimeBuilder::on_switch`](crate::RuntimeBuilder::on_switch).
+/// Code that is called whenever a task is switched in or out: see
+/// [`RuntimeBuilder::on_switch`](crate::RuntimeBuilder::on_switch).
 ///
-/// It is for what others keep for each thread, in thread-locals of theirs, and what should be each task's own: the context of a logger,
-/// of a tracer or of an allocator. (What is your own, keep in a [`task_local!`](crate::task_local).) Where a task is
-/// suspended, take the thread's value away and keep it in the task's slot; where it is switched in again, put it back.
+/// A hook is for state that other libraries keep in thread-locals, and that should be separate for
+/// each task: the context of a logger, of a tracer or of an allocator. (Keep your own state in a
+/// [`task_local!`](crate::task_local).) When a task is suspended, take the thread's value away and
+/// keep it in the task's slot. When the task is switched in again, put the value back.
 ///
-/// For each task that starts, all on the thread that it is bound to:
+/// For each task that starts, on the thread that the task is bound to:
 ///
-/// 1. [`start`](Self::start), once, makes its slot;
-/// 2. [`enter`](Self::enter) and [`leave`](Self::leave) come by turns, around each of its runs;
-/// 3. [`end`](Self::end) comes after the last `leave`, when the task has ended. By then it may have been joined.
+/// 1. [`start`](Self::start) is called once and makes the slot;
+/// 2. [`enter`](Self::enter) and [`leave`](Self::leave) are called in turn, around each run of the
+///    task;
+/// 3. [`end`](Self::end) is called after the last `leave`, when the task has ended. The task may
+///    have been joined by then.
 ///
-/// They run between tasks: to `enter` and to `end`, as to the task before and the task after, the thread must look as if no task had ever run.
-/// A task that is cancelled before its start, or for which there is no stack, is started all the same, to drop its closure.
-/// Where a runtime ends under tasks that do not, `end` never comes for these.
+/// These methods run between tasks. `enter` and `end` must find the thread as if no task had ever
+/// run there, and so must the tasks before and after. A task that is cancelled before it starts, or
+/// for which there is no stack, is started all the same, to drop its closure. If a runtime ends
+/// while some tasks have not ended, `end` is never called for those tasks.
 ///
 /// # What a hook may do
 ///
-/// All that does not wait: spawn, unpark and cancel tasks, send to channels that have room, use locks that nobody holds. It **must not
-/// suspend**, since no task runs that could be suspended: a wait in a function of this crate panics. (One in the kernel, for a lock of std
-/// say, blocks all tasks of the thread.) It **must not panic**: what belongs to which task would not be known any more, so the process
-/// aborts, with a sentence that names hook and task. That is true of the destructors of slots, too.
+/// A hook may do anything that does not wait: spawn, unpark and cancel tasks, send to channels that
+/// have room, use locks that nobody holds. It **must not suspend**, since no task is running that
+/// could be suspended: a wait in a function of this crate panics. (A wait in the kernel, for a lock
+/// of std say, blocks all tasks of the thread.) It **must not panic**: after a panic it is unknown
+/// which state belongs to which task, so the process aborts with a message that names the hook and
+/// the task. Both rules apply to the destructors of slots, too.
 ///
-/// Each hook costs two calls and a few nanoseconds for each switch, and an allocation for each task.
+/// Each hook costs two calls and a few nanoseconds for each switch, and an allocation for each
+/// task.
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -92,7 +101,7 @@ pub trait SwitchHook: Send + Sync + 'static {
     /// The task is about to run for the first time.
     fn start(&self, task: &Task) -> Self::Slot;
 
-    /// The task is about to run, for the first time or on.
+    /// The task is about to run, for the first time or again.
     fn enter(&self, task: &Task, slot: &mut Self::Slot);
 
     /// The task has been suspended, or has ended.
@@ -104,7 +113,7 @@ pub trait SwitchHook: Send + Sync + 'static {
     }
 }
 
-/// A hook whose slots' type is forgotten.
+/// A hook whose slot type is erased.
 trait AnyHook: Send + Sync {
     fn name(&self) -> &'static str;
     fn start(&self, task: &Task) -> Box<dyn Any>;
@@ -137,7 +146,7 @@ impl<H: SwitchHook> AnyHook for H {
     }
 }
 
-/// The hooks of a runtime: who is first to enter is last to leave.
+/// The hooks of a runtime. The first to enter is the last to leave.
 #[derive(Clone)]
 pub(crate) struct Hooks(Vec<Arc<dyn AnyHook>>);
 
@@ -156,7 +165,7 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// What the hooks keep for a task, each in its order.
+/// What the hooks keep for a task, in the order of the hooks.
 struct Slots {
     task: Task,
     slots: Vec<Box<dyn Any>>,
@@ -165,7 +174,7 @@ struct Slots {
 impl Record {
     fn take_slots(&self) -> Option<Box<Slots>> {
         let slots: *mut Slots = self.slots().replace(null_mut()).cast();
-        // SAFETY: null, or left by `put_slots`, and taken once.
+        // SAFETY: the pointer is null, or was left by `put_slots` and is taken once.
         (!slots.is_null()).then(|| unsafe { Box::from_raw(slots) })
     }
 
@@ -201,7 +210,7 @@ impl Hooks {
         record.put_slots(slots);
     }
 
-    /// The stack's task has switched away; with `ended`, for good.
+    /// The stack's task has switched away; if `ended`, for good.
     pub(crate) fn leave(&self, machine: &Local, record: &Record, ended: bool) {
         let mut slots = record.take_slots().expect("the task was entered");
         let Slots { task, slots: of } = &mut *slots;
@@ -218,10 +227,10 @@ impl Hooks {
     }
 }
 
-/// Calls a hook, in which nothing can wait.
+/// Calls a hook. Nothing can wait in it.
 fn guarded(machine: &Local, hook: &dyn AnyHook, task: &Task, call: impl FnOnce()) {
     if machine.shared.is_elsewhere() {
-        // The task has forked, and has ended in the child.
+        // The task forked and has ended in the child.
         fork::refuse_to_go_on();
     }
     machine.in_hook.set(true);

@@ -1,4 +1,4 @@
-//! What other threads leave for a processor, and whether its machine sleeps: one word.
+//! What other threads leave for a processor, and whether its machine sleeps, in one word.
 //!
 //! | word | means |
 //! |---|---|
@@ -7,9 +7,10 @@
 //! | 2 | the machine has ended |
 //! | else | awake (or being woken), and these tasks are here, newest first |
 //!
-//! Because mail and sleep share the word, no order of two accesses can lose a wake: going to sleep fails if there is mail, and
-//! leaving mail for a sleeper is what wakes it. Whoever changes the word away from 1 (by mail, or because there is work for
-//! anyone) has won the sleeper, alone: it must count it awake and unpark it.
+//! Mail and sleep share the word, so no order of two accesses can lose a wake: a machine cannot
+//! fall asleep if there is mail, and leaving mail for a sleeper is what wakes it. The thread that
+//! changes the word away from 1 (to leave mail, or because there is work for any machine) has won
+//! the sleeper, and no other thread has. It must count the sleeper awake and unpark it.
 
 use std::ptr::{null_mut, without_provenance_mut};
 
@@ -45,10 +46,10 @@ impl Inbox {
         Self(AtomicPtr::new(AWAKE))
     }
 
-    /// Leaves a task. By anyone.
+    /// Leaves a task. May be called by any thread.
     ///
     /// # Safety
-    /// The caller owns the task (it is in no other queue) and, unless it is refused, gives it up.
+    /// The caller owns the task (it is in no other queue) and gives it up, unless it is refused.
     pub(crate) unsafe fn post(&self, task: TaskPtr) -> Posted {
         prefetch_to_write(self);
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -56,10 +57,10 @@ impl Inbox {
             if seen == CLOSED {
                 return Posted::Refused;
             }
-            // SAFETY: the task is the caller's until the exchange succeeds (rule 3 of the header).
+            // SAFETY: header rule 3: the task is the caller's until the exchange succeeds.
             unsafe { task.set_link(if is_mail(seen) { seen } else { null_mut() }) };
-            // Release: pairs with the Acquire in `take`; the task and its link are published. Acquire: winning a sleeper sees
-            // what it did before it slept.
+            // Release: pairs with the Acquire in `take`, and publishes the task and its link.
+            // Acquire: a thread that wins a sleeper sees what the sleeper did before it slept.
             match self.0.compare_exchange(seen, task.as_ptr(), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) if seen == ASLEEP => return Posted::WonSleeper,
                 Ok(_) => return Posted::Queued,
@@ -68,16 +69,18 @@ impl Inbox {
         }
     }
 
-    /// Whether there is mail; a plain look, by the owner.
+    /// Whether there is mail. A plain look, by the owner.
     pub(crate) fn has_mail(&self) -> bool {
         is_mail(self.0.load(Ordering::Relaxed))
     }
 
-    /// Takes all mail, oldest first. By the owner, or by the monitor when the owner is stuck.
+    /// Takes all mail, oldest first. Called by the owner, or by the monitor when the owner is
+    /// stuck.
     pub(crate) fn take(&self) -> Mail {
         let mut seen = self.0.load(Ordering::Relaxed);
         while is_mail(seen) {
-            // An exchange, not a swap: a thief's swap could wipe out the owner's falling asleep. Acquire: pairs with `post`.
+            // Not a swap: a thief's swap could overwrite the owner's `ASLEEP`. Acquire: pairs with
+            // `post`.
             match self.0.compare_exchange(seen, AWAKE, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return Mail::oldest_first(seen),
                 Err(now) => seen = now,
@@ -86,17 +89,17 @@ impl Inbox {
         Mail(null_mut())
     }
 
-    /// The owner goes to sleep; false if there is mail.
+    /// The owner goes to sleep. Returns false if there is mail.
     pub(crate) fn fall_asleep(&self) -> bool {
         self.0.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Wins the owner if it sleeps. By anyone, the owner included.
+    /// Wins the owner if it sleeps. May be called by any thread, the owner included.
     pub(crate) fn win_sleeper(&self) -> bool {
         self.0.compare_exchange(ASLEEP, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// The owner ends; false if there is mail.
+    /// The owner ends. Returns false if there is mail.
     pub(crate) fn close(&self) -> bool {
         self.0.compare_exchange(AWAKE, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -109,7 +112,7 @@ impl Mail {
     fn oldest_first(mut newest: *mut Header) -> Mail {
         let mut oldest = null_mut();
         while !newest.is_null() {
-            // SAFETY: the list was taken as a whole, and is ours (rule 3 of the header).
+            // SAFETY: header rule 3: the list was taken as a whole, and is ours.
             unsafe {
                 let task = TaskPtr::from_raw(newest);
                 prefetch_to_write(newest);
@@ -129,11 +132,11 @@ impl Iterator for Mail {
         if self.0.is_null() {
             return None;
         }
-        // SAFETY: as above; what was handed out is not touched again.
+        // SAFETY: header rule 3: the list is ours. A task that was handed out is not touched again.
         unsafe {
             let task = TaskPtr::from_raw(self.0);
             self.0 = task.link();
-            // Its link is nobody's now; in a fresh task it would say that it was sent.
+            // Nobody uses its link now. In a fresh task, a link would say that the task was sent.
             task.set_link(null_mut());
             Some(task)
         }
@@ -147,12 +150,12 @@ mod tests {
 
     fn task(id: u64) -> TaskPtr {
         let alloc = |layout| TaskSlab::new(0).alloc(layout);
-        // SAFETY: never run, and leaked.
+        // SAFETY: the task never runs, and is leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
     }
 
     fn post(inbox: &Inbox, task: TaskPtr) -> Posted {
-        // SAFETY: in no queue.
+        // SAFETY: the task is in no queue.
         unsafe { inbox.post(task) }
     }
 
@@ -168,7 +171,7 @@ mod tests {
             assert!(count == 0 || !inbox.fall_asleep() && !inbox.close() && !inbox.win_sleeper());
             assert_eq!(inbox.take().collect::<Vec<_>>(), tasks);
             assert!(!inbox.has_mail() && inbox.take().next().is_none());
-            // SAFETY: ours again.
+            // SAFETY: header rule 3: the tasks are ours again.
             assert!(tasks.iter().all(|task| unsafe { !task.was_sent() }));
         }
     }

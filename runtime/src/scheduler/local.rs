@@ -1,7 +1,7 @@
 //! A processor, as its own machine sees it: queues without locks, caches, counters.
 //!
-//! The tasks that run on the machine reach it through the thread-local, its worker loop directly; both on the same thread, and
-//! neither keeps a borrow across a switch.
+//! The tasks that run on the machine reach it through the thread-local. Its worker loop reaches it
+//! directly. Both are on the same thread, and neither keeps a borrow across a switch.
 
 use std::cell::Cell;
 use std::io;
@@ -31,20 +31,20 @@ use crate::sys::number::{next_random, take_ids};
 
 #[repr(C)]
 pub(crate) struct Local {
-    /// First, since the thread-local leads to it; see [`machine`].
+    /// First, since the thread-local points to it; see [`machine`].
     pub(crate) machine: Machine,
     pub(crate) shared: Arc<Shared>,
     processor: *const Processor,
-    /// Started tasks that are ready, and fresh ones bound here, oldest first.
+    /// Started tasks that are ready, and fresh ones that are bound here, oldest first.
     ready: ReadyQueue,
     /// Fresh tasks that others may steal. The owner takes the newest.
     pub(crate) fresh: Worker<TaskPtr>,
-    /// As many as there are in `fresh`, or more: thieves do not count here.
+    /// How many there are in `fresh`, or more, since thieves do not update this.
     stealable: Cell<usize>,
-    /// Picks until the next fair one.
+    /// How many picks are left until the next fair one.
     until_fair: Cell<u32>,
     fresh_first: Cell<bool>,
-    /// Since the last fair pick all picks have been of the next slot.
+    /// Since the last fair pick, all picks have been of the next slot.
     chain_only: Cell<bool>,
     aged_first: Cell<bool>,
     aging: Cell<Aging>,
@@ -53,7 +53,7 @@ pub(crate) struct Local {
     /// See [`lends_slice`](Self::lends_slice).
     lends_from: Cell<Option<Instant>>,
     live: Cell<u32>,
-    /// From so many live tasks on, look whether others have fewer; see `placement`.
+    /// From this many live tasks on, look whether other processors have fewer; see `placement`.
     pub(crate) look_around_at: Cell<u32>,
     pub(crate) run: Cell<Run>,
     next_id: Cell<u64>,
@@ -61,11 +61,11 @@ pub(crate) struct Local {
     cells: SlabCache,
     pub(crate) stacks: StackCache,
     pub(crate) reserve: Reserve,
-    /// A hook at switches runs, between two tasks.
+    /// A hook at switches is running, between two tasks.
     pub(crate) in_hook: Cell<bool>,
     /// Its tasks have been told that the runtime shuts down.
     pub(crate) draining: Cell<bool>,
-    /// Rounds that a search may spin: halved by each that finds nothing.
+    /// How many rounds a search may spin. A search that finds nothing halves it.
     pub(crate) patience: Cell<u32>,
     random: Cell<u64>,
     /// Where the next `Spread` task goes.
@@ -75,44 +75,45 @@ pub(crate) struct Local {
 /// See [`Local::few_ready`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Few {
-    /// There is nobody, or there are many.
+    /// There are none, or there are many.
     NobodyOrMany,
-    /// The running chain has made them ready: they share its time slice.
+    /// The running chain has made them all ready: they share its time slice.
     Own,
-    /// Others too.
+    /// There are others too.
     Others,
 }
 
-/// How old the fresh tasks are, in time slices.
+/// The age of the fresh tasks, in time slices.
 #[derive(Clone, Copy, Default)]
 struct Aging {
     /// The slice of the last look.
     slice: u32,
     /// How many were in the deque then.
     len: usize,
-    /// How many of those were there a slice before, and have not been taken for their age since.
+    /// How many of those were there a slice before, and have not since been taken for their age.
     aged: usize,
 }
 
 /// The machine that this thread is, if it is one.
 ///
-/// The result is good for as long as the caller runs on this thread: a machine does not end while a task is on it.
+/// The result is valid as long as the caller runs on this thread: a machine does not end while a
+/// task is on it.
 #[inline]
 pub(crate) fn machine<'a>() -> Option<&'a Local> {
     let local: *const Local = crate::prim::local::get().cast();
-    // SAFETY: set by the machine for as long as its `Local` lives, which is as long as anything can run on this thread that
-    // calls this; started tasks stay on their thread.
+    // SAFETY: set by the machine for as long as its `Local` lives. Nothing that calls this can run
+    // on this thread for longer, since started tasks stay on their thread.
     unsafe { local.as_ref() }
 }
 
-/// The machine and the task's stack, if a task runs on this thread.
+/// The machine, and the running task's stack, if a task runs on this thread.
 #[inline]
 pub(crate) fn running<'a>() -> Option<(&'a Local, &'a Record)> {
     let local = machine()?;
     Some((local, local.machine.record()?))
 }
 
-/// A random number other than zero, from the processor's generator or the plain thread's.
+/// A random number other than zero, from the generator of the processor or of the plain thread.
 pub(crate) fn random() -> u64 {
     match machine() {
         Some(local) => next_random(&local.random),
@@ -120,12 +121,12 @@ pub(crate) fn random() -> u64 {
     }
 }
 
-/// Whether no task runs on this thread that is inside `no_suspend`.
+/// False if a task runs on this thread that is inside `no_suspend`.
 pub(crate) fn may_suspend() -> bool {
     running().is_none_or(|(_, record)| record.may_suspend())
 }
 
-/// Panics in a hook at switches, where no task runs, and a wait would block the machine.
+/// Panics in a hook at switches. No task runs there, and a wait would block the machine.
 #[track_caller]
 pub(crate) fn assert_may_block(reason: Reason) {
     if machine().is_some_and(|local| local.in_hook.get()) {
@@ -137,7 +138,8 @@ impl Local {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, fresh: Worker<TaskPtr>, reserved: Slot) -> Self {
         let processor: *const Processor = shared.processors.get(index);
         Self {
-            // SAFETY: it lies in the processor, which is part of `shared`; the stacks there are mapped as long as the runtime lives.
+            // SAFETY: `running` lies in the processor, which is part of `shared`. The stacks there
+            // are mapped as long as the runtime lives.
             machine: unsafe { Machine::new(&raw const (*processor).running) },
             stacks: StackCache::new(shared.class),
             reserve: Reserve::new(reserved),
@@ -187,12 +189,12 @@ impl Local {
         self.next_id.replace(self.next_id.get() + 1)
     }
 
-    /// A small random number; the generator is seeded by the processor's index.
+    /// A small random number. The generator is seeded with the processor's index.
     pub(crate) fn random_below(&self, limit: usize) -> usize {
         (next_random(&self.random) % limit as u64) as usize
     }
 
-    /// Makes a fresh task. Not queued yet.
+    /// Makes a fresh task. It is not queued yet.
     ///
     /// # Safety
     /// As [`TaskPtr::new`].
@@ -206,12 +208,13 @@ impl Local {
     where
         F: FnOnce() -> T,
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: as `TaskPtr::new` demands, by this function's `# Safety`.
         let task = unsafe { TaskPtr::new(f, site, self.take_id(), extra, |layout| self.cells.alloc(layout)) };
         task.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
     }
 
-    /// The running task has made this one ready: it is next. What was next before goes to its queue.
+    /// The running task has made this one ready: it is next. The task that was next before goes to
+    /// its queue.
     #[inline(always)]
     pub(crate) fn push_next(&self, ready: Ready) {
         if let Some(old) = self.processor().next.put(ready) {
@@ -255,8 +258,8 @@ impl Local {
         }
     }
 
-    /// The next task to run, if the processor has one of its own: next, then by turns ready and fresh ones; every so often what
-    /// that order would starve.
+    /// The next task to run, if the processor has one of its own. The order is: the next slot, then
+    /// ready and fresh tasks by turns. Every so often it is a task that this order would starve.
     #[inline(always)]
     pub(crate) fn pick(&self) -> Option<TaskPtr> {
         let until_fair = self.until_fair.get() - 1;
@@ -269,7 +272,8 @@ impl Local {
         }
         let slice = self.processor().slice.load(Ordering::Relaxed);
         if let Some(ready) = self.processor().next.take() {
-            // A chain of tasks that make each other ready lives on one slice of time; then it queues like everyone.
+            // A chain of tasks that make each other ready lives on one time slice. Then it queues
+            // like any other task.
             if slice == self.slice.get() {
                 return Some(ready.task);
             }
@@ -277,7 +281,8 @@ impl Local {
         }
         self.chain_only.set(false);
         if self.slice.replace(slice) != slice {
-            // A timer is late, or the monitor has fired it: where tasks run for long, the next fair pick may be far away.
+            // A timer is late, or the monitor has fired it. Where tasks run for long, the next fair
+            // pick may be far away.
             self.take_mail();
             self.fire_timers();
         }
@@ -287,22 +292,25 @@ impl Local {
         if fresh_first { self.pop_fresh().or_else(|| self.pop_ready()) } else { self.pop_ready().or_else(|| self.pop_fresh()) }
     }
 
-    /// The running task gives way, and will be queued behind all that is here.
+    /// The running task gives way, and will be queued behind everything that is here.
     pub(crate) fn make_way(&self) {
         let processor = self.processor();
-        // What others have left is here, too: it may be for its sake that the task is asked to, a timer that the monitor has fired.
+        // What others have left here counts too. The task may be asked to give way for its sake,
+        // for instance for a timer that the monitor has fired.
         self.take_mail();
         self.fire_timers();
-        // What it has made ready, too: a chain whose slice has ended is queued last, and so behind it.
+        // What the task has made ready counts too: a chain whose slice has ended is queued last,
+        // and so behind it.
         if let Some(next) = processor.next.take() {
             self.push(next);
         }
-        // Such turns may be long: what the usual order neglects is not left until there have been many. Every other time, lest the
-        // rest be neglected instead.
+        // Such turns may be long. So what the usual order neglects is not left until there have
+        // been many. It gets only every other turn, so that the rest is not neglected instead.
         self.until_fair.set(self.until_fair.get().min(2));
     }
 
-    /// Who is ready here besides the running task, if they are so few that its turn comes again soon.
+    /// Tells whose tasks are ready here besides the running one, if they are so few that its turn
+    /// comes again soon.
     pub(crate) fn few_ready(&self) -> Few {
         let waiting = self.ready.len();
         let others = self.ready.is_owed_a_turn() || self.stealable.get() > 0;
@@ -312,11 +320,14 @@ impl Local {
         if others { Few::Others } else { Few::Own }
     }
 
-    /// The time, if the running task may let [others](Few::Others) go first although it could keep its time slice.
+    /// Returns the time if the running task may let [others](Few::Others) go first although it
+    /// could keep its time slice.
     ///
-    /// The others then use up the slice. A chain with short turns would get one of them for each long turn of another. So after such a yield
-    /// nobody on this processor yields so again for half the time that it took, or for a slice if that is less, since a chain may not go on
-    /// for longer. A chain with short turns then has a third of the time, unless the others' turns last for more than two slices.
+    /// The others then use up the slice. A chain with short turns would get one of them for each
+    /// long turn of another. So after such a yield, no task on this processor yields this way again
+    /// for half the time that the yield took, or for a slice if that is less, since a chain may not
+    /// go on for longer. A chain with short turns then has a third of the time, unless the turns of
+    /// the others last for more than two slices.
     #[cold]
     #[inline(never)]
     pub(crate) fn lends_slice(&self) -> Option<Instant> {
@@ -324,7 +335,7 @@ impl Local {
         self.lends_from.get().is_none_or(|from| from <= now).then_some(now)
     }
 
-    /// A task has let others go first since then.
+    /// Notes that a task has let others go first since then.
     #[cold]
     #[inline(never)]
     pub(crate) fn note_lent(&self, since: Instant) {
@@ -348,7 +359,7 @@ impl Local {
         task
     }
 
-    /// The injector, the inbox, the oldest fresh task.
+    /// Looks at the injector, the inbox and the oldest fresh task.
     #[cold]
     fn pick_neglected(&self) -> Option<TaskPtr> {
         self.until_fair.set(FAIR_EVERY);
@@ -364,16 +375,17 @@ impl Local {
         } else {
             self.take_injected().or_else(|| self.take_aged())
         };
-        // A pair that talks may do so for its slice, but what it or its parent has spawned begins meanwhile: it may belong to the same
-        // group, and a thief would take it away for good. The newest, which is next in line anyway: fork and join does not mind.
+        // A pair of tasks that talk may do so for its slice. Meanwhile, what the pair or its parent
+        // has spawned begins: it may belong to the same group, and a thief would take it away for
+        // good. The newest is taken. It is next in line anyway, so fork and join is not affected.
         let chain_only = self.chain_only.replace(true);
         old.or_else(|| if chain_only { self.pop_fresh() } else { None })
     }
 
     /// The oldest fresh task, if it was here for a whole time slice.
     ///
-    /// Not any oldest: in fork and join that one is the largest part of the work, and starting it early only multiplies the
-    /// stacks in use.
+    /// Age is required. In fork and join the oldest task is the largest part of the work, and
+    /// starting it early only multiplies the stacks in use.
     fn take_aged(&self) -> Option<TaskPtr> {
         let slice = self.shared.slice.load(Ordering::Relaxed);
         let mut aging = self.aging.get();
@@ -386,17 +398,18 @@ impl Local {
         task
     }
 
-    /// Moves the mail into the queues; whether there was any.
+    /// Moves the mail into the queues. Returns whether there was any.
     pub(crate) fn take_mail(&self) -> bool {
         let (mut any, mut fresh) = (false, 0);
         for task in self.processor().inbox.take() {
             any = true;
-            // SAFETY: taken out of the inbox (rule 2 of the header).
+            // SAFETY: header rule 2: the task was taken out of the inbox.
             fresh += u32::from(unsafe { task.record().is_null() });
-            // SAFETY: taken out of the inbox: a fresh task without a home is unbound (rule 2 of the header).
+            // SAFETY: header rule 2: taken out of the inbox. A fresh task without a home is
+            // unbound.
             let bound = unsafe { !task.home().is_null() };
             if !bound {
-                // SAFETY: taken out of the inbox (rule 3 of the header).
+                // SAFETY: header rule 3: the task was taken out of the inbox.
                 unsafe { task.note_sent() };
             }
             self.push(Ready { task, bound });
@@ -407,18 +420,18 @@ impl Local {
         any
     }
 
-    /// Queues the tasks whose timers are due; whether there were any.
+    /// Queues the tasks whose timers are due. Returns whether there were any.
     pub(crate) fn fire_timers(&self) -> bool {
         let timers = &self.processor().timers;
         !timers.is_empty() && timers.fire(|task| self.push_ready(task))
     }
 
-    /// A thief has put tasks into the deque.
+    /// Called when a thief has put tasks into the deque.
     pub(crate) fn recount_fresh(&self) {
         self.stealable.set(self.fresh.len());
     }
 
-    /// One task from the injector.
+    /// Takes one task from the injector.
     pub(crate) fn take_injected(&self) -> Option<TaskPtr> {
         loop {
             match self.shared.injector.steal() {
@@ -429,7 +442,7 @@ impl Local {
         }
     }
 
-    /// The oldest fresh task of a processor, this one's own included.
+    /// Takes the oldest fresh task of a processor, which may be this one.
     pub(crate) fn steal_oldest(&self, victim: &Processor) -> Option<TaskPtr> {
         loop {
             match victim.stealer.steal() {

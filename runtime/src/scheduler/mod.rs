@@ -2,26 +2,32 @@
 //!
 //! # The problem
 //!
-//! Hundreds of thousands of tasks share a few OS threads. A switch may cost nanoseconds, waking a sleeping thread costs tens of
-//! microseconds, and a started task must never change its thread. So work has to be where it can be run without asking anyone,
-//! spread before it is started, and threads must neither sleep through work nor burn time looking for it.
+//! Hundreds of thousands of tasks share a few OS threads. A switch may cost nanoseconds, waking a
+//! sleeping thread costs tens of microseconds, and a started task must never change its thread. So
+//! work must be where it can be run without asking anyone, and it must be spread before it is
+//! started. Threads must neither sleep through work nor waste time looking for it.
 //!
 //! # The protocol
 //!
-//! 1. A task is *fresh* until a processor gives it a stack; then it is *started*, and bound to that processor's machine. Fresh
-//!    tasks wait in the processor's [deque](local), where others may steal the oldest while the owner takes the newest; started
-//!    ones in its ready queue, which nobody else sees. The one that was made ready last is [next](processor::NextSlot).
-//! 2. What other threads have for a processor (wakes of its tasks, tasks placed there) they leave in its [inbox](inbox), whose
-//!    word also says whether the machine sleeps. What is for anyone goes to the injector.
-//! 3. A task switches away with a wish ([`Suspend`](crate::raw::record::Suspend)); only then does the worker commit it to
-//!    *parked* in its [state word](crate::raw::state). A wake before that makes the commit fail, and the task is queued again.
-//! 4. A [worker](worker) that finds nothing searches the others for a while, one searcher ramping up at a time, and sleeps. The
-//!    [idle word](idle) counts; its module says why no wake is lost.
-//! 5. The monitor (`monitor`) ticks while anyone is awake: it advances the time slice, sees to it that fresh tasks do not wait
-//!    while a processor sleeps, notices machines that are stuck, and lets a spare one take over what is not bound to them. When
-//!    all machines sleep, it looks for a [deadlock].
-//! 6. The end (`shutdown`): tasks are told to unwind; when every machine sleeps and no task is left, the last to fall asleep
-//!    closes the runtime, and each machine ends.
+//! 1. A task is *fresh* until a processor gives it a stack. Then it is *started*, and bound to that
+//!    processor's machine. Fresh tasks wait in the processor's [deque](local). Others may steal the
+//!    oldest there, while the owner takes the newest. Started tasks wait in its ready queue, which
+//!    no other thread sees. The task that was made ready last is [next](processor::NextSlot).
+//! 2. Other threads leave what they have for a processor (wakes of its tasks, tasks placed there)
+//!    in its [inbox](inbox). The inbox's word also says whether the machine sleeps. Work for any
+//!    machine goes to the injector.
+//! 3. A task that switches away says what it wants ([`Suspend`](crate::raw::record::Suspend)). Only
+//!    then does the worker commit it to *parked* in its [state word](crate::raw::state). A wake
+//!    before that makes the commit fail, and the task is queued again.
+//! 4. A [worker](worker) that finds nothing searches the others for a while, one searcher ramping
+//!    up at a time, and then sleeps. The [idle word](idle) keeps count; its module explains why no
+//!    wake is lost.
+//! 5. The monitor (`monitor`) ticks while any machine is awake. It advances the time slice. It
+//!    makes sure that fresh tasks do not wait while a processor sleeps. It notices machines that
+//!    are stuck, and lets a spare one take over what is not bound to them. When all machines sleep,
+//!    it looks for a [deadlock].
+//! 6. At the end (`shutdown`), tasks are told to unwind. When every machine sleeps and no task is
+//!    left, the last machine to fall asleep closes the runtime, and each machine ends.
 //!
 //! # Rejected
 //!
@@ -88,7 +94,7 @@ pub(crate) enum Phase {
     Running = 0,
     /// Every task is told to unwind; the grace period runs.
     Draining,
-    /// The grace period is over: machines with tasks left park for ever.
+    /// The grace period is over: machines with tasks left park forever.
     Abandoned,
 }
 
@@ -109,9 +115,9 @@ pub(crate) struct Config {
     pub(crate) testing: bool,
 }
 
-/// All that the machines of a runtime share.
+/// Everything that the machines of a runtime share.
 pub(crate) struct Shared {
-    /// One of those that tasks and processes have; see [`fork`].
+    /// From the sequence that tasks and processes take their numbers from; see [`fork`].
     number: u64,
     pub(crate) processors: Processors,
     /// How many processors the user asked for.
@@ -119,41 +125,42 @@ pub(crate) struct Shared {
     pub(crate) idle: CachePadded<Idle>,
     pub(crate) injector: Injector<TaskPtr>,
     pub(crate) stacks: StackPool,
-    /// The size of a stack unless a task asks for another.
+    /// The size of a stack, unless a task asks for another.
     pub(crate) class: Class,
     phase: AtomicU8,
     /// When time slice zero began.
     started: Instant,
-    /// The number of the current time slice; the monitor keeps it up to date, while it is awake, and whoever wakes it.
+    /// The number of the current time slice. The monitor keeps it up to date while it is awake; so
+    /// does a thread that wakes the monitor.
     pub(crate) slice: untracked::AtomicU32,
     pub(crate) next_spread: untracked::AtomicU32,
-    /// Memory for tasks that other threads than its machines spawn.
+    /// Memory for tasks that are spawned by threads other than its machines.
     pub(crate) cells: TaskSlab,
     pub(crate) config: Config,
     /// Machines that have not ended.
     machines: AtomicUsize,
     pub(crate) threads: untracked::Mutex<Threads>,
-    /// The root tasks that somebody waits for in `run`.
+    /// The root tasks that a caller of `run` waits for.
     pub(crate) roots: Roots,
     pub(crate) end: Mutex<End>,
-    /// What is to be told at the end.
+    /// What to report at the end.
     pub(crate) remains: untracked::Mutex<Remains>,
     /// Where the monitor sleeps.
     pub(crate) monitor: Parker,
 }
 
-/// Why a runtime has not started.
+/// Why a runtime did not start.
 pub(crate) struct NotStarted {
     pub(crate) error: io::Error,
-    /// What had started by then, and is ending.
+    /// What had started by then, and is now ending.
     pub(crate) ending: Option<Arc<Shared>>,
 }
 
 impl Shared {
-    /// Makes the processors, which nobody drives yet.
+    /// Makes the processors. No machine drives them yet.
     fn new(config: Config, stacks: StackPool) -> Arc<Shared> {
         let regular = config.processors;
-        // In models there is no monitor, and nobody else makes spares.
+        // In models there is no monitor, and only the monitor makes spares.
         let spares = if cfg!(greenloom_loom) { 0 } else { config.max_machines - regular };
         let number = take_ids(1);
         let shared = Arc::new(Shared {
@@ -196,7 +203,7 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Whether its threads are not in this process.
+    /// Whether the runtime's threads are in another process.
     #[inline]
     pub(crate) fn is_elsewhere(&self) -> bool {
         !process::made_here(self.number)
@@ -220,14 +227,15 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Queues a fresh task for anyone; cancels it if the runtime has ended.
+    /// Queues a fresh task for any machine. Cancels it if the runtime has ended.
     pub(crate) fn inject(&self, task: TaskPtr) {
         if !self.push_injected(task) {
             self.cancel_injected();
         }
     }
 
-    /// Queues a fresh task for anyone; false if the runtime has ended: then the caller sees to it that it is cancelled.
+    /// Queues a fresh task for any machine. Returns false if the runtime has ended: the caller must
+    /// then make sure that the task is cancelled.
     #[must_use]
     pub(crate) fn push_injected(&self, task: TaskPtr) -> bool {
         self.injector.push(task);
@@ -241,11 +249,11 @@ impl Shared {
         true
     }
 
-    /// The runtime has ended: whoever finds tasks in the injector cancels them.
+    /// The runtime has ended: a thread that finds tasks in the injector cancels them.
     pub(crate) fn cancel_injected(&self) {
         loop {
             match self.injector.steal() {
-                // SAFETY: taken from the queue, and fresh.
+                // SAFETY: the task is fresh and taken from its queue, as `fail` demands.
                 Steal::Success(task) => unsafe { task.fail(JoinError::cancelled(), self) },
                 Steal::Empty => return,
                 Steal::Retry => {}
@@ -253,18 +261,20 @@ impl Shared {
         }
     }
 
-    /// Wakes a sleeping machine to search, unless somebody searches already.
+    /// Wakes a sleeping machine to search, unless a search is already under way.
     pub(crate) fn wake_searcher(&self) {
         self.idle.wake_searcher(|| self.win_searcher(), || !self.injector.is_empty());
     }
 
-    /// Wins a sleeping machine and wakes it, with a search that is counted already; false if there is none to be won.
+    /// Wins a sleeping machine and wakes it with a search that is already counted. Returns false if
+    /// no sleeping machine can be won.
     fn win_searcher(&self) -> bool {
         let won = self.processors.regular().iter().find(|processor| processor.inbox.win_sleeper());
         won.inspect(|processor| self.wake_won(processor, true)).is_some()
     }
 
-    /// Wakes a machine that the caller has won; with `search`, for work that anyone may do, the search being counted already.
+    /// Wakes a machine that the caller has won. With `search`, it is woken for work that any
+    /// machine may do, and the search is already counted.
     pub(crate) fn wake_won(&self, processor: &Processor, search: bool) {
         if search {
             // Relaxed: published by the token.
@@ -274,58 +284,62 @@ impl Shared {
         processor.parker.unpark();
     }
 
-    /// Counts a machine awake that the caller has won.
+    /// Counts a machine that the caller has won as awake.
     pub(crate) fn count_awake(&self, processor: &Processor) {
         if self.idle.woke(processor.spare) {
-            // While the monitor slept, nobody counted slices.
+            // While the monitor slept, nothing counted slices.
             self.note_slice(prim::now());
             self.monitor.unpark();
         }
     }
 
-    /// A machine that has nothing to do may become a searcher: half of them at most, and none where there is nobody to rob. A
-    /// spare searches only when the monitor wants it to.
+    /// Makes a machine that has nothing to do a searcher, if it may be one. At most half of the
+    /// machines search, and none where there is no other to steal from. A spare searches only when
+    /// the monitor wants it to.
     pub(crate) fn start_search<'a>(&'a self, searcher: &'a Processor) -> Option<Search<'a>> {
         let may = !searcher.spare && self.regular > 1 && self.idle.start_search((self.regular as u64 / 2).max(1));
         may.then(|| Search { shared: self, searcher })
     }
 
-    /// The search that was counted for this machine by whoever woke it.
+    /// The search that the waker of this machine has counted for it.
     pub(crate) fn granted_search<'a>(&'a self, searcher: &'a Processor) -> Search<'a> {
         Search { shared: self, searcher }
     }
 
-    /// Whether there is work that a machine other than `except` could do, and that is worth waking it.
+    /// Whether there is work that a machine other than `except` could do, and that is worth waking
+    /// it for.
     pub(crate) fn has_work(&self, except: &Processor) -> bool {
         !self.injector.is_empty() || self.processors.others(except, 0).any(|p| p.stealer.len() >= MIN_TO_STEAL)
     }
 
-    /// Whether a machine that has just fallen asleep must not: there is injected work, or news of the runtime's phase.
+    /// Whether a machine that has just fallen asleep must stay awake: there is injected work, or
+    /// the runtime's phase has changed.
     pub(crate) fn must_stay_awake(&self, draining: bool) -> bool {
         !self.injector.is_empty() || (!draining && self.phase() != Phase::Running)
     }
 
-    /// Brings the number of the time slice up to date, and tells it.
+    /// Brings the number of the time slice up to date, and returns it.
     pub(crate) fn note_slice(&self, now: Instant) -> u32 {
         let slice = self.slice_at(now);
-        // All machines read it at each pick: no store without need.
+        // All machines read it at each pick: do not store it needlessly.
         if self.slice.load(untracked::Ordering::Relaxed) != slice {
             self.slice.store(slice, untracked::Ordering::Relaxed);
         }
         slice
     }
 
-    /// The number of a moment's time slice; after 497 days they begin again.
+    /// The number of the time slice at a given moment. The numbers start again after 497 days.
     fn slice_at(&self, now: Instant) -> u32 {
         (now.saturating_duration_since(self.started).as_millis() / SLICE.as_millis()) as u32
     }
 
-    /// The tasks that have started and not ended, `limit` of them named. From any thread; tasks that run may come and go meanwhile.
+    /// The tasks that have started and not ended, `limit` of them named. May be called from any
+    /// thread; running tasks may come and go meanwhile.
     pub(crate) fn tasks_alive(&self, limit: usize) -> TaskList {
         let now = self.slice_at(prim::now());
         let mut list = TaskList::default();
         self.stacks.for_each_bound(|record| {
-            // If the number has changed, the parts are of two tasks, of which the first has ended.
+            // If the id has changed, the parts belong to two tasks, the first of which has ended.
             if let Some(mut task) = record.report()
                 && task.reason != Reason::End
                 && task.id == record.id()
@@ -339,7 +353,7 @@ impl Shared {
         list
     }
 
-    /// How many tasks have not ended, the fresh ones in queues included; about.
+    /// About how many tasks have not ended, including the fresh ones in queues.
     #[cfg(not(greenloom_loom))]
     pub(crate) fn unfinished(&self) -> usize {
         let of = |p: &Processor| p.live.load(untracked::Ordering::Relaxed) as usize + p.stealer.len();
@@ -347,8 +361,8 @@ impl Shared {
     }
 }
 
-/// A search that is counted for a machine. Announcers leave their work to it, so its end, for whatever reason, looks for work and
-/// hands it on.
+/// A search that is counted for a machine. Announcers leave their work to it. So when it ends, for
+/// whatever reason, it looks for work and hands it on.
 pub(crate) struct Search<'a> {
     shared: &'a Shared,
     searcher: &'a Processor,
@@ -360,7 +374,7 @@ impl Drop for Search<'_> {
     }
 }
 
-/// Starts the OS thread that drives processor `index`, which has been counted awake.
+/// Starts the OS thread that drives processor `index`, which is already counted awake.
 pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()> {
     let name = format!("{}-{index}", shared.config.thread_name);
     let reserved = shared.stacks.set_aside(shared.class)?;

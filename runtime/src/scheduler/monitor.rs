@@ -1,26 +1,35 @@
-//! The monitor: one thread per runtime that sees to what no machine can see to itself.
+//! The monitor: one thread per runtime that does what no machine can do for itself.
 //!
-//! Each tick, a millisecond where somebody could be helped by it and ten otherwise (one processor, and no timers):
+//! A tick comes every millisecond if that could help somebody, and every ten milliseconds otherwise
+//! (one processor, and no timers). In each tick:
 //!
-//! - it advances the time slice every [`SLICE`](super::SLICE);
-//! - while a processor sleeps, it wakes it for fresh tasks that wait elsewhere: the upper bound of their wait;
-//! - it tells a machine whose timers are late, which then sees to them before its next task, and fires those of a machine that has run
-//!   the same task since the last tick: a limit of that task's own time may be among them;
-//! - a run that has lasted for a time slice, or for a tick while a timer of its machine is late, is over [its time](super::overtime): the task lets
-//!   others run where it next might wait, or, if it loops over attempts that fail, there (it [gives way](crate::wait::yield_if_hogging); as long as
-//!   that happens, such a loop need not be old to do so);
-//! - a machine that has run the same task since the last tick is *busy*: what waits in its inbox or its next slot and is not bound
-//!   to it goes to the injector;
-//! - one that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks it): if work waits and no machine is free for
-//!   it, a spare one is started; if another one is awake but busy, the fresh tasks behind the stuck one move to the injector, [`LENT`]
-//!   each tick, where every machine looks at every 61st pick at the latest;
-//! - memory of idle stacks goes back to the system: every [`TRIM`] a pass begins, of which each tick does a piece.
+//! - the monitor advances the time slice every [`SLICE`](super::SLICE);
+//! - while a processor sleeps, it wakes that processor for fresh tasks that wait elsewhere: this is
+//!   the upper bound of their wait;
+//! - it tells a machine whose timers are late, and the machine then fires them before its next
+//!   task. If a machine has run the same task since the last tick, the monitor fires its timers
+//!   itself: a limit of that task's own time may be among them;
+//! - a run is over [its time](super::overtime) if it has lasted for a time slice, or for a tick
+//!   while a timer of its machine is late. The task then lets others run at the next point where it
+//!   might wait. If it loops over attempts that fail, it lets others run there (it
+//!   [gives way](crate::wait::yield_if_hogging)). As long as that happens, such a loop need not be
+//!   old to do so;
+//! - a machine that has run the same task since the last tick is *busy*: tasks in its inbox or its
+//!   next slot that are not bound to it go to the injector;
+//! - a machine that has done so for [`STUCK`] is *stuck* (an endless loop, or the kernel blocks
+//!   it). If work waits and no machine is free for it, a spare one is started. If another machine
+//!   is awake but busy, the fresh tasks behind the stuck one move to the injector, [`LENT`] each
+//!   tick. Every machine looks at the injector at every 61st pick at the latest;
+//! - memory of idle stacks goes back to the system: a pass begins every [`TRIM`], and each tick
+//!   does a piece of it.
 //!
-//! It sleeps when all machines do, having looked for a [deadlock](super::deadlock), ends a runtime whose grace period is over, and tells
-//! of the end; see [`shutdown`](super::shutdown).
+//! The monitor sleeps when all machines do, after it has looked for a [deadlock](super::deadlock).
+//! It ends a runtime whose grace period is over, and reports the end; see
+//! [`shutdown`](super::shutdown).
 //!
-//! Where it was itself kept from running for long, the tasks will have been, too: that time does not count, neither against one that
-//! holds its machine, nor as a part of the grace period, nor for a deadlock.
+//! If the monitor itself was kept from running for long, the tasks probably were, too. So that time
+//! does not count: not against a task that holds its machine, not as a part of the grace period,
+//! and not for a deadlock.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -42,22 +51,25 @@ use crate::scheduler::{Phase, Shared, start_machine};
 use crate::sys::stderr::say;
 
 const TICK: Duration = Duration::from_millis(1);
-/// Where there is one processor, and none of its timers was late for so long ([`LINGER`]).
+/// Used if there is one processor, and none of its timers has been late for a while ([`LINGER`]).
 const LAZY_TICK: Duration = Duration::from_millis(10);
 const STUCK: Duration = Duration::from_millis(10);
-/// When a stuck task that keeps others waiting is named on stderr.
+/// After this time a stuck task that keeps others waiting is named on stderr.
 const NAMED: Duration = Duration::from_secs(1);
-/// The most tasks that are named for holding all machines.
+/// How many tasks are named at most for holding all machines.
 const NAMED_HOLDERS: usize = 8;
 const TRIM: Duration = Duration::from_secs(1);
-/// When the monitor wakes so late, it did not run itself: the process was stopped, or the machine slept.
+/// If the monitor wakes this late, it was not running: the process was stopped, or the computer
+/// slept.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long all machines sleep before the monitor does. Until then it ticks, since waking it costs whoever does so a system call.
+/// How long all machines sleep before the monitor does. Until then it ticks, since waking it costs
+/// the waker a system call.
 const LINGER: Duration = Duration::from_millis(20);
 /// How often a grace period is extended by its own length, as long as tasks end in it.
 const EXTENSIONS: u32 = 60;
-/// Fresh tasks that leave a stuck machine's deque each tick, where nobody is free to steal them. Not all at once: fork and join
-/// keeps the large parts of its work there, and a leaf of more than [`STUCK`] is nothing unusual.
+/// How many fresh tasks leave a stuck machine's deque each tick, if no machine is free to steal
+/// them. They do not leave all at once: fork and join keeps the large parts of its work there, and
+/// a leaf that takes more than [`STUCK`] is nothing unusual.
 const LENT: usize = 64;
 
 struct Monitor {
@@ -66,7 +78,7 @@ struct Monitor {
     now: Instant,
     /// The number of the time slice that the machines were told of last.
     slice: u32,
-    /// When a timer was late last.
+    /// When a timer was last late.
     late: Option<Instant>,
     /// When the last pass over the idle stacks began, and whether it goes on.
     trimmed: Instant,
@@ -76,17 +88,17 @@ struct Monitor {
     grace: Option<Grace>,
     deadlock: Watch,
     overtime: overtime::Seen,
-    /// It has been said that all machines are held.
+    /// It has been reported that all machines are held.
     said_held: bool,
 }
 
 /// The time that tasks have to unwind.
 struct Grace {
     period: Duration,
-    /// How often it may still be extended by that.
+    /// How often it may still be extended by the period.
     extensions: u32,
     end: Instant,
-    /// The tasks that had not ended when it began, or was extended last.
+    /// The number of tasks that had not ended when the grace period began, or was last extended.
     unfinished: usize,
 }
 
@@ -95,7 +107,8 @@ impl Grace {
         Self { period, extensions, end: after(now, period), unfinished }
     }
 
-    /// Whether it is over; it is extended instead if tasks have ended in it, and may do so further.
+    /// Whether the grace period is over. It is extended instead if tasks have ended in it and
+    /// extensions are left.
     fn is_over(&mut self, now: Instant, unfinished: impl FnOnce() -> usize) -> bool {
         if now < self.end {
             return false;
@@ -168,7 +181,7 @@ impl Monitor {
         }
     }
 
-    /// Goes on at this moment; it was to wake at `until` at the latest.
+    /// The monitor goes on at this moment. It was to wake at `until` at the latest.
     fn wake(&mut self, until: Option<Instant>, now: Instant) {
         self.now = now;
         let late = until.map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
@@ -181,13 +194,15 @@ impl Monitor {
         }
     }
 
-    /// Waits for the next tick, or, when all machines sleep, for one of them. Until when at the latest, unless for ever.
+    /// Waits for the next tick, or, when all machines sleep, for one of them to wake. Returns until
+    /// when at the latest; `None` means forever.
     fn pause(&mut self) -> Option<Instant> {
         let shared = &self.shared;
         let idle = shared.idle.peek();
         if idle.awake() > 0 || shared.phase() != Phase::Running {
             self.quiet_since = None;
-            // What sleeps beside a task that holds the machine has mostly not set its next timer yet when the last one has been fired.
+            // A task that sleeps beside one that holds the machine has mostly not set its next
+            // timer yet when the last one is fired.
             let calm = self.late.is_none_or(|late| self.now - late >= LINGER) && shared.processors.get(0).timers.is_empty();
             let lazy = shared.processors.seated_count() == 1 && calm && !self.trimming;
             let next = self.now + if lazy { LAZY_TICK } else { TICK };
@@ -197,7 +212,8 @@ impl Monitor {
         }
         let quiet = self.now - *self.quiet_since.get_or_insert(self.now);
         let next = if self.trimming || quiet < LINGER {
-            // Not longer: a machine that wakes meanwhile does not wake the monitor, and may leave a fresh task beside one that sleeps.
+            // Not longer: a machine that wakes meanwhile does not wake the monitor, and may leave a
+            // fresh task beside a machine that sleeps.
             Some(self.now + TICK)
         } else if idle.monitor_sleeps() || shared.idle.monitor_sleeps() {
             let trim = shared.stacks.is_warm().then(|| self.trimmed + TRIM);
@@ -223,7 +239,7 @@ impl Monitor {
         grace.is_over(now, || shared.unfinished())
     }
 
-    /// Gives some memory of idle stacks back.
+    /// Gives some memory of idle stacks back to the system.
     fn trim(&mut self) {
         if !self.trimming && self.now - self.trimmed >= TRIM {
             self.trimmed = self.now;
@@ -246,7 +262,8 @@ impl Monitor {
             if held >= SLICE || (late && !held.is_zero()) {
                 processor.ask_to_give_way(self.watched[processor.index as usize].runs);
             }
-            // What was taken from it a tick ago waits in the injector, perhaps for this very machine.
+            // Tasks that were taken from it a tick ago wait in the injector, perhaps for this very
+            // machine.
             overtime |= !held.is_zero() && processor.is_over_time() && (processor.may_have_others() || waiting);
             if held >= STUCK {
                 stuck += 1;
@@ -275,7 +292,8 @@ impl Monitor {
         } else if stuck > 0 && stuck == idle.awake() {
             self.call_spare();
         } else if stuck > 0 && idle.searching() == 0 {
-            // The others are busy and never steal; but each looks at the injector now and then.
+            // The other machines are busy and never steal, but each looks at the injector now and
+            // then.
             for processor in shared.processors.seated() {
                 if self.now - self.watched[processor.index as usize].since >= STUCK {
                     lend(&shared, processor);
@@ -284,7 +302,7 @@ impl Monitor {
         }
     }
 
-    /// Remembers so many processors from now on.
+    /// Keeps a record of this many processors from now on.
     fn watch(&mut self, seated: usize) {
         self.watched.resize_with(seated.max(self.watched.len()), || Watched { runs: 0, since: self.now, given_way: 0, named: 0 });
     }
@@ -303,14 +321,15 @@ impl Monitor {
         self.now - watched.since
     }
 
-    /// Says on stderr which task keeps others from running, once per task.
+    /// Reports on stderr which task keeps others from running, once per task.
     fn name_holder(&mut self, processor: &Processor, held: Duration) {
         let others = processor.live.load(Ordering::Relaxed).saturating_sub(1);
         if held < NAMED || others == 0 {
             return;
         }
         let heads = self.shared.stacks.keep_heads();
-        // SAFETY: a record is mapped as long as the runtime lives, and is not given back while `heads` lives.
+        // SAFETY: a record is mapped as long as the runtime lives, and is not given back while
+        // `heads` lives.
         let task = unsafe { processor.running.load(Ordering::Relaxed).as_ref() }.and_then(|record| record.report());
         drop(heads);
         if let Some(task) = task
@@ -339,22 +358,23 @@ impl Monitor {
         if !shared.idle.add_machine() {
             return;
         }
-        // Before the start: a shutdown wins the sleepers among the seated ones. Whoever sees the new machine asleep in the idle word sees
-        // this, which came before the start; whoever does not has announced the end before the machine slept.
+        // Before the start, since a shutdown wins the sleepers among the seated ones. A thread that
+        // sees the new machine asleep in the idle word sees this seat, which came before the start.
+        // A thread that does not see it asleep has announced the end before the machine slept.
         let Some(index) = shared.processors.seat_spare(&raw const **shared) else {
             discount_spare(shared);
             return self.say_that_all_are_held();
         };
         shared.count_machine();
         if start_machine(shared, index).is_err() {
-            // No thread to be had; the next tick tries again.
+            // No thread can be started; the next tick tries again.
             shared.processors.unseat(index);
             discount_spare(shared);
             shared.machine_ended();
         }
     }
 
-    /// Says on stderr, once, that there are no more machines to be had, and which tasks hold them.
+    /// Reports on stderr, once, that no more machines are available, and which tasks hold them.
     fn say_that_all_are_held(&mut self) {
         if std::mem::replace(&mut self.said_held, true) {
             return;
@@ -362,7 +382,8 @@ impl Monitor {
         let mut holders = TaskList::default();
         let heads = self.shared.stacks.keep_heads();
         for processor in self.shared.processors.seated() {
-            // SAFETY: a record is mapped as long as the runtime lives, and is not given back while `heads` lives.
+            // SAFETY: a record is mapped as long as the runtime lives, and is not given back while
+            // `heads` lives.
             if let Some(record) = unsafe { processor.running.load(Ordering::Relaxed).as_ref() } {
                 record.report().into_iter().for_each(|task| holders.push(task, NAMED_HOLDERS));
             }
@@ -378,10 +399,11 @@ impl Monitor {
         ));
     }
 
-    /// Cancels the fresh tasks that a machine will not start any more, as far as others can reach them.
+    /// Cancels the fresh tasks that a machine will not start any more, as far as others can reach
+    /// them.
     fn cancel_unstarted(&self, processor: &Processor) {
         let cancel = |task: TaskPtr| {
-            // SAFETY: taken from its queue, and fresh.
+            // SAFETY: the task was taken from its queue, and is fresh.
             unsafe { task.fail(JoinError::cancelled(), &self.shared) };
         };
         processor.next.rescue().into_iter().for_each(cancel);
@@ -393,7 +415,7 @@ impl Monitor {
             }
         }
         for task in processor.inbox.take() {
-            // SAFETY: taken out of the inbox, so ours (rule 2 of the header).
+            // SAFETY: header rule 2: the task was taken out of the inbox, so it is ours.
             if unsafe { task.record().is_null() } {
                 cancel(task);
             } else {
@@ -405,12 +427,13 @@ impl Monitor {
     /// All machines have ended, and no task is left.
     fn finish(&self) {
         self.join_machines();
-        // SAFETY: no task is left, and no machine; and nobody looks for tasks any more but this thread.
+        // SAFETY: no task and no machine is left. Only this thread still looks for tasks.
         unsafe { self.shared.stacks.unmap() };
         self.shared.report_end();
     }
 
-    /// Waits for the ends of the machines' threads, destructors of their thread-locals included, but for those with tasks left.
+    /// Waits until the machines' threads have ended, including the destructors of their
+    /// thread-locals, except for machines with tasks left.
     fn join_machines(&self) {
         let threads = std::mem::take(&mut self.shared.lock_threads().machines);
         for (index, thread) in threads {
@@ -422,13 +445,13 @@ impl Monitor {
                 if self.shared.processors.get(index).live.load(Ordering::Relaxed) > 0 {
                     break;
                 }
-                // It is on its way to its end.
+                // The thread is about to end.
                 self.shared.monitor.park_until(prim::now() + TICK);
             }
         }
     }
 
-    /// The grace period is over: ends the runtime under the tasks that are left.
+    /// The grace period is over: ends the runtime while tasks are left.
     fn abandon(&self) {
         let shared = &self.shared;
         shared.set_phase(Phase::Abandoned);
@@ -442,8 +465,8 @@ impl Monitor {
         }
         shared.wake_everyone();
         self.join_machines();
-        // Whoever waits for the end goes on now, and not for this thread: the closures that are dropped below run code of the user's, which
-        // may block.
+        // A caller that waits for the end goes on now, and does not wait for this thread: the
+        // closures that are dropped below run code of the user's, which may block.
         drop(shared.lock_threads().monitor.take());
         shared.report_end();
         shared.cancel_injected();
@@ -457,17 +480,19 @@ fn begin_slice(processor: &Processor) {
     processor.slice.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A spare machine that has been counted awake will not come to be.
+/// A spare machine that has been counted as awake will not be started.
 fn discount_spare(shared: &Shared) {
     let seen = shared.idle.fell_asleep(true);
     if seen.awake() == 0 && shared.phase() != Phase::Running {
-        // The others may have fallen asleep meanwhile, and each has left the end of the runtime to this one.
+        // The others may have fallen asleep meanwhile, each leaving the end of the runtime to this
+        // machine.
         shared.try_close(seen);
     }
 }
 
-/// Queues a fresh task for anyone, from this thread. If the runtime has ended meanwhile its closure is dropped, which is code of the user's
-/// and may wait: not here, where the end is told, but on a thread of its own.
+/// Queues a fresh task for any machine, from this thread. If the runtime has ended meanwhile, the
+/// task's closure is dropped. That runs code of the user's, which may wait. So it does not happen
+/// here, where the end is reported, but on a thread of its own.
 fn inject(shared: &Arc<Shared>, task: TaskPtr) {
     if shared.push_injected(task) {
         return;
@@ -494,26 +519,27 @@ fn lend(shared: &Arc<Shared>, processor: &Processor) {
     }
 }
 
-/// A moment so much later, or one that does not come.
+/// The moment that is `time` after `now`, or one that never comes.
 fn after(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now + Duration::from_secs(60 * 60 * 24 * 365 * 30))
 }
 
-/// Takes what is not bound to a busy machine out of its next slot and its inbox.
+/// Takes the tasks that are not bound to a busy machine out of its next slot and its inbox.
 fn rescue(shared: &Arc<Shared>, processor: &Processor) {
     if let Some(task) = processor.next.rescue() {
         inject(shared, task);
     }
     if processor.placed.load(Ordering::Relaxed) == 0 {
-        // All that is there are wakes of the machine's own tasks. There may be a hundred thousand, at each tick.
+        // The inbox holds only wakes of the machine's own tasks. There may be a hundred thousand,
+        // at each tick.
         return;
     }
     for task in processor.inbox.take() {
-        // SAFETY: taken out of the inbox, so ours (rule 2 of the header).
+        // SAFETY: header rule 2: the task was taken out of the inbox, so it is ours.
         let movable = unsafe { task.record().is_null() } && !task.is_pinned();
         if movable {
             processor.placed.fetch_sub(1, Ordering::Relaxed);
-            // SAFETY: as above.
+            // SAFETY: header rule 2: the task is ours, and fresh.
             unsafe { task.set_home(std::ptr::null()) };
             inject(shared, task);
         } else {
@@ -522,14 +548,14 @@ fn rescue(shared: &Arc<Shared>, processor: &Processor) {
     }
 }
 
-/// Leaves a task that was taken out of a processor's inbox there again: it is bound to that machine, which may have fallen asleep
-/// over the empty inbox.
+/// Puts a task that was taken out of a processor's inbox back there: it is bound to that machine,
+/// which may have fallen asleep because it found the inbox empty.
 fn post_back(shared: &Arc<Shared>, processor: &Processor, task: TaskPtr) {
-    // SAFETY: taken out of the inbox by the caller, who gives it up.
+    // SAFETY: header rule 3: the caller took the task out of the inbox, and gives it up.
     match unsafe { processor.inbox.post(task) } {
         Posted::Queued => {}
         Posted::WonSleeper => shared.wake_won(processor, false),
-        // Fresh, since a machine with a started task does not end.
+        // The task is fresh, since a machine with a started task does not end.
         Posted::Refused => inject(shared, task),
     }
 }
@@ -544,7 +570,7 @@ mod tests {
     use crate::raw::task_slab::TaskSlab;
     use crate::{Runtime, yield_now};
 
-    /// A runtime of one processor that nobody drives.
+    /// A runtime with one processor that no machine drives.
     fn idle_runtime() -> Arc<Shared> {
         let (config, stacks) = Runtime::builder().processors(1).describe().unwrap();
         Shared::new(config, stacks)
@@ -555,7 +581,7 @@ mod tests {
         let shared = idle_runtime();
         shared.set_phase(Phase::Draining);
         assert!(shared.idle.add_machine());
-        // Meanwhile the only machine falls asleep, which is not the last.
+        // Meanwhile the only machine falls asleep. It is not the last one.
         assert!(shared.processors.get(0).inbox.fall_asleep());
         assert_eq!(shared.idle.fell_asleep(false).awake(), 1);
         discount_spare(&shared);
@@ -568,7 +594,7 @@ mod tests {
         let processor = shared.processors.get(0);
         let task = |id, pinned: bool| {
             let extra = pinned.then(|| Box::new(Extra { pinned, ..Extra::default() }));
-            // SAFETY: never run, and leaked.
+            // SAFETY: the task never runs, and is leaked.
             unsafe { TaskPtr::new(|| (), Location::caller(), id, extra, |layout| TaskSlab::new(0).alloc(layout)) }.unwrap()
         };
         for (id, pinned) in [(1, false), (2, true), (3, false)] {
@@ -601,7 +627,7 @@ mod tests {
         let (began, period) = (prim::now(), Duration::from_secs(1));
         let mut grace = Grace::new(period, EXTENSIONS, began, 3);
         assert!(!grace.is_over(began + period, || 2));
-        // What destructors spawn is no progress.
+        // Tasks that destructors spawn are no progress.
         assert!(!grace.is_over(began + period.mul_f64(1.9), || 2));
         assert!(grace.is_over(began + period * 2, || 2));
         let mut none = Grace::new(Duration::ZERO, EXTENSIONS, began, 3);
@@ -624,7 +650,7 @@ mod tests {
         while processor.running.load(Ordering::Relaxed).is_null() {
             yield_now();
         }
-        // Another one, whose clock is this test's.
+        // Another monitor, whose clock is set by this test.
         let mut monitor = Monitor::new(shared.clone());
         monitor.watch(1);
         assert_eq!(monitor.held_for(processor), Duration::ZERO);

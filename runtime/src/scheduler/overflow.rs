@@ -4,20 +4,22 @@ use crate::raw::machine;
 use crate::stack::alternate::{AltStack, ensure_alternate_stack, signal_frame_bytes};
 use crate::stack::overflow::{self, Fault, Report};
 
-/// Prepares this thread, as long as the result lives.
+/// Prepares this thread; the preparation lasts as long as the result lives.
 pub(crate) fn reports_of_this_thread() -> AltStack {
     overflow::install(lookup);
     ensure_alternate_stack()
 }
 
-/// Whose fault it is: that of the task that runs on this thread, or nobody's.
+/// Finds whose fault it is: that of the task that runs on this thread, or nobody's.
 ///
-/// The address tells, if it is in the task's guard. A guard that does not fault may have been overrun a long way before something
-/// below it did: then the damaged pattern tells. And where a signal's frame could not be written, the stack pointer does.
+/// The address decides, if it is in the task's guard. A guard that does not fault may have been
+/// overrun a long way before something below it faulted: then the damaged pattern decides. If a
+/// signal's frame could not be written, the stack pointer decides.
 ///
 /// # Safety
-/// Called by the signal handler, on the faulting thread. It reads a thread-local without a destructor, then memory of the running
-/// stack's record: no lock is waited for, nothing is allocated.
+/// Called by the signal handler, on the faulting thread. It reads a thread-local without a
+/// destructor, then memory of the running stack's record. It waits for no lock and allocates
+/// nothing.
 unsafe fn lookup(fault: &Fault, say: &mut dyn FnMut(&Report<'_>)) -> bool {
     let Some(record) = machine::record() else { return false };
     let (slot, guard) = (record.slot(), record.slot().guard_range());

@@ -1,16 +1,17 @@
-//! Runs that last for longer than a time slice: one word for the whole process.
+//! Runs that last longer than a time slice: one word for the whole process.
 //!
-//! A task that never has to wait (a receiver whose channel is never empty, say) holds its machine for as long as it likes. So whatever
-//! may wait looks first [whether its time is up](crate::wait::look_at_slice). It is up when the monitor has seen the same run for a slice, or
-//! when a timer of that machine is late. Finding the machine that one is on costs a call; this word, which a monitor sets while it sees
-//! such a run in its runtime, costs a load.
+//! A task that never has to wait (a receiver whose channel is never empty, say) can hold its
+//! machine for as long as it likes. So every operation that may wait checks first
+//! [whether the time is up](crate::wait::look_at_slice). It is up when the monitor has seen the
+//! same run for a slice, or when a timer of that machine is late. Finding the current machine costs
+//! a call. This word costs a load; a monitor sets it while it sees such a run in its runtime.
 
 use crate::prim::untracked::{AtomicU32, Ordering};
 
-/// How many monitors see such a run. About: nothing depends on when a change is seen.
+/// About how many monitors see such a run. Nothing depends on when a change is seen.
 static MONITORS: AtomicU32 = AtomicU32::new(0);
 
-/// Whether any run in the process may have lasted for too long.
+/// Whether any run in the process may have lasted too long.
 #[inline(always)]
 pub(crate) fn is_any() -> bool {
     MONITORS.load(Ordering::Relaxed) != 0

@@ -1,15 +1,17 @@
-//! Where a fresh task starts, and so where it stays.
+//! Where a fresh task starts, and therefore stays.
 //!
-//! A task is bound to the machine that starts it, newest first; left alone, a processor that spawns a pool of workers would start
-//! them all before anybody else wakes up. Hence:
+//! A task is bound to the machine that starts it, and a machine starts its newest task first. So a
+//! processor that spawns a pool of workers would start them all before another one wakes up. Hence:
 //!
-//! - `Near`, the default: the spawner's own queue, where others may steal it. When a processor is about to start one more task
-//!   and owns clearly more live ones than another (more than [`SLACK`] above one that has nothing to do, or twice as many and
-//!   [`SLACK_BUSY`] more above one that works), it sends half of what it is ahead, oldest first, to that one's inbox. Groups up
-//!   to `SLACK` stay together.
-//! - `Spread`: one processor after another, and no thief: of a pool that was spread and left to thieves, all workers may end up on
-//!   one processor. The monitor may move it on while it is still in the inbox of a machine that is stuck.
-//! - `On(i)`: that processor, and no thief.
+//! - `Near`, the default: the spawner's own queue, where others may steal it. A processor that is
+//!   about to start one more task compares its live tasks with those of another. It is clearly
+//!   ahead if it has more than [`SLACK`] above one that has nothing to do, or twice as many and
+//!   [`SLACK_BUSY`] more above one that works. Then it sends half of its lead, oldest first, to
+//!   that one's inbox. Groups up to `SLACK` stay together.
+//! - `Spread`: one processor after another, and no thief may take it. If thieves could take the
+//!   workers of a pool that was spread, all of them might end up on one processor. The monitor may
+//!   move such a task on while it is still in the inbox of a machine that is stuck.
+//! - `On(i)`: that processor, and no thief may take it.
 
 use crate::prim::untracked::Ordering;
 use crate::raw::error::JoinError;
@@ -20,40 +22,45 @@ use crate::scheduler::processor::{Processor, Ready};
 use crate::scheduler::tuning::MIN_TO_STEAL;
 use crate::scheduler::{Phase, Shared};
 
-/// Which processor a new task starts on; see [`Builder::placement`](crate::task::Builder::placement).
+/// Which processor a new task starts on; see
+/// [`Builder::placement`](crate::task::Builder::placement).
 ///
 /// A task stays on the processor that starts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Placement {
-    /// On the processor that spawns it, newest first, unless another one takes it before it has started: one that is idle and finds
-    /// that this one does not get to it, or one that has far fewer tasks. A spawner that waits next therefore usually gets its child on its
-    /// own thread. The default: right for tasks that talk to their spawner, and for dividing work; a task that computes for long, or
-    /// blocks its thread, is better placed with `Spread`.
+    /// On the processor that spawns it, newest first, unless another processor takes it before it
+    /// has started. That may be one that is idle and finds that this one does not get to the task,
+    /// or one that has far fewer tasks. So a spawner that waits next usually gets its child on its
+    /// own thread. This is the default. It is right for tasks that talk to their spawner, and for
+    /// dividing work. A task that computes for long, or blocks its thread, is better placed with
+    /// `Spread`.
     #[default]
     Near,
-    /// On one processor after another: right for a pool of workers. Such a task is bound to its processor before it has started. Once
-    /// that has taken it out of its inbox, neither an idle processor nor a spare thread takes it over, however long others hold the thread;
-    /// one that is placed on its spawner's processor is never in an inbox.
+    /// On one processor after another. This is right for a pool of workers. The task is bound to
+    /// its processor before it has started. Once the processor has taken it out of its inbox,
+    /// neither an idle processor nor a spare thread takes it over, however long other tasks hold
+    /// the thread. A task that is placed on its spawner's processor is never in an inbox.
     Spread,
-    /// On the processor of this number, counted from zero, whatever else happens there.
+    /// On the processor with this number, counted from zero, whatever else happens there.
     On(usize),
 }
 
-/// Live tasks that a processor may be ahead of an idle one.
+/// How many live tasks a processor may be ahead of an idle one.
 const SLACK: u32 = MIN_TO_STEAL as u32;
 
-/// The same towards one that works, above twice as many.
+/// The same for one that works, in addition to twice that one's tasks.
 const SLACK_BUSY: u32 = 256;
 
 /// The most tasks sent at a time.
 const PARCEL: u32 = 64;
 
-/// Tasks that are sent one by one, as they are spawned, to the same processor.
+/// How many tasks are sent one by one, as they are spawned, to the same processor.
 const RUN: u32 = 64;
 
-/// A run of tasks that follow each other to another processor: what is spawned in a row often talks in a row, a chain that is built
-/// while it runs for instance, and should not cross to another processor at each link.
+/// A run of tasks that follow each other to another processor. Tasks that are spawned in a row
+/// often talk in a row, for instance a chain that is built while it runs. Such a chain should not
+/// cross to another processor at each link.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Run {
     target: usize,
@@ -77,27 +84,30 @@ impl Local {
 
     fn place_on(&self, task: TaskPtr, index: usize) {
         let target = self.shared.processors.get(index);
-        // SAFETY: the task is new and ours (rule 2 of the header).
+        // SAFETY: header rule 2: the task is new and ours.
         unsafe { task.set_home(target) };
         if std::ptr::eq(target, self.processor()) { self.push_ready(task) } else { self.shared.send(task, target) }
     }
 
-    /// About to start `task` with many live ones: shares with a processor that has clearly fewer. True if `task` went there.
+    /// Shares tasks with a processor that has clearly fewer, when this one is about to start `task`
+    /// and has many live ones. Returns true if `task` went there.
     #[cold]
     pub(crate) fn place_elsewhere(&self, task: TaskPtr) -> bool {
-        // SAFETY: fresh, and taken from our queue (rules 2 and 3 of the header); one that has a home was placed here.
+        // SAFETY: header rules 2 and 3: the task is fresh, and taken from our queue. One that has a
+        // home was placed here.
         let stays = unsafe { !task.home().is_null() || task.was_sent() };
         let live = self.live();
         let run = self.run.get();
         if run.left > 0 && !stays {
             let target = self.shared.processors.get(run.target);
-            // A whole run may overtake this processor, which was ahead by less when it began; but no more than that.
+            // The target may overtake this processor by a whole run, since this one was ahead by
+            // less when the run began. It may not overtake it by more.
             if load(target) < live + RUN {
                 self.run.set(Run { left: run.left - 1, ..run });
                 self.shared.send(task, target);
                 return true;
             }
-            // The reason for it is gone.
+            // The reason for the run is gone.
             self.run.set(Run::default());
         }
         let regular = self.shared.processors.regular();
@@ -106,11 +116,12 @@ impl Local {
             self.look_around_at.set(u32::MAX);
             return false;
         };
-        // Read once: what comes of it is subtracted from below, and other machines change it all the time.
+        // Read once, since other machines change it all the time: `live` is compared with it, and
+        // then it is subtracted.
         let load = load(target);
         let level = load + if target.resting.load(Ordering::Relaxed) != 0 { SLACK } else { load + SLACK_BUSY };
         if live <= level {
-            // Not now; look again when there are so many.
+            // Not now. Look again when there are that many.
             self.look_around_at.set(level + 1);
             return false;
         }
@@ -132,17 +143,20 @@ impl Local {
     }
 }
 
-/// What a processor has, or will have when it has read its mail.
+/// What a processor has, including what is in its mail.
 fn load(processor: &Processor) -> u32 {
     processor.live.load(Ordering::Relaxed) + processor.placed.load(Ordering::Relaxed)
 }
 
 impl Shared {
-    /// Queues a new task of a thread that is no machine of this runtime; cancels it if the runtime is ending.
+    /// Queues a new task of a thread that is not a machine of this runtime. Cancels it if the
+    /// runtime is ending.
     pub(crate) fn place(&self, task: TaskPtr, placement: Placement) {
         if self.phase() != Phase::Running {
-            // Here, not on a machine: threads that never stop spawning would keep the runtime from its end.
-            // SAFETY: fresh, and in no queue: it is the spawner's, who holds no lock of the runtime.
+            // Cancelled here, not on a machine: otherwise threads that never stop spawning would
+            // keep the runtime from ending.
+            // SAFETY: the task is fresh, and in no queue. It is the spawner's, who holds no lock of
+            // the runtime.
             return unsafe { task.fail(JoinError::cancelled(), self) };
         }
         match placement {
@@ -157,7 +171,7 @@ impl Shared {
 
     fn place_on(&self, task: TaskPtr, index: usize) {
         let target = self.processors.get(index);
-        // SAFETY: the task is new and ours (rule 2 of the header).
+        // SAFETY: header rule 2: the task is new and ours.
         unsafe { task.set_home(target) };
         self.send(task, target);
     }
@@ -169,7 +183,7 @@ impl Shared {
         match unsafe { target.inbox.post(task) } {
             Posted::Queued => {}
             Posted::WonSleeper => self.wake_won(target, false),
-            // SAFETY: refused, so still ours, and fresh.
+            // SAFETY: the task was refused, so it is still ours, and it is fresh.
             Posted::Refused => unsafe { task.fail(JoinError::cancelled(), self) },
         }
     }

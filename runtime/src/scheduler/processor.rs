@@ -1,4 +1,4 @@
-//! A processor, as far as other threads may touch it.
+//! The part of a processor that other threads may touch.
 
 use std::ptr::null_mut;
 
@@ -17,67 +17,76 @@ use crate::scheduler::inbox::Inbox;
 use crate::scheduler::local;
 use crate::scheduler::timers::Timers;
 
-/// So many failed attempts are a loop. A few may come after long work, under a std lock for instance, with which a task must not be
-/// suspended.
+/// This many failed attempts count as a loop. A few may follow long work, for instance under a std
+/// lock, and a task must not be suspended while it holds one.
 const ATTEMPTS: u32 = 64;
 
-/// The right to run tasks. What its machine alone may touch is in [`Local`](super::local::Local).
+/// The right to run tasks. What only its machine may touch is in [`Local`](super::local::Local).
 pub(crate) struct Processor {
     pub(crate) index: u32,
-    /// The runtime it is built into; set before its machine starts.
+    /// The runtime that it is part of. Set before its machine starts.
     shared: untracked::AtomicPtr<Shared>,
-    /// A spare runs only while the monitor wants it or tasks are bound to it; nobody else wakes it to search.
+    /// A spare runs only while the monitor wants it to or tasks are bound to it. Only the monitor
+    /// wakes it to search.
     pub(crate) spare: bool,
     pub(crate) inbox: CachePadded<Inbox>,
     pub(crate) parker: Parker,
     pub(crate) next: NextSlot,
     pub(crate) stealer: Stealer<TaskPtr>,
-    /// Of its own tasks.
+    /// The timers of its own tasks.
     pub(crate) timers: Timers,
-    /// The number of the current time slice; the monitor advances it, also where a timer is late.
+    /// The number of the current time slice. The monitor advances it, and also does so when a timer
+    /// is late.
     pub(crate) slice: untracked::AtomicU32,
     /// The owner's end of the deque, until the machine starts.
     seat: Mutex<Option<Worker<TaskPtr>>>,
-    /// Whoever wins the sleeping machine for work that anyone may do says so here before it unparks it: the machine then holds
-    /// the search that was counted for it.
+    /// Set by a thread that wins the sleeping machine for work that any machine may do, before it
+    /// unparks the machine. The machine then holds the search that was counted for it.
     pub(crate) search_granted: untracked::AtomicU32,
-    /// The stack that runs now; null between two tasks.
+    /// The stack that is running; null between two tasks.
     pub(crate) running: untracked::AtomicPtr<Record>,
-    /// Tasks resumed so far: the monitor sees by it whether the machine moves.
+    /// How many tasks have been resumed so far. The monitor uses it to see whether the machine
+    /// moves.
     pub(crate) runs: untracked::AtomicU32,
-    /// The last run, by that count, that the monitor has seen hold the machine; see [`asks_to_give_way`](Self::asks_to_give_way).
+    /// The last run, by that count, that the monitor has seen hold the machine; see
+    /// [`asks_to_give_way`](Self::asks_to_give_way).
     held_run: untracked::AtomicU32,
-    /// How often a task has given way here: the monitor sees by it whether one loops over attempts.
+    /// How often a task has given way here. The monitor uses it to see whether a task loops over
+    /// attempts.
     pub(crate) given_way: untracked::AtomicU32,
-    /// Tasks loop over attempts here, as far as the monitor has seen lately: they need not hold the machine for long again.
+    /// The monitor has recently seen tasks loop over attempts here. They need not hold the machine
+    /// for long again.
     pub(crate) attempts_loop: untracked::AtomicBool,
-    /// Failed attempts of a task that is to give way if there are many, and the run that they were counted in.
+    /// How many attempts have failed of a task that is to give way if there are many, and the run
+    /// in which they were counted.
     attempts: untracked::AtomicU32,
     attempts_run: untracked::AtomicU32,
     /// Started tasks that have not ended.
     pub(crate) live: untracked::AtomicU32,
-    /// Not zero while the machine has nothing to run: it starts, looks around, sleeps, or is just being woken.
+    /// Not zero while the machine has nothing to run: it is starting, looking around, sleeping, or
+    /// being woken.
     pub(crate) resting: untracked::AtomicU32,
-    /// Fresh tasks in the inbox, and some that are about to be there: counted before they are left, and taken off afterwards.
+    /// Fresh tasks in the inbox, and some that are about to be there. They are counted before they
+    /// are left, and subtracted after they are taken out.
     pub(crate) placed: untracked::AtomicU32,
 }
 
 impl TaskPtr {
-    /// The processor that the task is bound to; null while it is not.
+    /// The processor that the task is bound to; null while it is not bound.
     ///
     /// # Safety
-    /// Rule 2 of the header.
+    /// Header rule 2.
     #[inline]
     pub(crate) unsafe fn home(self) -> *const Processor {
-        // SAFETY: the caller's promise.
+        // SAFETY: header rule 2, as `# Safety` demands.
         unsafe { self.raw_home() }.cast()
     }
 
     /// # Safety
-    /// Rule 2 of the header.
+    /// Header rule 2.
     #[inline]
     pub(crate) unsafe fn set_home(self, home: *const Processor) {
-        // SAFETY: the caller's promise.
+        // SAFETY: header rule 2, as `# Safety` demands.
         unsafe { self.set_raw_home(home.cast()) };
     }
 }
@@ -117,29 +126,35 @@ impl Processor {
     /// # Safety
     /// The processor is attached to a runtime, and alive.
     pub(crate) unsafe fn shared<'a>(&self) -> &'a Shared {
-        // SAFETY: a processor lives inside its runtime. Relaxed: whoever found the processor did so after the start.
+        // SAFETY: a processor lives inside its runtime. Relaxed: the caller found the processor
+        // after the start.
         unsafe { &*self.shared.load(untracked::Ordering::Relaxed) }
     }
 
-    /// This run, if it still is one, has held the machine for its time slice. By the monitor.
+    /// Marks this run, if it is still running, as having held the machine for its time slice.
+    /// Called by the monitor.
     pub(crate) fn ask_to_give_way(&self, run: u32) {
         self.held_run.store(run, untracked::Ordering::Relaxed);
     }
 
-    /// Whether others may wait for this machine: a guess, since most of its queues are its own.
+    /// Whether other tasks may be waiting for this machine. A guess, since most of its queues are
+    /// private to it.
     pub(crate) fn may_have_others(&self) -> bool {
         self.live.load(untracked::Ordering::Relaxed) > 1 || self.inbox.has_mail() || !self.stealer.is_empty()
     }
 
-    /// Whether the running task is to let others run before it goes on. By that task.
+    /// Whether the running task is to let others run before it goes on. Called by that task.
     pub(crate) fn is_over_time(&self) -> bool {
         self.held_run.load(untracked::Ordering::Relaxed) == self.runs.load(untracked::Ordering::Relaxed)
     }
 
-    /// Whether the running task, of which an attempt has failed, is to give way: it was seen to hold the machine, or loops over attempts were
-    /// seen here lately; and this is one, since many have failed in this run. By that task.
+    /// Whether the running task, an attempt of which has failed, is to give way. Called by that
+    /// task.
     ///
-    /// Any switch changes the count of runs, and so makes an earlier answer void without a word about it.
+    /// Two conditions must hold. The task was seen to hold the machine, or loops over attempts were
+    /// seen here lately. And it is such a loop, since many attempts have failed in this run.
+    ///
+    /// Any switch changes the count of runs, which by itself voids an earlier answer.
     #[inline]
     pub(crate) fn asks_to_give_way(&self) -> bool {
         let run = self.runs.load(untracked::Ordering::Relaxed);
@@ -156,48 +171,50 @@ impl Processor {
         attempts == ATTEMPTS
     }
 
-    /// A task gives way. By the owner.
+    /// Notes that a task gives way. Called by the owner.
     pub(crate) fn note_given_way(&self) {
         let times = self.given_way.load(untracked::Ordering::Relaxed);
         self.given_way.store(times.wrapping_add(1), untracked::Ordering::Relaxed);
     }
 
-    /// Takes the owner's end of the deque; `None` if a machine has it.
+    /// Takes the owner's end of the deque. `None` if a machine has it.
     pub(crate) fn take_seat(&self) -> Option<Worker<TaskPtr>> {
         self.seat.lock().unwrap_or_else(|e| e.into_inner()).take()
     }
 }
 
-/// A processor, for one who only wants to know whether it has something to do.
+/// A processor, for a caller that only wants to know whether it has something to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Home(*const Processor);
 
-// SAFETY: of the processor no more is touched than a counter that anyone may read.
+// SAFETY: only a counter of the processor is touched, and any thread may read it.
 unsafe impl Send for Home {}
 
 impl Home {
-    /// Of the calling task.
+    /// The processor of the calling task.
     pub(crate) fn of_the_caller() -> Self {
         Self(local::machine().map_or(std::ptr::null(), |local| std::ptr::from_ref(local.processor())))
     }
 
-    /// Whether it has nothing to do.
+    /// Whether the processor has nothing to do.
     ///
     /// # Safety
     /// A task that called [`of_the_caller`](Self::of_the_caller) there has not ended.
     pub(crate) unsafe fn is_resting(self) -> bool {
-        // SAFETY: a processor lives as long as its tasks.
+        // SAFETY: a processor lives as long as its tasks, one of which has not ended, as `# Safety`
+        // demands.
         unsafe { self.0.as_ref() }.is_some_and(|processor| processor.resting.load(untracked::Ordering::Relaxed) != 0)
     }
 }
 
-/// The task that runs next: what the running task has just made ready.
+/// The task that runs next: the one that the running task has just made ready.
 ///
-/// The owner puts and takes; a fresh task may also be taken by the monitor, when the owner is stuck. So a task bound to the
-/// machine is marked, and moves by plain loads and stores; a fresh one is taken by read-modify-writes.
+/// The owner puts and takes tasks. The monitor may also take a fresh task, when the owner is stuck.
+/// So a task that is bound to the machine is marked, and moved with plain loads and stores. A fresh
+/// task is taken with read-modify-writes.
 pub(crate) struct NextSlot(AtomicPtr<Header>);
 
-/// Marks a bound task in the slot; headers are aligned to more than two.
+/// Marks a bound task in the slot. The alignment of headers is greater than two.
 const BOUND: usize = 1;
 
 /// A task, and whether it is bound to its machine (started, or placed).
@@ -225,26 +242,27 @@ impl NextSlot {
         Self(AtomicPtr::new(null_mut()))
     }
 
-    /// Puts a task here; what was here before comes back. By the owner.
+    /// Puts a task here, and returns the one that was here before. Called by the owner.
     #[inline]
     pub(crate) fn put(&self, ready: Ready) -> Option<Ready> {
         let old = self.0.load(Ordering::Relaxed);
         if old.is_null() || old.addr() & BOUND != 0 {
-            // Nobody but the owner changes an empty slot or takes a bound task. Release: pairs with the Acquire in `rescue`.
+            // Only the owner changes an empty slot or takes a bound task. Release: pairs with the
+            // Acquire in `rescue`.
             self.0.store(pack(ready), Ordering::Release);
             unpack(old)
         } else {
-            // AcqRel: against `rescue`, which may take the old one at the same time.
+            // AcqRel: `rescue` may take the old one at the same time.
             unpack(self.0.swap(pack(ready), Ordering::AcqRel))
         }
     }
 
-    /// By the owner.
+    /// Called by the owner.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed).is_null()
     }
 
-    /// Takes the task. By the owner.
+    /// Takes the task. Called by the owner.
     #[inline]
     pub(crate) fn take(&self) -> Option<Ready> {
         let old = self.0.load(Ordering::Relaxed);
@@ -258,14 +276,15 @@ impl NextSlot {
         }
     }
 
-    /// Takes a fresh task out of a stuck owner's slot. By the monitor.
+    /// Takes a fresh task out of a stuck owner's slot. Called by the monitor.
     pub(crate) fn rescue(&self) -> Option<TaskPtr> {
         let seen = self.0.load(Ordering::Relaxed);
         if seen.is_null() || seen.addr() & BOUND != 0 {
             return None;
         }
-        // Acquire: pairs with the Release in `put`. If the owner has meanwhile put another task of the same address here, that
-        // one is taken: which task it is does not matter, that it is fresh does, and the word says so.
+        // Acquire: pairs with the Release in `put`. The owner may meanwhile have put another task
+        // with the same address here. Then that one is taken. It does not matter which task it is,
+        // only that it is fresh, and the word says so.
         self.0.compare_exchange(seen, null_mut(), Ordering::AcqRel, Ordering::Relaxed).ok().and_then(unpack).map(|r| r.task)
     }
 }
@@ -277,7 +296,7 @@ mod tests {
 
     fn task() -> TaskPtr {
         let alloc = |layout| TaskSlab::new(0).alloc(layout);
-        // SAFETY: never run, and leaked.
+        // SAFETY: the task never runs, and is leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
     }
 
@@ -294,7 +313,7 @@ mod tests {
             assert!(!slot.is_empty());
             let displaced = slot.put(Ready { task: second, bound: second_bound });
             assert_eq!(parts(displaced), Some((first, first_bound)));
-            // What is bound stays with the owner.
+            // A bound task stays with the owner.
             let rescued = slot.rescue();
             assert_eq!(rescued, (!second_bound).then_some(second));
             assert_eq!(parts(slot.take()), second_bound.then_some((second, true)));
@@ -302,7 +321,8 @@ mod tests {
         }
     }
 
-    /// After how many failed attempts the running task is asked to give way, if after some thousand at all.
+    /// After how many failed attempts the running task is asked to give way. `None` if some
+    /// thousand do not suffice.
     fn failures_until_asked(processor: &Processor) -> Option<usize> {
         (1..5000).find(|_| processor.asks_to_give_way())
     }
@@ -316,7 +336,7 @@ mod tests {
         processor.ask_to_give_way(1);
         assert_eq!(failures_until_asked(&processor), Some(64));
         assert_eq!(failures_until_asked(&processor), Some(64), "and again as many");
-        // Any switch makes it void, and what was counted.
+        // Any switch voids it, and what was counted.
         (0..40).for_each(|_| assert!(!processor.asks_to_give_way()));
         runs(2);
         assert_eq!(failures_until_asked(&processor), None);

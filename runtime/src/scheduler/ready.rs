@@ -6,16 +6,17 @@ use std::ptr::{NonNull, slice_from_raw_parts_mut};
 use crate::raw::header::TaskPtr;
 use crate::sys::cpu::prefetch_to_write;
 
-/// A FIFO queue without locks or borrow counts: every operation is over before any other code runs.
+/// A FIFO queue without locks or borrow counts: every operation ends before any other code runs.
 pub(crate) struct ReadyQueue {
-    /// The ring's first place; `mask + 1` of them, a power of two, are a box of the queue's. Not kept as one: a box claims what is
-    /// in it for itself alone each time it is moved, with the queue, say, and pointers into it would be void.
+    /// The first place of the ring. The ring has `mask + 1` places, a power of two, in a box that
+    /// the queue owns. It is not kept as a `Box`: a move of that, for instance with the queue,
+    /// claims exclusive access to its contents, and would invalidate pointers into it.
     places: Cell<NonNull<Place>>,
     mask: Cell<usize>,
-    /// Counts of tasks ever taken and ever put; their difference is the length.
+    /// How many tasks were ever taken and ever put. The difference is the length.
     head: Cell<usize>,
     tail: Cell<usize>,
-    /// The count of tasks ever put when the running chain began.
+    /// How many tasks had ever been put when the running chain began.
     chain: Cell<usize>,
 }
 
@@ -56,13 +57,14 @@ impl ReadyQueue {
         self.tail.set(tail.wrapping_add(1));
     }
 
-    /// A chain of tasks that make each other ready begins: what is queued by now is not its own doing.
+    /// Begins a chain of tasks that make each other ready. The chain did not queue what is here by
+    /// now.
     #[inline(always)]
     pub(crate) fn begin_chain(&self) {
         self.chain.set(self.tail.get());
     }
 
-    /// Whether a task is queued since before the running chain began.
+    /// Whether a task has been queued since before the running chain began.
     pub(crate) fn is_owed_a_turn(&self) -> bool {
         (self.chain.get().wrapping_sub(self.head.get()) as isize) > 0
     }
@@ -83,11 +85,12 @@ impl ReadyQueue {
         task
     }
 
-    /// Fetches what the tasks after this one will touch first: with many tasks, each switch would otherwise wait for memory. What leads
-    /// there is fetched a turn earlier, step by step: the task, the head of its stack, its frame.
+    /// Prefetches what the tasks after this one will touch first. With many tasks, each switch
+    /// would otherwise wait for memory. What leads there is fetched a turn earlier, step by step:
+    /// the task, the head of its stack, its frame.
     #[inline(always)]
     fn look_ahead(&self, head: usize) {
-        // A place may be empty, or hold a task that is gone: nothing is read there.
+        // Nothing is read there: a place may be empty, or hold a task that is gone.
         if let Some(task) = self.place(head.wrapping_add(5)).get() {
             prefetch_to_write(task.as_ptr());
         }
@@ -96,13 +99,13 @@ impl ReadyQueue {
         if ahead > 3
             && let Some(task) = self.place(head.wrapping_add(3)).get()
         {
-            // SAFETY: as above.
+            // SAFETY: the task is queued, so it is alive and ours.
             prefetch_to_write(unsafe { task.record() });
         }
         if ahead > 2
             && let Some(task) = self.place(head.wrapping_add(2)).get()
         {
-            // SAFETY: as above.
+            // SAFETY: the task is queued, so it is alive and ours.
             unsafe { task.prefetch_stack() };
         }
     }
@@ -120,7 +123,7 @@ impl ReadyQueue {
             let count = self.head.get().wrapping_add(count);
             larger.place(count).set(self.place(count).get());
         }
-        // The old ring goes with `larger`.
+        // The old ring is dropped with `larger`.
         self.places.swap(&larger.places);
         self.mask.swap(&larger.mask);
     }
@@ -129,7 +132,7 @@ impl ReadyQueue {
 impl Drop for ReadyQueue {
     fn drop(&mut self) {
         let ring = slice_from_raw_parts_mut(self.places.get().as_ptr(), self.mask.get() + 1);
-        // SAFETY: it came from a box, of so many places, and goes with the queue.
+        // SAFETY: the ring came from a box of this many places, and is dropped with the queue.
         drop(unsafe { Box::from_raw(ring) });
     }
 }
@@ -141,11 +144,12 @@ mod tests {
 
     fn task(id: u64) -> TaskPtr {
         let alloc = |layout| TaskSlab::new(0).alloc(layout);
-        // SAFETY: never run, and leaked.
+        // SAFETY: the task never runs, and is leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), id, None, alloc) }.unwrap()
     }
 
-    /// Puts and takes: as many as `puts`, then as many as `takes`, over and over, until `ends` were taken; then the rest.
+    /// Puts `puts` tasks, then takes `takes`, over and over, until `ends` were taken. Then takes
+    /// the rest.
     fn first_in_first_out(queue: &ReadyQueue, puts: u64, takes: u64, ends: u64) {
         let (mut put, mut taken) = (0, 0);
         let take = |taken: &mut u64, put: u64| {
@@ -166,7 +170,7 @@ mod tests {
     #[test]
     fn first_in_first_out_across_growth_and_around_the_ring() {
         let first = FIRST as u64;
-        // Growth from every place where the head may be, and a ring that is exactly full, and one more.
+        // Growth from every place where the head may be, a ring that is exactly full, and one more.
         for (puts, takes) in [(1, 1), (3, 1), (first, first), (first + 1, first), (7, 2), (first / 2, 1), (5, 8)] {
             first_in_first_out(&ReadyQueue::new(), puts, takes, 10 * first);
         }
@@ -181,12 +185,12 @@ mod tests {
         first_in_first_out(&queue, FIRST as u64 + 3, 3, 10 * FIRST as u64);
     }
 
-    /// Places behind the last task hold what was there a round ago.
+    /// Places behind the last task hold what was there one round ago.
     #[test]
     fn what_has_left_the_queue_is_not_touched_again() {
         const PAGE: usize = 4096;
-        // Tasks in memory that can be taken away.
-        // SAFETY: a new mapping of our own.
+        // Tasks in memory that can be unmapped.
+        // SAFETY: this is a new mapping of our own.
         let pages = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             libc::mmap(std::ptr::null_mut(), FIRST * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
@@ -198,13 +202,13 @@ mod tests {
                 assert!(layout.size() <= PAGE);
                 pages.cast::<u8>().wrapping_add(i * PAGE)
             };
-            // SAFETY: never run, and leaked.
+            // SAFETY: the task never runs, and is leaked.
             queue.push(unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), i as u64, None, alloc) }.unwrap());
         }
         while queue.pop().is_some() {}
-        // SAFETY: ours, and nobody needs it any more.
+        // SAFETY: the mapping is ours, and no longer needed.
         assert_eq!(unsafe { libc::munmap(pages, FIRST * PAGE) }, 0);
-        // As many as leave each number of old places ahead.
+        // Counts that leave each number of old places ahead.
         for count in 1..FIRST as u64 {
             first_in_first_out(&queue, count, count, 1);
         }

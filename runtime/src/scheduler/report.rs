@@ -1,4 +1,5 @@
-//! What a runtime tells of its tasks: panics; and what it was told to do about those that are left or in a deadlock.
+//! What a runtime reports of its tasks: panics; and the settings for tasks that are left over or in
+//! a deadlock.
 
 use std::any::Any;
 use std::fmt;
@@ -12,13 +13,15 @@ use crate::scheduler::task::Task;
 use crate::sys::stderr::say;
 use crate::unwind::catch_and_forget;
 
-/// What a runtime does about tasks that are alive when it ends; see [`RuntimeBuilder::on_leak`](crate::RuntimeBuilder::on_leak).
+/// What a runtime does about tasks that are alive when it ends; see
+/// [`RuntimeBuilder::on_leak`](crate::RuntimeBuilder::on_leak).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLeak {
-    /// They are cancelled, and nothing is said unless they do not end within the grace period.
+    /// The tasks are cancelled. Nothing is reported unless they do not end within the grace period.
     #[default]
     Ignore,
-    /// They are cancelled, and each is named on stderr: name, number, spawn site, what it waited for, and how long.
+    /// The tasks are cancelled, and each is named on stderr: name, number, spawn site, what it
+    /// waited for, and how long.
     Report,
 }
 
@@ -26,16 +29,18 @@ pub enum OnLeak {
 /// [`RuntimeBuilder::on_deadlock`](crate::RuntimeBuilder::on_deadlock).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDeadlock {
-    /// `run` panics, naming the tasks; but where the process has other threads, which might wake one, it is as `Report`.
+    /// `run` panics with a message that names the tasks. If the process has other threads, which
+    /// might wake a task, this is the same as `Report`.
     #[default]
     Panic,
-    /// Stderr says so, once, naming the tasks.
+    /// A report that names the tasks is printed to stderr, once.
     Report,
-    /// Nothing: `run` waits for ever.
+    /// Nothing is done: `run` waits forever.
     Ignore,
 }
 
-/// A task's panic, as a hook hears of it; see [`RuntimeBuilder::on_panic`](crate::RuntimeBuilder::on_panic).
+/// A task's panic, as it is passed to a hook; see
+/// [`RuntimeBuilder::on_panic`](crate::RuntimeBuilder::on_panic).
 ///
 /// Displayed as `task 'parser' (id 7, spawned at src/main.rs:5:9) panicked: no luck`.
 pub struct TaskPanic<'a> {
@@ -44,17 +49,18 @@ pub struct TaskPanic<'a> {
 }
 
 impl TaskPanic<'_> {
-    /// The task: its name, number and spawn site. It has not ended yet for those who join it.
+    /// The task: its name, number and spawn site. For a caller that joins it, the task has not
+    /// ended yet.
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// What it panicked with; whoever joins the task gets it.
+    /// The value that the task panicked with. Joining the task returns it.
     pub fn payload(&self) -> &(dyn Any + Send) {
         self.payload
     }
 
-    /// The message of the panic, if the payload is one.
+    /// The message of the panic, if the payload is a message.
     pub fn message(&self) -> Option<&str> {
         error::message(self.payload)
     }
@@ -92,9 +98,11 @@ impl fmt::Debug for PanicHook {
     }
 }
 
-/// Reports a panic that ends a task, or that the dropping of its closure ended in: to the runtime's hook, else on stderr.
+/// Reports a panic that ends a task, or that comes from dropping its closure: to the runtime's
+/// hook, or else on stderr.
 ///
-/// On the task's stack, or where a task is ended that never runs; the code of the hook is the user's and may do anything.
+/// Called on the task's stack, or where a task that never runs is ended. The hook's code is the
+/// user's and may do anything.
 #[cold]
 pub(crate) fn panicked(task: TaskPtr, payload: &(dyn Any + Send), shared: Option<&Shared>) {
     let panic = TaskPanic { task: Task::of(task), payload };
@@ -105,7 +113,7 @@ pub(crate) fn panicked(task: TaskPtr, payload: &(dyn Any + Send), shared: Option
             heard = true;
         });
     }
-    // The caller of `run` goes on with the panic of its root.
+    // The caller of `run` resumes the panic of its root.
     let raised_again = task.is_root() && task.state().has_handle();
     if !heard && !raised_again {
         say(format_args!("greenloom: {panic}"));

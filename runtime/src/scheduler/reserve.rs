@@ -1,11 +1,16 @@
-//! The stack of each machine on which tasks end that have none.
+//! The reserved stack of each machine, for ending tasks that have no stack.
 //!
-//! Where there is no memory for a task's stack, its closure has to be dropped, and the hook for panics called: code of the user's, which
-//! may wait. On the machine's own stack, between two tasks, it would block the machine, and with it perhaps what it waits for. So each
-//! machine has one stack that was set aside when it started (addresses alone; its memory comes with its first use), and such an end
-//! is a task like others there: it may suspend, and is in reports. While one does, further ones wait here. They start, or end, when the
-//! stack is free again: there may be memory by then. One at a time, lest they take what memory there is from each other: the next one when
-//! the machine has nothing else to run, or now and then if it never comes to that.
+//! If there is no memory for a task's stack, its closure has to be dropped, and the hook for panics
+//! called. Both run code of the user's, which may wait. On the machine's own stack, between two
+//! tasks, that code would block the machine, and with it perhaps the task that it waits for. So
+//! each machine has one stack that was reserved when the machine started (only addresses; its
+//! memory comes with its first use). On that stack, such an end is a task like others: it may
+//! suspend, and it appears in reports.
+//!
+//! While one such task is suspended, further ones wait here. They start, or end, when the stack is
+//! free again: there may be memory by then. They go one at a time, so that they do not take what
+//! memory there is from each other. The next one goes when the machine has nothing else to run, or
+//! now and then if that never happens.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,20 +26,21 @@ use crate::stack::slab::Slot;
 
 pub(crate) struct Reserve {
     slot: Slot,
-    /// Once it has been used.
+    /// `Some` once the stack has been used.
     stack: Cell<Option<StackPtr>>,
     in_use: Cell<bool>,
-    /// What the task that ends there is to be told.
+    /// The error for the task that ends there.
     why: Cell<Option<io::Error>>,
-    /// It is told so, and not that it was cancelled.
+    /// The task gets that error, and is not told that it was cancelled.
     refuses: Cell<bool>,
-    /// Fresh tasks that wait until the stack is free. While it is not, the machine has a task that has started, and does not end; while it
-    /// is, the machine does not sleep before each of them has had its turn.
+    /// Fresh tasks that wait until the stack is free. While it is not free, the machine has a
+    /// started task, and does not end. While it is free, the machine does not sleep before each of
+    /// these tasks has had its turn.
     waiting: RefCell<VecDeque<TaskPtr>>,
 }
 
 impl Reserve {
-    /// With a slot that nobody else uses.
+    /// Makes a reserve from a slot that nobody else uses.
     pub(crate) fn new(slot: Slot) -> Self {
         Self {
             slot,
@@ -58,7 +64,8 @@ impl Reserve {
 }
 
 impl Local {
-    /// A fresh task has no stack. The one where it ends, or `None` if it has to wait for that.
+    /// A fresh task has no stack. Returns the stack on which it ends, or `None` if it has to wait
+    /// for that.
     #[cold]
     pub(crate) fn refuse(&self, task: TaskPtr, error: io::Error) -> Option<StackPtr> {
         let reserve = &self.reserve;
@@ -73,7 +80,7 @@ impl Local {
     /// Ends a task on the reserved stack.
     ///
     /// # Safety
-    /// The task is bound to that stack, which this runs on, and fresh.
+    /// The task is fresh, and bound to that stack, on which this runs.
     pub(crate) unsafe fn end_refused(&self, task: TaskPtr) {
         let why = self.reserve.why.take();
         let error = match why {
@@ -85,17 +92,17 @@ impl Local {
             _ => JoinError::cancelled(),
         };
         self.reserve.refuses.set(error.is_panic());
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller owns the fresh task, as `# Safety` demands.
         unsafe { task.fail(error, &self.shared) };
         self.reserve.refuses.set(false);
     }
 
-    /// Whether the task on this stack ends because there is none for it.
+    /// Whether the task on this stack ends because there was no stack for it.
     pub(crate) fn refuses(&self, record: &Record) -> bool {
         self.reserve.refuses.get() && self.reserve.stack.get() == Some(record.stack())
     }
 
-    /// The task on the reserved stack has ended: the next one that waited has its turn.
+    /// The task on the reserved stack has ended, so the next waiting one has its turn.
     #[cold]
     pub(crate) fn stop_refused(&self, record: &Record) {
         debug_assert_eq!(self.reserve.stack.get(), Some(record.stack()));
@@ -104,20 +111,23 @@ impl Local {
         self.retry_refused();
     }
 
-    /// One of those that wait has its turn, if the stack is free; whether there was one.
+    /// Gives one of the waiting tasks its turn, if the stack is free. Returns whether there was
+    /// one.
     ///
-    /// It may find a stack of its own by now. Then nobody ends on the reserved one, after whom the next would have its turn: so this is
-    /// also asked for where the machine has nothing else to run, and where it looks at what it neglects.
+    /// The task may find a stack of its own by now. Then no task ends on the reserved stack, which
+    /// would give the next one its turn. So this is also called when the machine has nothing else
+    /// to run, and when it looks at what it neglects.
     #[cold]
     pub(crate) fn retry_refused(&self) -> bool {
         let next = if self.reserve.in_use.get() { None } else { self.pop_refused() };
         next.inspect(|&task| self.push_ready(task)).is_some()
     }
 
-    /// Ends those that wait, where the machine will not start another task, on its own stack: it has nothing else to do any more.
+    /// Ends the waiting tasks when the machine will not start another task. They end on the
+    /// machine's own stack: it has nothing else to do any more.
     pub(crate) fn cancel_refused(&self) {
         while let Some(task) = self.pop_refused() {
-            // SAFETY: taken from its queue, and fresh.
+            // SAFETY: the task was taken from its queue, and is fresh.
             unsafe { task.fail(JoinError::cancelled(), &self.shared) };
         }
     }

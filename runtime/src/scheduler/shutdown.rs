@@ -1,17 +1,23 @@
 //! The end of a runtime.
 //!
-//! 1. Whoever ends it sets the phase to draining, announces that in the idle word, and wins every sleeper. A machine sees the
-//!    phase before it sleeps, or is woken; every 61st pick, or when it runs dry, otherwise.
-//! 2. A machine that sees it cancels its own started tasks, and from then on starts fresh ones only to drop their closures.
-//!    What another thread spawns from then on, that thread cancels at once: it would keep the runtime from its end otherwise.
-//! 3. The last machine to fall asleep, with no task alive and nothing in the injector, closes the idle word. That fails if
-//!    anything was announced since. It wakes all machines; each closes its inbox and ends.
-//! 4. The monitor joins their threads, and so waits for the destructors of their thread-locals, as whoever joins a thread of std's does.
-//!    Not the one who ends the runtime does that: it may be a task of another runtime, whose machine must not be blocked by a user's
-//!    destructor. Then the monitor unmaps all stacks, since a [`Handle`](crate::Handle) may keep the rest for long, reports the
-//!    end, and ends; it is joined by whoever has waited, last of all.
-//! 5. If the grace period passes first, the monitor closes the word itself, and names the tasks that are left. Machines with tasks
-//!    left park for ever, and with them stay the stacks; the threads of the others are joined before the end is reported.
+//! 1. The caller that ends the runtime sets the phase to draining, announces that in the idle word,
+//!    and wins every sleeper. A machine sees the phase before it sleeps, or is woken. Otherwise it
+//!    sees the phase at every 61st pick, or when it runs dry.
+//! 2. A machine that sees the phase cancels its own started tasks. From then on it starts fresh
+//!    tasks only to drop their closures. Tasks that another thread spawns from then on are
+//!    cancelled at once by that thread: they would otherwise keep the runtime from its end.
+//! 3. The last machine to fall asleep, with no task alive and nothing in the injector, closes the
+//!    idle word. That fails if anything was announced since. Then it wakes all machines; each
+//!    closes its inbox and ends.
+//! 4. The monitor joins the machines' threads. So it waits for the destructors of their
+//!    thread-locals, as a join of a std thread does. The caller that ends the runtime does not do
+//!    this: it may be a task of another runtime, whose machine must not be blocked by a user's
+//!    destructor. Then the monitor unmaps all stacks, since a [`Handle`](crate::Handle) may keep
+//!    the rest for long. It reports the end, and ends itself. Last of all, the caller that has
+//!    waited joins it.
+//! 5. If the grace period passes first, the monitor closes the word itself, and names the tasks
+//!    that are left. Machines with tasks left park forever, and the stacks stay with them. The
+//!    threads of the other machines are joined before the end is reported.
 
 use std::time::Duration;
 
@@ -32,23 +38,24 @@ pub(crate) struct End {
     waiters: Vec<Waiter>,
 }
 
-/// What is to be told of tasks at the end.
+/// What is to be reported of tasks at the end.
 #[derive(Default)]
 pub(crate) struct Remains {
-    /// The grace period, if whoever ends the runtime gives one and is told of the leftovers; else stderr is.
+    /// The grace period, if the caller that ends the runtime gives one. The leftovers are then
+    /// reported to that caller, and otherwise on stderr.
     pub(crate) asked: Option<Duration>,
     /// Tasks that were alive when the end began, if they are to be named.
     leaks: TaskList,
-    /// Tasks that had not ended after the grace period, if they were asked for.
+    /// Tasks that had not ended after the grace period, if the caller asked for them.
     pub(crate) leftover: Vec<TaskReport>,
 }
 
 /// The OS threads of a runtime.
 #[derive(Default)]
 pub(crate) struct Threads {
-    /// Those of its machines, each with the index of its processor.
+    /// The threads of its machines, each with the index of its processor.
     pub(crate) machines: Vec<(usize, JoinHandle<()>)>,
-    /// Its monitor's. Not there if tasks were left behind: then nobody is to wait for it.
+    /// The thread of its monitor. `None` if tasks were left behind: then nobody is to wait for it.
     pub(crate) monitor: Option<JoinHandle<()>>,
 }
 
@@ -60,7 +67,7 @@ impl Shared {
         }
         if self.config.on_leak == OnLeak::Report {
             let mut leaks = self.tasks_alive(usize::MAX);
-            // Whoever ends the runtime it runs in is no leak.
+            // A task that ends the runtime it runs in is no leak.
             leaks.tasks.retain(|task| local::running().is_none_or(|(_, record)| record.id() != task.id));
             self.lock_remains().leaks = leaks;
         }
@@ -70,7 +77,7 @@ impl Shared {
         self.monitor.unpark();
     }
 
-    /// A task is dropped before it has started, because the runtime ends.
+    /// Called when a task is dropped before it has started, because the runtime ends.
     pub(crate) fn note_unstarted(&self, task: TaskPtr) {
         if self.config.on_leak == OnLeak::Report {
             self.lock_remains().leaks.push(TaskReport::fresh(task), usize::MAX);
@@ -90,7 +97,8 @@ impl Shared {
         }
     }
 
-    /// Notes who waits until all threads have ended, or the grace period has; false if that is so already.
+    /// Adds a waiter for the moment when all threads have ended, or the grace period has. Returns
+    /// false if that moment has passed.
     pub(crate) fn tell_of_end(&self, waiter: Waiter) -> bool {
         let mut end = self.lock_end();
         if !end.ended {
@@ -99,7 +107,8 @@ impl Shared {
         !end.ended
     }
 
-    /// Joins the monitor of a runtime that has ended. It has nothing left to do, and has run nothing of the user's: this blocks for no time.
+    /// Joins the monitor of a runtime that has ended. The monitor has nothing left to do, and has
+    /// run no code of the user's, so this does not block for any length of time.
     pub(crate) fn join_monitor(&self) {
         let monitor = self.lock_threads().monitor.take();
         if let Some(monitor) = monitor {
@@ -115,18 +124,19 @@ impl Shared {
         self.end.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// All machines sleep, as of `seen`, and the caller was the last: ends the runtime if nothing is left.
+    /// All machines sleep, as of `seen`, and the caller was the last to fall asleep. Ends the
+    /// runtime if nothing is left.
     pub(crate) fn try_close(&self, seen: Snapshot) {
-        // What a machine counted before it fell asleep is visible: the idle word orders it.
+        // What a machine counted before it fell asleep is visible here: the idle word orders it.
         let alive = self.processors.seated().any(|p| p.live.load(untracked::Ordering::Relaxed) > 0);
         if !alive && self.injector.is_empty() && self.idle.close(seen) {
             self.wake_everyone();
         }
     }
 
-    /// A machine's last act.
+    /// The last thing that a machine does.
     pub(crate) fn machine_ended(&self) {
-        // AcqRel: whoever sees that none is left sees what all did.
+        // AcqRel: a thread that sees that no machine is left sees everything they did.
         if self.machines.fetch_sub(1, Ordering::AcqRel) == 1 {
             #[cfg(not(greenloom_loom))]
             self.monitor.unpark();
@@ -142,10 +152,11 @@ impl Shared {
         self.machines.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Machines from `index` on could not be started: the others end.
+    /// The machines from `index` on could not be started, so the others end.
     pub(crate) fn never_started(&self, index: usize) {
         for _ in index..self.regular {
-            // Counted as asleep for good. No wake finds them, since their inboxes say awake; nor is there work that would need one.
+            // The machine is counted as asleep for good. No wake finds it, since its inbox says
+            // awake; nor is there work that would need one.
             self.idle.fell_asleep(false);
             self.machine_ended();
         }
@@ -157,7 +168,7 @@ impl Shared {
         self.machines.load(Ordering::Acquire)
     }
 
-    /// Tells whoever waits that the runtime has ended.
+    /// Tells all waiters that the runtime has ended.
     pub(crate) fn report_end(&self) {
         let leaks = std::mem::take(&mut self.lock_remains().leaks);
         leaks.say("still alive when its runtime ended");
@@ -167,7 +178,7 @@ impl Shared {
             std::mem::take(&mut end.waiters)
         };
         for waiter in waiters {
-            // SAFETY: taken out of the list, once.
+            // SAFETY: rule 2 of `wait`: the waiter was taken out of the list, and is woken once.
             unsafe { waiter.wake() };
         }
     }

@@ -1,20 +1,22 @@
-//! The processors of a runtime: those that the user asked for, and spares, which are made when they are needed.
+//! The processors of a runtime: those that the user asked for, and spares, which are made when they
+//! are needed.
 
 use crate::prim::untracked::{AtomicUsize, OnceLock, Ordering};
 use crate::scheduler::Shared;
 use crate::scheduler::processor::Processor;
 
-/// Processors stay where they are until the runtime goes: tasks, timers and other threads point to them.
+/// Processors do not move until the runtime is dropped: tasks, timers and other threads point to
+/// them.
 pub(crate) struct Processors {
     regular: Box<[Processor]>,
-    /// Filled from the front, by the monitor alone.
+    /// Filled from the front, by the monitor only.
     spares: Box<[OnceLock<Box<Processor>>]>,
     /// How many have a machine: all regular ones and the first few spares.
     seated: AtomicUsize,
 }
 
 impl Processors {
-    /// So many regular ones, and room for spares.
+    /// Makes this many regular processors, and room for spares.
     pub(crate) fn new(regular: usize, spares: usize) -> Self {
         Self {
             regular: (0..regular).map(|index| Processor::new(index as u32, false)).collect(),
@@ -23,18 +25,18 @@ impl Processors {
         }
     }
 
-    /// Tells the regular ones where they are built into.
+    /// Tells the regular processors which runtime they are part of.
     pub(crate) fn attach(&self, shared: *const Shared) {
         self.regular.iter().for_each(|processor| processor.attach(shared));
     }
 
-    /// Those that the user asked for.
+    /// The processors that the user asked for.
     #[inline]
     pub(crate) fn regular(&self) -> &[Processor] {
         &self.regular
     }
 
-    /// The processor of this number, which is a regular one or a spare that has been made.
+    /// The processor with this number. It is a regular one or a spare that has been made.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> &Processor {
         match self.regular.get(index) {
@@ -43,14 +45,14 @@ impl Processors {
         }
     }
 
-    /// How many have a machine.
+    /// How many processors have a machine.
     #[inline]
     pub(crate) fn seated_count(&self) -> usize {
-        // Acquire: pairs with `seat_spare`; the spares that it counts have been made.
+        // Acquire: pairs with `seat_spare`. The spares that are counted have been made.
         self.seated.load(Ordering::Acquire)
     }
 
-    /// Those that have a machine.
+    /// The processors that have a machine.
     pub(crate) fn seated(&self) -> impl Iterator<Item = &Processor> {
         (0..self.seated_count()).map(|index| self.get(index))
     }
@@ -61,18 +63,19 @@ impl Processors {
         self.seated().skip(self.regular.len())
     }
 
-    /// Those that have a machine, but for one, beginning anywhere.
+    /// The processors that have a machine, except for one, beginning at any of them.
     pub(crate) fn others<'a>(&'a self, except: &'a Processor, first: usize) -> impl Iterator<Item = &'a Processor> {
         let seated = self.seated_count();
         (0..seated).map(move |i| self.get((first + i) % seated)).filter(move |p| !std::ptr::eq(*p, except))
     }
 
-    /// Makes the next spare, whose machine is about to be started, and tells its number; `None` if there is no room. By the monitor.
+    /// Makes the next spare, whose machine is about to be started, and returns its number. `None`
+    /// if there is no room. Called by the monitor.
     #[cfg(not(greenloom_loom))]
     pub(crate) fn seat_spare(&self, shared: *const Shared) -> Option<usize> {
         let index = self.seated_count();
         let place = self.spares.get(index - self.regular.len())?;
-        // It may be there already: its machine could not be started then.
+        // It may already be there: its machine could not be started last time.
         place.get_or_init(|| {
             let spare = Processor::new(index as u32, true);
             spare.attach(shared);
@@ -82,7 +85,7 @@ impl Processors {
         Some(index)
     }
 
-    /// The machine of the newest spare could not be started. By the monitor.
+    /// Notes that the machine of the newest spare could not be started. Called by the monitor.
     #[cfg(not(greenloom_loom))]
     pub(crate) fn unseat(&self, index: usize) {
         debug_assert_eq!(index + 1, self.seated_count());

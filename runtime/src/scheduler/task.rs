@@ -8,9 +8,10 @@ use crate::raw::header::TaskPtr;
 use crate::scheduler::local;
 use crate::scheduler::wake::make_runnable;
 
-/// A handle to a task, to name it and to wake it from [`park`](crate::park); or to a plain thread, where [`current`](crate::current) was called on one.
+/// A handle to a task, which can name the task and wake it from [`park`](crate::park). If
+/// [`current`](crate::current) was called on a plain thread, it is a handle to that thread.
 ///
-/// Cloning is cheap. It keeps neither the task running nor its result.
+/// Cloning is cheap. A handle does not keep the task running, nor does it keep its result.
 ///
 /// ```
 /// greenloom::run(|| {
@@ -26,9 +27,10 @@ enum Kind {
     Thread(Thread, u64),
 }
 
-// SAFETY: a task handle owns one reference, and what it offers goes through the state word or never changes.
+// SAFETY: a task handle owns one reference. What it offers never changes, or goes through the state
+// word (header rule 1).
 unsafe impl Send for Task {}
-// SAFETY: as above.
+// SAFETY: header rule 1, as for `Send`.
 unsafe impl Sync for Task {}
 
 impl UnwindSafe for Task {}
@@ -44,7 +46,7 @@ impl Task {
         Task(Kind::Green(task))
     }
 
-    /// The task's number, unique in the process and never used again.
+    /// The task's number. It is unique in the process and is never used again.
     pub fn id(&self) -> u64 {
         match &self.0 {
             Kind::Green(task) => task.id(),
@@ -52,7 +54,8 @@ impl Task {
         }
     }
 
-    /// The name that was given with [`Builder::name`](crate::task::Builder::name); a thread's own name.
+    /// The name that was given with [`Builder::name`](crate::task::Builder::name), or the thread's
+    /// own name.
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
             Kind::Green(task) => task.name_ref(),
@@ -68,9 +71,11 @@ impl Task {
         }
     }
 
-    /// Asks the task to end, as [`JoinHandle::cancel`](crate::JoinHandle::cancel) does: it unwinds from its next suspension point, or the one it waits in.
+    /// Asks the task to end, as [`JoinHandle::cancel`](crate::JoinHandle::cancel) does: the task
+    /// unwinds from the suspension point that it waits in, or from its next one.
     ///
-    /// Never waits. It has no effect on a task that has ended, nor on a plain thread, which cannot be cancelled.
+    /// Never waits. It has no effect on a task that has ended, nor on a plain thread, which cannot
+    /// be cancelled.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -87,7 +92,8 @@ impl Task {
 
     /// Makes the task's current or next [`park`](crate::park) return.
     ///
-    /// Never waits. From any thread or task; it has no effect on a task that has ended.
+    /// Never waits. It may be called from any thread or task. It has no effect on a task that has
+    /// ended.
     pub fn unpark(&self) {
         match &self.0 {
             Kind::Green(task) => {
@@ -112,7 +118,7 @@ impl Clone for Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if let Kind::Green(task) = self.0 {
-            // SAFETY: this handle's reference.
+            // SAFETY: the handle owns this reference.
             unsafe { task.drop_ref(local::machine().map(|m| m.cells())) };
         }
     }

@@ -1,12 +1,15 @@
-//! The timers of a processor: a hierarchical timing wheel (Varghese and Lauck, 1987; the levels are those of the Linux kernel and of
-//! tokio) whose entries lie in the frames of those who wait, or of cancel scopes that time cancels.
+//! The timers of a processor: a hierarchical timing wheel (Varghese and Lauck, 1987; the levels are
+//! those of the Linux kernel and of tokio). Its entries lie in the frames of the tasks that wait,
+//! or of cancel scopes that time cancels.
 //!
-//! Time is counted in ticks of [`TICK`]. Level *n* has 64 slots of 64ⁿ ticks each; an entry lies in the level of the highest group of
-//! six bits in which its tick differs from now, so that inserting it and taking it back costs the same for any length. When time
-//! reaches a slot above level 0, its entries move down; in level 0 they fire. Deadlines are rounded up: nothing fires early.
+//! Time is counted in ticks of [`TICK`]. Level *n* has 64 slots of 64ⁿ ticks each. An entry lies in
+//! the level of the highest group of six bits in which its tick differs from now. So inserting it
+//! and taking it back costs the same for any length. When time reaches a slot above level 0, its
+//! entries move down; in level 0 they fire. Deadlines are rounded up: nothing fires early.
 //!
-//! Who may do what: the tasks of the machine insert and take back; the machine fires, or, while one task holds it, the monitor. All
-//! under the lock, so that the entry of a task that has taken it back is certainly not touched any more.
+//! The tasks of the machine insert timers and take them back. The machine fires them, or the
+//! monitor does while one task holds the machine. All of this happens under the lock, so once a
+//! task has taken its entry back, no other thread touches it.
 
 use std::cell::Cell;
 use std::ptr::null;
@@ -17,7 +20,7 @@ use crate::prim::{self, Lock};
 use crate::raw::cancel_scope::{CancelScope, Cause};
 use crate::raw::header::TaskPtr;
 
-/// A tick in nanoseconds: 32.8 µs, the order of what waking a thread costs.
+/// A tick in nanoseconds: 32.8 µs, about the cost of waking a thread.
 const TICK: u64 = 1 << 15;
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -26,17 +29,17 @@ const LEVELS: usize = 8;
 const LAST: u64 = (1 << (BITS * LEVELS as u32)) - 1;
 const NEVER: u64 = u64::MAX;
 
-/// The most timers that fire under one taking of the lock.
+/// The most timers that fire while the lock is taken once.
 const BATCH: usize = 64;
 
-/// A timer, in a frame of the task that it is for. It may not move or end while it is in a wheel.
+/// A timer, in a frame of the task that it is for. It must not move or end while it is in a wheel.
 pub(crate) struct Timer {
     aim: Cell<Aim>,
     tick: Cell<u64>,
     place: Cell<Place>,
     /// Null for the last of a slot.
     next: Cell<*const Timer>,
-    /// The last, for the first of a slot.
+    /// The last of the slot, for the first one.
     previous: Cell<*const Timer>,
     #[cfg(greenloom_loom)]
     alive: prim::Alive,
@@ -75,7 +78,7 @@ impl Timer {
         }
     }
 
-    /// In a model, fails if it has ended.
+    /// In a model, fails if the timer has ended.
     fn touch(&self) {
         #[cfg(greenloom_loom)]
         self.alive.touch();
@@ -90,9 +93,10 @@ pub(crate) struct Timers {
     wheel: Lock<Wheel>,
 }
 
-// SAFETY: the wheel's pointers lead to timers whose owners take them back, under the lock, before they end.
+// SAFETY: the wheel's pointers lead to timers whose owners take them back, under the lock, before
+// they end.
 unsafe impl Send for Timers {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: owners take their timers back, under the lock, before they end.
 unsafe impl Sync for Timers {}
 
 impl Timers {
@@ -100,31 +104,31 @@ impl Timers {
         Self { start: prim::now(), next: AtomicU64::new(NEVER), wheel: Lock::new(Wheel::new()) }
     }
 
-    /// Nanoseconds from the start to a moment.
+    /// Nanoseconds from the start to a given moment.
     #[inline]
     fn nanos(&self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.start);
         since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos())).min(LAST * TICK)
     }
 
-    /// Sets a timer: it does what it is to at `deadline`, or soon after.
+    /// Sets a timer: it does what `aim` says at `deadline`, or soon after.
     ///
     /// # Safety
-    /// The timer is in no wheel. It stays where it is until [`take_back`](Self::take_back) was called on it, and what it aims at
-    /// as long.
+    /// The timer is in no wheel. It stays where it is until [`take_back`](Self::take_back) was
+    /// called on it. What it aims at does so too.
     #[inline]
     pub(crate) unsafe fn set(&self, timer: &Timer, aim: Aim, deadline: Instant) {
         timer.aim.set(aim);
         timer.tick.set(self.nanos(deadline).div_ceil(TICK));
         let mut wheel = self.wheel.lock();
-        // SAFETY: the caller's promise.
+        // SAFETY: the timer is in no wheel and stays where it is, as `# Safety` demands.
         let look = unsafe { wheel.insert(timer) };
         if look < self.next.load(Ordering::Relaxed) {
             self.next.store(look, Ordering::Relaxed);
         }
     }
 
-    /// Takes a timer back; true if it has fired.
+    /// Takes a timer back. Returns true if it has fired.
     #[inline]
     pub(crate) fn take_back(&self, timer: &Timer) -> bool {
         let mut wheel = self.wheel.lock();
@@ -144,7 +148,7 @@ impl Timers {
         (tick != NEVER).then(|| self.start + Duration::from_nanos(tick * TICK))
     }
 
-    /// Whether there are any; a plain look.
+    /// Whether there are no timers; a plain look.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.next.load(Ordering::Relaxed) == NEVER
@@ -155,7 +159,7 @@ impl Timers {
         self.next().is_some_and(|next| next <= now)
     }
 
-    /// Fires what is due; `queue` gets the tasks that were parked. Whether there were such.
+    /// Fires what is due. `queue` gets the tasks that were parked. Returns whether there were any.
     pub(crate) fn fire(&self, mut queue: impl FnMut(TaskPtr)) -> bool {
         let now = self.nanos(prim::now()) / TICK;
         let mut any = false;
@@ -167,11 +171,11 @@ impl Timers {
                 while count < BATCH
                     && let Some(timer) = wheel.pop_due(now)
                 {
-                    // SAFETY: it was in the wheel, so its owner has not taken it back yet: timer and aim last until the lock is
-                    // free.
+                    // SAFETY: the timer was in the wheel, so its owner has not taken it back yet.
+                    // Timer and aim last until the lock is free.
                     let task = match unsafe { (*timer).aim.get() } {
                         Aim::Wake(task) => task.state().time_up().then_some(task),
-                        // SAFETY: as above.
+                        // SAFETY: the timer's aim lasts until the lock is free.
                         Aim::Cancel(scope) => unsafe { (*scope).cancel(Cause::Time) },
                         Aim::Nothing => None,
                     };
@@ -190,18 +194,19 @@ impl Timers {
 }
 
 struct Wheel {
-    /// All before this tick has fired.
+    /// Everything before this tick has fired.
     now: u64,
     /// How many timers there are.
     count: usize,
     /// Which slots of a level have timers.
     occupied: [u64; LEVELS],
-    /// The oldest timer of each slot, level by level; behind them of those that are due: they were when they were set, or a slot of
-    /// level 0 held them when its time came. Empty until there is a timer.
+    /// The oldest timer of each slot, level by level, and after them the oldest of those that are
+    /// due: they were due when they were set, or a slot of level 0 held them when its time came.
+    /// Empty until there is a timer.
     slots: Vec<*const Timer>,
 }
 
-/// The place of what is due.
+/// The place of the timers that are due.
 const DUE: usize = LEVELS * SLOTS;
 
 impl Wheel {
@@ -209,10 +214,10 @@ impl Wheel {
         Self { now: 0, count: 0, occupied: [0; LEVELS], slots: Vec::new() }
     }
 
-    /// Puts a timer where it belongs, and tells when that place is to be looked at.
+    /// Puts a timer where it belongs, and returns when to look at that place.
     ///
     /// # Safety
-    /// The timer is in no wheel, and stays alive and where it is as long as it is in this one.
+    /// The timer is in no wheel. It stays alive and where it is as long as it is in this one.
     #[inline]
     unsafe fn insert(&mut self, timer: &Timer) -> u64 {
         if self.slots.is_empty() {
@@ -232,7 +237,7 @@ impl Wheel {
         timer.place.set(Place::In(place as u16));
         timer.next.set(null());
         let first = &mut self.slots[place];
-        // SAFETY: whatever is in the wheel is alive.
+        // SAFETY: everything in the wheel is alive.
         match unsafe { first.as_ref() } {
             None => {
                 timer.previous.set(timer);
@@ -241,7 +246,7 @@ impl Wheel {
             Some(first) => {
                 let last = first.previous.replace(timer);
                 timer.previous.set(last);
-                // SAFETY: as above.
+                // SAFETY: everything in the wheel is alive.
                 unsafe { (*last).next.set(timer) };
             }
         }
@@ -270,33 +275,35 @@ impl Wheel {
                 return;
             }
         } else {
-            // SAFETY: whatever is in the wheel is alive.
+            // SAFETY: everything in the wheel is alive.
             unsafe { (*previous).next.set(next) };
         }
-        // Who follows it, or, if it was the last, the first, which knows the last.
+        // The timer that follows this one. If this was the last, then the first, which points to
+        // the last.
         let behind = if next.is_null() { *first } else { next };
-        // SAFETY: as above.
+        // SAFETY: everything in the wheel is alive.
         unsafe { (*behind).previous.set(previous) };
     }
 
-    /// The first of those that are due.
+    /// The first of the timers that are due.
     fn due(&self) -> *const Timer {
         self.slots.last().copied().unwrap_or(null())
     }
 
     /// The next slot with timers, and its first tick.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
-        // What lies in a lower level comes before all of a higher one.
+        // What lies in a lower level comes before everything in a higher one.
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         let shift = level as u32 * BITS;
         let here = (self.now >> shift) as usize % SLOTS;
-        // No timer lies in a slot before the present one: it would differ from now in a higher group of bits.
+        // No timer lies in a slot before the present one: it would differ from now in a higher
+        // group of bits.
         let slot = here + (self.occupied[level] >> here).trailing_zeros() as usize;
         let block = self.now & !((1 << (shift + BITS)) - 1);
         Some((level, slot, block + ((slot as u64) << shift)))
     }
 
-    /// When something is to be done next.
+    /// When there is something to do next.
     fn next(&self) -> u64 {
         if !self.due().is_null() { 0 } else { self.next_slot().map_or(NEVER, |(_, _, tick)| tick) }
     }
@@ -304,7 +311,7 @@ impl Wheel {
     /// Takes out one timer that is due at tick `now`.
     fn pop_due(&mut self, now: u64) -> Option<*const Timer> {
         loop {
-            // SAFETY: whatever is in the wheel is alive.
+            // SAFETY: everything in the wheel is alive.
             if let Some(timer) = unsafe { self.due().as_ref() } {
                 self.remove(timer);
                 timer.place.set(Place::Fired);
@@ -317,11 +324,11 @@ impl Wheel {
             self.now = tick;
             let mut timer = std::mem::replace(&mut self.slots[level * SLOTS + slot], null());
             self.occupied[level] &= !(1 << slot);
-            // SAFETY: as above.
+            // SAFETY: everything in the wheel is alive.
             while let Some(entry) = unsafe { timer.as_ref() } {
                 timer = entry.next.get();
                 self.count -= 1;
-                // SAFETY: in no list any more.
+                // SAFETY: the entry is in no list any more.
                 let _ = unsafe { self.insert(entry) };
             }
         }
@@ -336,7 +343,8 @@ mod tests {
     use crate::raw::task_slab::TaskSlab;
     use crate::sys::number::next_random;
 
-    /// What a wheel must do, simply: entries by the tick from which on they are due, then in the order of their coming.
+    /// What a wheel must do, in a simple form: entries by the tick from which on they are due, then
+    /// in the order in which they came.
     #[derive(Default)]
     struct Reference {
         now: u64,
@@ -366,7 +374,7 @@ mod tests {
         fn insert(&mut self, i: usize, tick: u64) {
             let timer = &self.timers[i];
             timer.tick.set(tick);
-            // SAFETY: in no wheel; the timers do not move.
+            // SAFETY: the timer is in no wheel, and the timers do not move.
             let look = unsafe { self.wheel.insert(timer) };
             let reference = &mut self.reference;
             assert!(look <= tick, "{tick}: looked at in {look}");
@@ -408,7 +416,8 @@ mod tests {
             self.check();
         }
 
-        /// The wheel looks again in time, and not too often: a look that finds nothing due is one at a slot of some level.
+        /// The wheel looks again in time, and not too often. A look that finds nothing due is one
+        /// at a slot of some level.
         fn check(&self) {
             let next = self.wheel.next();
             assert_eq!((self.wheel.now, self.wheel.count), (self.reference.now, self.reference.entries.len()));
@@ -422,7 +431,8 @@ mod tests {
             }
         }
 
-        /// Lets time pass to where something is to be done; how often until nothing is left.
+        /// Lets time pass to each moment with something to do, until nothing is left. Returns how
+        /// often.
         fn run_out(&mut self) -> usize {
             let mut looks = 0;
             while self.wheel.next() != NEVER {
@@ -435,7 +445,7 @@ mod tests {
         }
     }
 
-    /// The first and the last ticks of slots of every level, and those beside them.
+    /// The first and the last ticks of slots of every level, and the ticks beside them.
     fn boundaries() -> Vec<u64> {
         let mut ticks: Vec<u64> = (0..=BITS * LEVELS as u32)
             .step_by(BITS as usize)
@@ -481,7 +491,7 @@ mod tests {
         let below = |limit: u64| next_random(&random) % limit;
         for round in 0..300 {
             let mut pair = Pair::new(TIMERS);
-            // So that many share a slot in some rounds, and the levels differ in others.
+            // This way many share a slot in some rounds, and the levels differ in others.
             let spread = 6 * (1 + round % 7);
             for _ in 0..200 {
                 let i = below(TIMERS as u64) as usize;
@@ -501,7 +511,7 @@ mod tests {
 
     fn task() -> TaskPtr {
         let alloc = |layout| TaskSlab::new(0).alloc(layout);
-        // SAFETY: never run, and leaked.
+        // SAFETY: the task never runs, and is leaked.
         unsafe { TaskPtr::new(|| (), std::panic::Location::caller(), 1, None, alloc) }.unwrap()
     }
 
@@ -510,7 +520,7 @@ mod tests {
         let timers = Timers::new();
         let tick = |deadline: Instant| {
             let timer = Timer::new();
-            // SAFETY: new, and taken back.
+            // SAFETY: the timer is new, and taken back.
             unsafe { timers.set(&timer, Aim::Nothing, deadline) };
             let tick = timer.tick.get();
             timers.take_back(&timer);
@@ -532,7 +542,7 @@ mod tests {
         let timers = Timers::new();
         let [far, near, due] = [(); 3].map(|()| Timer::new());
         let set = |timer: &Timer, ticks: u64| {
-            // SAFETY: new, and taken back below.
+            // SAFETY: the timer is new, and taken back below.
             unsafe { timers.set(timer, Aim::Nothing, timers.start + Duration::from_nanos(ticks * TICK)) };
         };
         let ticks = |ticks: u64| Some(timers.start + Duration::from_nanos(ticks * TICK));
@@ -559,13 +569,13 @@ mod tests {
         let later = Timer::new();
         let asleep = |i: usize| i % 3 != 1;
         for (i, (task, timer)) in entries.iter().enumerate() {
-            // SAFETY: new, and taken back below.
+            // SAFETY: the timer is new, and taken back below.
             unsafe { timers.set(timer, Aim::Wake(*task), timers.start) };
             if asleep(i) {
                 let _ = task.state().commit(crate::raw::state::Park::Wait, false);
             }
         }
-        // SAFETY: as above.
+        // SAFETY: the timer is new, and taken back below.
         unsafe { timers.set(&later, Aim::Wake(task()), timers.start + Duration::from_secs(3600)) };
         let mut woken = Vec::new();
         assert!(timers.fire(|task| woken.push(task)));
@@ -575,7 +585,7 @@ mod tests {
         assert!(!timers.is_empty() && !timers.is_due(prim::now()));
         for (task, timer) in &entries {
             assert!(timers.take_back(timer), "it has fired");
-            // Whoever did not sleep finds the mark.
+            // A task that did not sleep finds the mark.
             task.state().forget_time();
         }
         assert!(!timers.take_back(&later));
@@ -585,7 +595,7 @@ mod tests {
     #[test]
     fn who_does_not_sleep_is_marked_and_not_queued() {
         let (timers, task, timer) = (Timers::new(), task(), Timer::new());
-        // SAFETY: new, and taken back below.
+        // SAFETY: the timer is new, and taken back below.
         unsafe { timers.set(&timer, Aim::Wake(task), timers.start) };
         assert!(!timers.fire(|_| panic!("it does not sleep")));
         assert!(timers.is_empty(), "it is not in the wheel any more");

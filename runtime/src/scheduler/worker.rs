@@ -1,4 +1,5 @@
-//! The loop of a machine: pick a task, run it until it switches away, see to what it wanted; search and sleep when there is none.
+//! The loop of a machine: pick a task, run it until it switches away, and do what it asked for.
+//! When there is no task, search, then sleep.
 
 use std::time::Duration;
 
@@ -17,18 +18,21 @@ use crate::scheduler::tuning::{LEAST_SEARCH_ROUNDS, SEARCH_ROUNDS};
 use crate::scheduler::{Phase, Shared};
 use crate::stack::slab::Slot;
 
-/// A machine that was woken so soon had better stayed awake: a whole search takes half of this, waking a third.
+/// A machine that is woken this soon would have done better to stay awake: a whole search takes
+/// half of this, waking a third.
 const SHORT_SLEEP: Duration = Duration::from_micros(100);
 
-/// Rounds of a search, some 40 µs, in which its owner must not have moved before a short queue is robbed too. The first tasks of a
-/// runtime take long to start, since all that they touch is touched for the first time.
+/// A short queue is stolen from only if its owner has not moved for this many rounds of a search,
+/// some 40 µs. The first tasks of a runtime take long to start, since everything that they touch is
+/// touched for the first time.
 const POLITE_ROUNDS: u32 = 120;
 
-/// Others that a round looks at in a few hundred nanoseconds. Where there are more, a search has fewer rounds: with 1,024 processors one
-/// would take a millisecond, and all machines search when they start.
+/// How many other processors a round looks at in a few hundred nanoseconds. Where there are more, a
+/// search has fewer rounds. Otherwise one would take a millisecond with 1,024 processors, and all
+/// machines search when they start.
 const LOOKS: usize = 16;
 
-/// Drives processor `index` until the runtime ends, with a slot set aside for a stack.
+/// Drives processor `index` until the runtime ends. `reserved` is a slot set aside for a stack.
 pub(crate) fn machine(shared: Arc<Shared>, index: usize, reserved: Slot) {
     let Some(fresh) = shared.processors.get(index).take_seat() else { return };
     let local = Local::new(shared.clone(), index, fresh, reserved);
@@ -43,11 +47,11 @@ pub(crate) fn machine(shared: Arc<Shared>, index: usize, reserved: Slot) {
     shared.machine_ended();
 }
 
-/// What an idle machine is to do next.
+/// What an idle machine does next.
 enum Rest {
     Run(TaskPtr),
     Again,
-    /// It was woken to search, and its search is counted already.
+    /// The machine was woken to search, and its search is already counted.
     Search,
     End,
 }
@@ -74,10 +78,10 @@ impl Local {
         }
     }
 
-    /// Runs a task until it switches away; `HOOKED` if the runtime has hooks for that.
+    /// Runs a task until it switches away. `HOOKED` if the runtime has hooks for that.
     #[inline]
     fn run<const HOOKED: bool>(&self, task: TaskPtr) {
-        // SAFETY: taken from a queue of this machine, so it is ours (rule 2 of the header).
+        // SAFETY: header rule 2: the task was taken from a queue of this machine, so it is ours.
         let record = match unsafe { task.record().as_ref() } {
             Some(record) => record,
             None => match self.start(task) {
@@ -91,7 +95,7 @@ impl Local {
         let processor = self.processor();
         processor.running.store(std::ptr::from_ref(record).cast_mut(), Ordering::Relaxed);
         processor.runs.store(processor.runs.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        // SAFETY: bound on this thread; it came from a queue, so it is its turn.
+        // SAFETY: the task is bound to this thread. It came from a queue, so it is its turn.
         let how = unsafe { record.resume() };
         processor.running.store(std::ptr::null_mut(), Ordering::Relaxed);
         if record.slot().canary {
@@ -100,7 +104,8 @@ impl Local {
         if HOOKED {
             self.shared.config.on_switch.leave(self, record, matches!(how, Suspend::Done | Suspend::Refused));
         }
-        // The two usual wishes ahead of the others: compares are predicted better than a jump through a table.
+        // The two usual requests come before the others: compares are predicted better than a jump
+        // through a table.
         if how == Suspend::Yield {
             self.push_ready(task);
         } else if how == Suspend::Done {
@@ -120,7 +125,8 @@ impl Local {
         }
     }
 
-    /// Gives a fresh task a stack. `None` if it went to another processor, or has to wait for a stack.
+    /// Gives a fresh task a stack. `None` if the task went to another processor, or has to wait for
+    /// a stack.
     #[inline(always)]
     fn start(&self, task: TaskPtr) -> Option<&Record> {
         if self.live() >= self.look_around_at.get() && self.place_elsewhere(task) {
@@ -128,7 +134,7 @@ impl Local {
         }
         let class = task.class().unwrap_or(self.shared.class);
         let stack = self.stacks.take(&self.shared.stacks, class).or_else(|error| {
-            // Where addresses are scarce, the root of a `run` does with what other tasks get.
+            // Where addresses are scarce, the root of a `run` makes do with what other tasks get.
             if task.is_root() { self.stacks.take(&self.shared.stacks, self.shared.class) } else { Err(error) }
         });
         let stack = match stack {
@@ -136,13 +142,14 @@ impl Local {
             Err(error) => self.refuse(task, error)?,
         };
         if self.shared.phase() != Phase::Running {
-            // The runtime shuts down, whether this machine has noticed or not: the closure is dropped, on a stack, without a run.
+            // The runtime is shutting down, whether or not this machine has noticed. The closure is
+            // dropped on a stack, without being run.
             let _ = task.state().cancel();
             self.shared.note_unstarted(task);
         }
         self.set_live(self.live() + 1);
         let record = stack.record();
-        // SAFETY: both were taken just now, on this machine.
+        // SAFETY: both were just taken, on this machine.
         unsafe {
             task.set_home(self.processor());
             record.bind(task, self.processor().index, body);
@@ -158,7 +165,7 @@ impl Local {
 
     #[inline]
     fn park(&self, task: TaskPtr, record: &Record, park: Park, shielded: bool) {
-        // For reports: the slice's number instead of a clock.
+        // For reports: the slice's number, instead of a clock.
         record.note_parked(self.shared.slice.load(Ordering::Relaxed));
         match task.state().commit(park, shielded) {
             TransitionToParked::Parked => {}
@@ -166,7 +173,7 @@ impl Local {
         }
     }
 
-    /// After a switch away from a task, while one is noted that unwinds.
+    /// Called after a switch away from a task, while a task that unwinds is noted.
     #[cold]
     fn look_at_panics(&self, record: &Record, how: Suspend) {
         if self.shared.is_elsewhere() {
@@ -175,26 +182,28 @@ impl Local {
         self.machine.panics.forget_first(record, matches!(how, Suspend::Done | Suspend::Refused));
     }
 
-    /// There is nothing to run: look at the inbox, at the others, and sleep. With `granted`, a search is counted already for this
-    /// machine.
+    /// There is nothing to run: looks at the inbox and at the others, and sleeps. With `granted`, a
+    /// search is already counted for this machine.
     #[cold]
     fn rest(&self, granted: bool) -> Rest {
         let mut search = granted.then(|| self.shared.granted_search(self.processor()));
         if self.take_mail() || self.fire_timers() || self.notice_phase() || self.retry_refused() {
-            // What has arrived may run for long: another machine must look for the work that this one was woken for.
+            // What has arrived may run for long. Another machine must look for the work that this
+            // one was woken for.
             return Rest::Again;
         }
         if self.shared.phase() == Phase::Abandoned {
             drop(search);
             if self.live() > 0 {
-                // Tasks that would not end are bound to this thread: it stays, with their stacks.
+                // Tasks that would not end are bound to this thread. So it stays, with their
+                // stacks.
                 self.cancel_refused();
                 thread::stay_for_ever();
             }
             return self.end();
         }
         if granted {
-            // Somebody saw work: it is worth a whole search.
+            // Another thread saw work: it is worth a whole search.
             self.patience.set(SEARCH_ROUNDS);
         } else {
             search = self.shared.start_search(self.processor());
@@ -205,7 +214,7 @@ impl Local {
         found.map_or_else(|| self.sleep(), Rest::Run)
     }
 
-    /// Looks for work of others: at most `patience` rounds.
+    /// Looks for work of others, for at most `patience` rounds.
     fn search(&self) -> Option<TaskPtr> {
         let shared = &*self.shared;
         let seated = shared.processors.seated_count();
@@ -213,7 +222,8 @@ impl Local {
         let longer = (seated / LOOKS).max(1) as u32;
         let (polite, most) = (POLITE_ROUNDS / longer, self.patience.get().div_ceil(longer));
         let patience = if shared.regular == 1 && !self.processor().spare { 1 } else { most };
-        // A victim with a short queue, how far it was, and since when.
+        // A victim with a short queue, its count of runs, and the round since when it has not
+        // moved.
         let mut watched: (u32, u32, u32) = (u32::MAX, 0, 0);
         for round in 0..patience {
             if let Some(task) = self.take_injected() {
@@ -224,8 +234,9 @@ impl Local {
                 if len == 0 {
                     continue;
                 }
-                // A short queue is left alone while its owner moves: its tasks are about to start where they are, and to talk to each
-                // other, which between two machines costs ten times as much.
+                // A short queue is left alone while its owner moves. Its tasks are about to start
+                // where they are, and to talk to each other. Talking between two machines costs ten
+                // times as much.
                 let runs = victim.runs.load(Ordering::Relaxed);
                 if (victim.index, runs) != (watched.0, watched.1) && len < MIN_TO_STEAL {
                     watched = (victim.index, runs, round);
@@ -238,7 +249,8 @@ impl Local {
                 }
             }
             if self.take_mail() {
-                // Not the search's merit; but whoever sent it was spared waking this machine, so staying awake pays.
+                // The search did not find this. But the sender did not have to wake this machine,
+                // so staying awake pays.
                 self.patience.set(SEARCH_ROUNDS);
                 return self.pick();
             }
@@ -248,8 +260,8 @@ impl Local {
         None
     }
 
-    /// Waits a while for mail, where others search already: two machines whose tasks talk to each other are idle by turns, and
-    /// waking one from its sleep takes longer than what it then does.
+    /// Waits a while for mail, where others already search. Two machines whose tasks talk to each
+    /// other are idle by turns, and waking one takes longer than what it then does.
     fn linger(&self) -> Option<TaskPtr> {
         if self.shared.regular == 1 {
             return None;
@@ -268,12 +280,13 @@ impl Local {
         None
     }
 
-    /// Staying awake was in vain.
+    /// Notes that it did not pay to stay awake.
     fn lose_patience(&self) {
         self.patience.set((self.patience.get() / 2).max(LEAST_SEARCH_ROUNDS));
     }
 
-    /// Steals one task where there are few (in fork and join each is a large part of the work), a batch where there are many.
+    /// Steals one task where there are few (in fork and join each is a large part of the work), and
+    /// a batch where there are many.
     fn steal_some(&self, victim: &Processor, len: usize) -> Option<TaskPtr> {
         if len < 4 * MIN_TO_STEAL {
             return self.steal_oldest(victim);
@@ -283,7 +296,7 @@ impl Local {
         task
     }
 
-    /// Sleeps until there is mail, or work for anyone; see `idle` for why no wake is lost.
+    /// Sleeps until there is mail, or work for any machine; see `idle` for why no wake is lost.
     fn sleep(&self) -> Rest {
         let processor = self.processor();
         let shared = &*self.shared;
@@ -297,11 +310,12 @@ impl Local {
                 shared.count_awake(processor);
                 return Rest::Again;
             }
-            // Somebody was faster, perhaps with mail, which may run for long.
+            // Another thread was faster, perhaps with mail, which may run for long.
             shared.wake_searcher();
         }
         if seen.is_closed() && processor.inbox.win_sleeper() {
-            // The runtime ended while the last mail of this processor was worked off. Counted: it may fall asleep once more.
+            // The runtime ended while this processor was working off its last mail. The machine is
+            // counted awake, since it may fall asleep once more.
             shared.count_awake(processor);
             return self.end();
         }
@@ -318,12 +332,14 @@ impl Local {
         if shared.idle.peek().is_closed() {
             return self.end();
         }
-        // Relaxed: whoever granted it did so before the token. Read at once: what is picked next may run for long, and as long as
-        // this search is counted nobody else is woken to search.
+        // Relaxed: the thread that granted the search did so before the token. Read at once: what
+        // is picked next may run for long, and while this search is counted no other machine is
+        // woken to search.
         if processor.search_granted.swap(0, Ordering::Relaxed) != 0 { Rest::Search } else { Rest::Again }
     }
 
-    /// Parks until somebody has won this machine, which is then true, or a timer is due and nobody has.
+    /// Parks until another thread has won this machine, or a timer is due. Returns false only if a
+    /// timer is due and no other thread has won it.
     fn park_until_timer(&self) -> bool {
         let processor = self.processor();
         let Some(next) = processor.timers.next() else {
@@ -337,17 +353,19 @@ impl Local {
             self.shared.count_awake(processor);
             return false;
         }
-        // Somebody was faster: the token comes.
+        // Another thread was faster: the token comes.
         processor.parker.park();
         true
     }
 
-    /// The runtime has ended: the machine does too, unless there is mail, or a task that was left behind is bound to it.
+    /// The runtime has ended. The machine ends too, unless there is mail, or a task that was left
+    /// behind is bound to it.
     fn end(&self) -> Rest {
         if self.live() == 0 && self.processor().inbox.close() { Rest::End } else { Rest::Again }
     }
 
-    /// Cancels the machine's tasks when the runtime has begun to shut down; true if that is news.
+    /// Cancels the machine's tasks when the runtime has begun to shut down. Returns true if that is
+    /// news.
     #[cold]
     pub(crate) fn notice_phase(&self) -> bool {
         if self.draining.get() || self.shared.phase() == Phase::Running {

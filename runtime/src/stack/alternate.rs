@@ -1,4 +1,5 @@
-//! A thread's alternate signal stack, for the handler that reports overflows (see [`super::overflow`]).
+//! A thread's alternate signal stack, for the handler that reports overflows (see
+//! [`super::overflow`]).
 
 use std::marker::PhantomData;
 use std::ptr;
@@ -20,13 +21,13 @@ struct OurStack {
     previous: libc::stack_t,
 }
 
-/// Sees to it that signal handlers on this thread have a stack of their own, large enough for the
-/// processor's largest signal frame and for our handler.
+/// Gives signal handlers on this thread a stack of their own, large enough for the CPU's largest
+/// signal frame and for our handler.
 ///
-/// std gives its threads one, but of as little as 8 KiB. If memory for a better one is not to be
-/// had, what there is stays: then an overflow may end in a plain `SIGSEGV`.
+/// std gives its threads one, but it may be as small as 8 KiB. If there is no memory for a larger
+/// one, the existing one stays, and an overflow may then end in a plain `SIGSEGV`.
 pub(crate) fn ensure_alternate_stack() -> AltStack {
-    /// What our handler and one that we chain to may use: at least, and comfortably.
+    /// What our handler and one that we chain to may use: the minimum, and a comfortable size.
     const HANDLER: usize = 12 * 1024;
     const HANDLER_COMFORTABLE: usize = 32 * 1024;
     const MIN_NEW: usize = 64 * 1024;
@@ -42,43 +43,44 @@ pub(crate) fn ensure_alternate_stack() -> AltStack {
     AltStack { ours, _thread: PhantomData }
 }
 
-/// What the kernel may write for a signal's handler. Async-signal-safe.
+/// The bytes that the kernel may write for a signal's handler. Async-signal-safe.
 pub(crate) fn signal_frame_bytes() -> usize {
     /// Not in the `libc` crate for this target.
     const AT_MINSIGSTKSZ: libc::c_ulong = 51;
-    /// A frame without AVX-512 and AMX, for kernels that do not tell (before 5.14).
+    /// A frame without AVX-512 and AMX, for kernels that do not report the size (before 5.14).
     const USUAL_FRAME: usize = 4 * 1024;
-    // SAFETY: asks for a number, which the C library has from the start; an entry that does not exist is 0.
+    // SAFETY: reads a number, which the C library has from the start; a missing entry is 0.
     (unsafe { libc::getauxval(AT_MINSIGSTKSZ) } as usize).max(USUAL_FRAME)
 }
 
 fn current_alternate_stack() -> libc::stack_t {
     let mut current = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-    // SAFETY: only asks, and `current` is there to be written to.
+    // SAFETY: only queries; `current` is valid for writes.
     unsafe { libc::sigaltstack(ptr::null(), &mut current) };
     current
 }
 
 impl OurStack {
-    /// Maps a stack of `size` bytes and makes it this thread's; `None` if either is refused.
+    /// Maps a stack of `size` bytes and makes it this thread's. Returns `None` if either step is
+    /// refused.
     fn set(size: usize, previous: libc::stack_t) -> Option<OurStack> {
         let bytes = size + PAGE_BYTES;
-        // SAFETY: a new private mapping at an address of the kernel's choice touches nobody's
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no existing
         // memory.
         let mapping =
             unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
         if mapping == libc::MAP_FAILED {
             return None;
         }
-        // SAFETY: the mapping is one page longer than `size`. What becomes the alternate stack is
-        // used for nothing else, and stays mapped until `AltStack::drop` has taken it out of use.
+        // SAFETY: the mapping is one page longer than `size`. The alternate stack is used for
+        // nothing else, and stays mapped until `AltStack::drop` has taken it out of use.
         let set = unsafe {
             let stack = libc::stack_t { ss_sp: mapping.byte_add(PAGE_BYTES), ss_flags: 0, ss_size: size };
             libc::mprotect(stack.ss_sp, size, libc::PROT_READ | libc::PROT_WRITE) == 0
                 && libc::sigaltstack(&stack, ptr::null_mut()) == 0
         };
         if !set {
-            // SAFETY: ours, and not in use.
+            // SAFETY: our mapping, and not in use.
             unsafe { libc::munmap(mapping, bytes) };
             return None;
         }
@@ -90,7 +92,8 @@ impl Drop for AltStack {
     fn drop(&mut self) {
         let Some(ours) = &self.ours else { return };
         // SAFETY: we are on the thread that set it (`!Send`) and not in a handler, so nothing runs
-        // on our stack. The previous one is as it was: whoever set it up outlives this scope.
+        // on our stack. The previous stack is still valid: the code that set it up outlives this
+        // scope.
         unsafe {
             if libc::sigaltstack(&ours.previous, ptr::null_mut()) == 0 {
                 libc::munmap(ours.mapping, ours.bytes);
@@ -123,7 +126,7 @@ mod tests {
             drop(outer);
             assert_eq!(current_alternate_stack().ss_sp, stack.ss_sp);
 
-            // SAFETY: std's own, as it was.
+            // SAFETY: std's own stack, unchanged.
             assert_eq!(unsafe { libc::sigaltstack(&stds, ptr::null_mut()) }, 0);
         };
         std::thread::spawn(on_a_thread_of_its_own).join().unwrap();

@@ -1,4 +1,4 @@
-//! The sizes of stacks, and of the slots that they lie in.
+//! The sizes of stacks, and of the slots that hold them.
 
 use std::{fmt, io};
 
@@ -8,11 +8,11 @@ pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
 
-/// The least that a stack may be: a signal frame with AVX-512 state alone nearly fills a page.
+/// The smallest size of a stack: a signal frame with AVX-512 state alone nearly fills a page.
 pub(super) const MIN_STACK_BYTES: usize = 1 << Class::MIN;
 const MAX_STACK_BYTES: usize = 1 << Class::MAX;
 
-/// The size of a stack: the power of two, from 16 KiB (2^14) to 1 GiB (2^30).
+/// The size of a stack: a power of two, from 16 KiB (2^14) to 1 GiB (2^30).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Class(pub(super) u8);
 
@@ -20,17 +20,19 @@ impl Class {
     const MIN: u8 = 14;
     const MAX: u8 = 30;
 
-    /// What a task gets that asks for nothing: 128 KiB, and 1 MiB where the crate was built with debug assertions, since frames of
-    /// code that is not optimised are five to ten times as large.
+    /// The size for a task that asks for none: 128 KiB, or 1 MiB if the crate was built with debug
+    /// assertions, since frames of unoptimised code are five to ten times as large.
     ///
-    /// 128 KiB is twice what everyday crates use in a release build. The next larger one would take a parked task beyond 4,700
-    /// bytes: its share of a page table grows with its slot, from 408 to 648 bytes.
+    /// 128 KiB is twice what everyday crates use in a release build. The next larger class would
+    /// take a parked task beyond 4,700 bytes: its share of a page table grows with its slot, from
+    /// 408 to 648 bytes.
     pub(crate) const DEFAULT: Class = Class(if cfg!(debug_assertions) { 20 } else { 17 });
 
-    /// What the root task of a `run` gets at least, in every build: 8 MiB, which is what Linux gives a program's `main`.
+    /// The minimum for the root task of a `run`, in every build: 8 MiB, which is what Linux gives a
+    /// program's `main`.
     pub(crate) const ROOT: Class = Class(23);
 
-    /// How many classes there are.
+    /// The number of classes.
     pub(crate) const COUNT: usize = (Class::MAX - Class::MIN) as usize + 1;
 
     /// The smallest class whose stacks have at least `bytes`.
@@ -57,21 +59,24 @@ impl Class {
         Ok(Class(bytes.next_power_of_two().ilog2() as u8))
     }
 
-    /// The larger of two.
+    /// The larger of the two.
     pub(crate) fn max(self, other: Class) -> Class {
         if self.0 < other.0 { other } else { self }
     }
 
-    /// What a task may use of its stack, whatever the slot's colour.
+    /// The bytes of its stack that a task may use, whatever the slot's colour.
     pub(crate) const fn stack_bytes(self) -> usize {
         1 << self.0
     }
 
-    /// The size of the guard below: a quarter of the stack, at least 64 KiB and at most 1 MiB, and two pages.
+    /// The size of the guard below the stack: a quarter of the stack, at least 64 KiB and at most 1
+    /// MiB, plus two pages.
     ///
-    /// Rust probes its frames page by page, so one page would do for Rust alone. C code is often compiled without probes, and a frame of
-    /// which only the low end is written steps over a guard that is smaller. glibc takes up to 64 KiB for a buffer in a
-    /// frame; the kernel keeps 1 MiB free below the stack of `main`. The two pages are for the rest of such a frame.
+    /// Rust probes its frames page by page, so one page would do for Rust alone. C code is often
+    /// compiled without probes. A frame of which only the low end is written then steps over a
+    /// guard that is smaller than the frame. glibc takes up to 64 KiB for a buffer in a frame; the
+    /// kernel keeps 1 MiB free below the stack of `main`. The two pages are for the rest of such a
+    /// frame.
     pub(super) const fn guard_bytes(self) -> usize {
         let quarter = self.stack_bytes() / 4;
         let bytes = if quarter < 64 * KIB {
@@ -84,7 +89,8 @@ impl Class {
         bytes + 2 * PAGE_BYTES
     }
 
-    /// From one slot to the next: guard, stack, and the top page with record and colour. An odd number of pages.
+    /// The distance from one slot to the next: guard, stack, and the top page with record and
+    /// colour. An odd number of pages.
     pub(super) const fn stride(self) -> usize {
         self.guard_bytes() + self.stack_bytes() + PAGE_BYTES
     }

@@ -1,28 +1,29 @@
-//! The guard below a stack: what stops an overflow from running into the neighbour.
+//! The guard below a stack, which stops an overflow from running into the neighbouring slot.
 //!
-//! The lowest part of a slot is never used; how large it is says [`Class::guard_bytes`](super::class::Class::guard_bytes).
-//! Touching it has to end the program with a clear report instead of corrupting another task, and
-//! there are three ways to see to that:
+//! The lowest part of a slot is never used. Its size is
+//! [`Class::guard_bytes`](super::class::Class::guard_bytes). An access to it must end the program
+//! with a clear report instead of corrupting another task. There are three ways to achieve that:
 //!
 //! - **Marker.** `madvise(MADV_GUARD_INSTALL)`, from Linux 6.13 on, writes a marker into the page
-//!   table. An access faults, yet the mapping stays whole, so a million guards cost no mapping at
+//!   table. An access faults, yet the mapping stays whole, so a million guards cost no mappings at
 //!   all. The marker needs a page-table page, which the top of the same stack needs anyway (see
-//!   [`super::slab`]), and it survives `MADV_DONTNEED`, so a slot is armed once in its life: some 1 µs, and 40 ns
-//!   more for each page of the guard. `madvise` gives advice, and a system may say that advice which it does not know has been taken
-//!   (qemu's user mode does): so the first marker is tried, by having the kernel read there. `mprotect` is no advice, and is
-//!   believed.
-//! - **Mprotect.** `mprotect(PROT_NONE)` works on every kernel, but splits the mapping it lies in:
-//!   each guard adds two (itself, and what is cut off above it). A process may have
-//!   `vm.max_map_count` mappings, 65,530 by default, and the allocator, the loader and other
-//!   threads need some as well; at the limit *their* `mmap` fails too. We therefore stop at half of
-//!   the limit, 16,382 guards by default.
+//!   [`super::slab`]). It survives `MADV_DONTNEED`, so a slot is armed once in its life. That takes
+//!   some 1 µs, plus 40 ns for each page of the guard. `madvise` gives advice, and a system may
+//!   report success for advice that it does not know (qemu's user mode does). So the first marker
+//!   is tested, by making the kernel read there. `mprotect` is not advice, and its result is
+//!   trusted.
+//! - **Mprotect.** `mprotect(PROT_NONE)` works on every kernel, but splits the mapping that it lies
+//!   in: each guard adds two mappings (itself, and what is cut off above it). A process may have
+//!   `vm.max_map_count` mappings, 65,530 by default. The allocator, the loader and other threads
+//!   need some as well; at the limit *their* `mmap` fails too. We therefore stop at half of the
+//!   limit, 16,382 guards by default.
 //! - **Canary.** A pattern in the lowest usable bytes, which the scheduler checks at each
-//!   suspension. It costs one resident page per stack, and tells of an overflow after the fact. The
-//!   unused guard below it is room in which an overflow damages nothing but the pattern. A frame
-//!   with a large buffer that it does not write may step over the pattern unnoticed.
+//!   suspension. It costs one resident page per stack, and reveals an overflow only after the fact.
+//!   The unused guard below it is room in which an overflow damages nothing but the pattern. A
+//!   frame with a large buffer that it does not write may step over the pattern unnoticed.
 //!
-//! What no guard stops is a frame that is larger than the guard, is not probed, and is touched beyond it first: of C code, or of
-//! assembly. `-fstack-clash-protection` gives C code probes.
+//! No guard stops a frame that is larger than the guard, is not probed, and is first touched beyond
+//! it. Only C code or assembly has such frames. `-fstack-clash-protection` gives C code probes.
 
 use std::{io, ptr};
 
@@ -35,10 +36,10 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 /// `MADV_GUARD_INSTALL` of Linux 6.13, which the `libc` crate does not name yet.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
 
-/// What an `mprotect`ed guard adds to the process's mappings.
+/// The number of mappings that an `mprotect`ed guard adds to the process.
 const MAPPINGS_PER_GUARD: usize = 2;
 
-/// Linux's default for `vm.max_map_count`, taken when `/proc` cannot be read.
+/// Linux's default for `vm.max_map_count`, used if `/proc` cannot be read.
 const DEFAULT_MAX_MAP_COUNT: usize = 65_530;
 
 /// One cache line, because it is read at each suspension.
@@ -47,57 +48,59 @@ const CANARY: [u64; CANARY_WORDS] = [0x6772_6565_6e6c_6f6f; CANARY_WORDS];
 
 /// How the guard below each task's stack is made.
 ///
-/// It is a quarter of the stack in size, but at least 64 KiB and at most 1 MiB, and 8 KiB more. That costs addresses, and no memory. Rust's
-/// frames cannot step over it, since they are probed page by page. A frame of C code or assembly that is larger than the guard can, if it
-/// is compiled without probes (`-fstack-clash-protection` makes them) and first touched at its low end: nothing notices that.
+/// The guard is a quarter of the stack in size, but at least 64 KiB and at most 1 MiB, plus 8 KiB.
+/// It costs addresses, but no memory. Rust's frames cannot step over it, since they are probed page
+/// by page. A frame of C code or assembly can step over it, unnoticed, if the frame is larger than
+/// the guard, is compiled without probes (`-fstack-clash-protection` adds them), and is first
+/// touched at its low end.
 ///
-/// The default, [`Auto`](StackGuard::Auto), takes the best one that the running kernel has. The
-/// others are for tests and for unusual systems, and are honoured exactly.
+/// The default, [`Auto`](StackGuard::Auto), takes the best guard that the running kernel supports.
+/// The others are for tests and for unusual systems, and are used exactly as chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StackGuard {
-    /// [`Marker`](StackGuard::Marker) where the kernel has it, else
-    /// [`Mprotect`](StackGuard::Mprotect), which ends in canaries, after a warning, when mappings
-    /// run out.
+    /// [`Marker`](StackGuard::Marker) if the kernel has it, otherwise
+    /// [`Mprotect`](StackGuard::Mprotect), which falls back to canaries, after a warning, when
+    /// mappings run out.
     #[default]
     Auto,
-    /// Guard markers, `MADV_GUARD_INSTALL`: an overflow faults, and no number of stacks exhausts
+    /// Guard markers (`MADV_GUARD_INSTALL`): an overflow faults, and no number of stacks exhausts
     /// `vm.max_map_count`.
     ///
-    /// Needs Linux 6.13, and memory that is not locked by `mlockall`; otherwise getting a stack is
+    /// Needs Linux 6.13, and memory that is not locked by `mlockall`. Otherwise getting a stack is
     /// an error.
     Marker,
-    /// Inaccessible pages, `mprotect(PROT_NONE)`: an overflow faults, on every kernel.
+    /// Inaccessible pages (`mprotect(PROT_NONE)`): an overflow faults, on every kernel.
     ///
-    /// Each guard costs two mappings of `vm.max_map_count`. Once the guards of the process hold
-    /// half of that, a warning is printed, and further stacks are protected as with
+    /// Each guard takes two of the `vm.max_map_count` mappings. Once the guards of the process hold
+    /// half of these, a warning is printed, and further stacks are protected as with
     /// [`Canary`](StackGuard::Canary).
     Mprotect,
     /// A pattern at the low end of the stack, checked whenever the task suspends.
     ///
-    /// **Not sound**: an overflow is found late, when it may have damaged other memory, or not at all
-    /// if it leaves the pattern alone. Each stack keeps a page more in memory than with the other
-    /// guards.
+    /// **Not sound**: an overflow is found late, when it may already have damaged other memory, or
+    /// not at all if it leaves the pattern alone. Each stack keeps one more page in memory than
+    /// with the other guards.
     Canary,
 }
 
-/// The protection that a slot really got.
+/// The protection that a slot actually got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Armed {
     /// An access to the guard faults.
     Hardware,
-    /// Only the pattern at the low end tells of an overflow.
+    /// Only the pattern at the low end reveals an overflow.
     Canary,
 }
 
 /// Arms the guards of one runtime.
 ///
 /// It goes from better to worse and never back: after the first slot with a canary, all further
-/// ones have canaries.
+/// slots have canaries.
 pub(crate) struct Guards {
     way: Way,
-    /// What this value has taken of [`MAPPINGS`], returned on drop. Drop it after the memory is
-    /// unmapped.
+    /// The mappings that this value has taken from [`MAPPINGS`]; returned on drop. Drop it after
+    /// the memory is unmapped.
     mappings: usize,
 }
 
@@ -108,11 +111,12 @@ enum Way {
     Canary,
 }
 
-/// Mappings that the guards of all runtimes of this process hold. A static, because the kernel's
-/// limit is per process. The count protects no other memory, so every access to it is relaxed.
+/// The mappings that the guards of all runtimes of this process hold. A static, because the
+/// kernel's limit is per process. The count protects no other memory, so every access to it is
+/// relaxed.
 static MAPPINGS: AtomicUsize = AtomicUsize::new(0);
 
-/// How often the warning about canaries was due: the first time it is printed. Relaxed as well.
+/// How often the warning about canaries was due. It is printed the first time. Relaxed as well.
 static WARNINGS: AtomicUsize = AtomicUsize::new(0);
 
 impl Guards {
@@ -126,12 +130,12 @@ impl Guards {
         Guards { way, mappings: 0 }
     }
 
-    /// Arms the guard of so many `bytes` that begins at `guard`, and says how.
+    /// Arms the guard that begins at `guard` and is `bytes` long. Returns how it was armed.
     ///
     /// # Errors
     ///
-    /// Markers are forced and the kernel has none, or the kernel is out of memory for page tables.
-    /// The slot is then unchanged, and arming it may be tried again.
+    /// If markers are forced and the kernel has none, or if the kernel is out of memory for page
+    /// tables. The slot is then unchanged, and arming it may be tried again.
     ///
     /// # Safety
     ///
@@ -141,8 +145,8 @@ impl Guards {
         loop {
             match self.way {
                 Way::Marker { or_mprotect, tried } => {
-                    // SAFETY: the range is ours (this function's contract) and unused, so it may
-                    // lose its contents and become inaccessible.
+                    // SAFETY: the caller owns the range, as `# Safety` demands. It is unused, so it
+                    // may lose its contents and become inaccessible.
                     let result = unsafe { libc::madvise(guard.cast(), bytes, MADV_GUARD_INSTALL) };
                     let error = if result != 0 {
                         io::Error::last_os_error()
@@ -152,8 +156,8 @@ impl Guards {
                     } else {
                         io::Error::new(io::ErrorKind::Unsupported, "done, but the guard can be read")
                     };
-                    // An older kernel says EINVAL; so does a newer one about locked memory. A
-                    // seccomp filter may say EPERM or ENOSYS.
+                    // An older kernel returns EINVAL; so does a newer one for locked memory. A
+                    // seccomp filter may return EPERM or ENOSYS.
                     let refused = matches!(error.raw_os_error(), None | Some(libc::EINVAL | libc::EPERM | libc::ENOSYS));
                     match (refused, or_mprotect) {
                         (true, true) => self.way = Way::mprotect(),
@@ -163,15 +167,16 @@ impl Guards {
                 }
                 Way::Mprotect { max_mappings } => {
                     if take_mappings(&MAPPINGS, max_mappings) {
-                        // SAFETY: as above.
+                        // SAFETY: the caller owns the range, as `# Safety` demands, and it is
+                        // unused.
                         if unsafe { libc::mprotect(guard.cast(), bytes, libc::PROT_NONE) } == 0 {
                             self.mappings += MAPPINGS_PER_GUARD;
                             return Ok(Armed::Hardware);
                         }
                         let error = io::Error::last_os_error();
                         MAPPINGS.fetch_sub(MAPPINGS_PER_GUARD, Ordering::Relaxed);
-                        // ENOMEM: others have taken so many mappings that the limit came before our
-                        // half.
+                        // ENOMEM: others have taken so many mappings that the limit was reached
+                        // before our half.
                         if error.raw_os_error() != Some(libc::ENOMEM) {
                             return Err(error);
                         }
@@ -180,8 +185,8 @@ impl Guards {
                     self.way = Way::Canary;
                 }
                 Way::Canary => {
-                    // SAFETY: the page above the guard is writable and unused (this function's
-                    // contract).
+                    // SAFETY: the page above the guard is writable and unused, as `# Safety`
+                    // demands.
                     unsafe { write_canary(guard.add(bytes)) };
                     return Ok(Armed::Canary);
                 }
@@ -206,20 +211,21 @@ impl Way {
     }
 }
 
-/// Whether the word at `address`, which is zero if it is mapped, can be read: the kernel finds out without a signal.
+/// Whether the word at `address` can be read. It is zero if it is mapped. The kernel finds out
+/// without a signal.
 ///
-/// Where it does not tell, not.
+/// False if the kernel does not tell.
 pub(super) fn readable(address: *const u8) -> bool {
     let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel checks the address and compares the word with 1; it would wait for no time at all if they were equal. No
-    // descriptor is needed, as `write` would need one.
+    // SAFETY: the kernel checks the address and compares the word with 1. If they were equal, it
+    // would wait for no time at all. Unlike `write`, this needs no descriptor.
     let result = unsafe {
         libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 1_u32, &raw const no_time)
     };
     result == -1 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::EAGAIN | libc::ETIMEDOUT))
 }
 
-/// Takes what one guard needs out of `max`, or nothing if too little is left.
+/// Takes the mappings for one guard out of `max`, or none if too few are left.
 fn take_mappings(taken: &AtomicUsize, max: usize) -> bool {
     let before = taken.fetch_add(MAPPINGS_PER_GUARD, Ordering::Relaxed);
     let granted = before.saturating_add(MAPPINGS_PER_GUARD) <= max;
@@ -235,7 +241,7 @@ fn take_mappings(taken: &AtomicUsize, max: usize) -> bool {
 ///
 /// The page that begins at `bottom` is mapped, writable and used by nobody else.
 unsafe fn write_canary(bottom: *mut u8) {
-    // SAFETY: in bounds and exclusive by contract, aligned because a page is.
+    // SAFETY: in bounds and exclusive, as `# Safety` demands; aligned because a page is.
     unsafe { ptr::write(bottom.cast(), CANARY) };
 }
 
@@ -245,14 +251,14 @@ unsafe fn write_canary(bottom: *mut u8) {
 ///
 /// `bottom` is the lowest usable byte of a mapped slot, and nobody writes to the page it begins.
 pub(crate) unsafe fn canary_intact(bottom: *const u8) -> bool {
-    // SAFETY: mapped and not written to by contract, aligned because a page is.
+    // SAFETY: mapped and not written to, as `# Safety` demands; aligned because a page is.
     unsafe { ptr::read(bottom.cast::<[u64; CANARY_WORDS]>()) == CANARY }
 }
 
 /// Prints the warning, once per process.
 ///
-/// Straight to the descriptor: a suspended task may hold the lock of `std::io::stderr`, and waiting
-/// for it here would stop every thread that needs a stack.
+/// It goes straight to the descriptor: a suspended task may hold the lock of `std::io::stderr`, and
+/// waiting for it here would stop every thread that needs a stack.
 fn warn_of_canaries(max_mappings: usize) {
     if WARNINGS.fetch_add(1, Ordering::Relaxed) > 0 {
         return;

@@ -1,8 +1,10 @@
-//! The memory of stacks. What lies at the head of one, and who runs on it, is not known here.
+//! The memory of stacks. Nothing here knows what lies at the head of a stack, or who runs on it.
 //!
-//! - [`slab`] carves slots with armed guards out of a few huge mappings; [`guard`] knows the ways to arm one.
+//! - [`slab`] carves slots with armed guards out of a few huge mappings; [`guard`] knows the ways
+//!   to arm one.
 //! - [`class`] knows the sizes of slots.
-//! - [`overflow`] turns the fault of an overflow into a message; [`alternate`] is the stack that it does so on.
+//! - [`overflow`] turns the fault of an overflow into a message; [`alternate`] is the stack on
+//!   which it does so.
 
 #[cfg(not(greenloom_loom))]
 pub(crate) mod alternate;
@@ -17,9 +19,10 @@ pub(crate) mod slab;
 
 pub(crate) use slab::Class;
 
-/// The most bytes under the top of a slot that are taken before frames begin: what lies there is the business of whoever has the stack.
+/// The most bytes under the top of a slot that are taken before frames begin. The owner of the
+/// stack decides what lies there.
 pub(crate) const HEAD_BYTES: usize = 448;
 
-/// What helps against an overflow.
+/// The advice in the message for an overflow.
 pub(crate) const CURE: &str = "  give it a larger one with task::Builder::stack_size or RuntimeBuilder::stack_size, or recurse less\n  \
      (a call of an everyday crate, a regex or a parser of arguments, takes up to 70 KiB in a release build, and up to 560 without optimisation)";

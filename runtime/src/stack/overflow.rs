@@ -1,26 +1,27 @@
-//! Tells which task overflowed its stack, and ends the process.
+//! Reports which task overflowed its stack, and ends the process.
 //!
-//! An overflow is an access to the guard below a stack (see [`super::guard`]), and arrives as
+//! An overflow is an access to the guard below a stack (see [`super::guard`]). It arrives as
 //! `SIGSEGV` (or `SIGBUS`) on the thread that made it. There is no stack left to handle it on, so
-//! each machine has an alternate one for signals ([`super::alternate`]). The handler looks at
-//! the faulting address: the `si_code` of a guard marker is not that of a `PROT_NONE` page.
-//! If it lies in the guard of the task that runs on this thread, it prints which task that is and
-//! what to raise, and aborts. Any other fault is none of ours and goes to the handler that was
-//! there before, as if we were not there: usually std's, which reports overflows of plain threads,
-//! or a crash reporter's.
+//! each machine has an alternate one for signals ([`super::alternate`]). The handler looks at the
+//! faulting address, since the `si_code` of a guard marker is not that of a `PROT_NONE` page. If
+//! the address lies in the guard of the task that runs on this thread, the handler prints which
+//! task that is and what to raise, and aborts. Any other fault is not ours. It goes to the previous
+//! handler, as if ours were not there: usually std's, which reports overflows of plain threads, or
+//! a crash reporter's.
 //!
-//! **A signal that finds no room.** The frame of a handler without `SA_ONSTACK` goes onto the stack that is in use. Where
-//! a task has too little left of its own, the kernel cannot write it: the signal is lost, and `SIGSEGV` comes in its
-//! place, from the kernel itself and with no address. There the stack pointer tells. (Such a fault does not come again when a handler
-//! returns: std's would take itself away for it, and the program go on without.)
+//! **A signal that finds no room.** The frame of a handler without `SA_ONSTACK` goes onto the stack
+//! that is in use. If a task has too little of its stack left, the kernel cannot write the frame.
+//! The signal is lost, and `SIGSEGV` comes in its place, from the kernel itself and with no
+//! address. The stack pointer then identifies the task. (Such a fault does not come again when a
+//! handler returns: std's handler would remove itself for it, and the program would go on without.)
 //!
 //! # In a signal handler
 //!
-//! A fault may come at any instruction: inside the allocator, with a lock held, with `errno` about
-//! to be read. So nothing here that runs in the handler allocates, locks or initialises. It reads
-//! what [`install`] wrote before the handler existed, formats integers and strings with `core::fmt`
-//! into an array, and calls `write`, `sigaction`, `pthread_sigmask`, `raise` and `abort`, which
-//! POSIX lists as async-signal-safe. `errno` is left as it was found.
+//! A fault may come at any instruction: inside the allocator, with a lock held, or with `errno`
+//! about to be read. So nothing here that runs in the handler allocates, locks or initialises. The
+//! handler reads what [`install`] wrote before the handler existed, formats integers and strings
+//! with `core::fmt` into an array, and calls `write`, `sigaction`, `pthread_sigmask`, `raise` and
+//! `abort`, which POSIX lists as async-signal-safe. It leaves `errno` as it found it.
 
 use std::fmt;
 use std::panic::Location;
@@ -31,27 +32,28 @@ use std::{mem, ptr};
 use super::CURE;
 use crate::sys::stderr;
 
-/// The task whose stack has ended.
+/// The task that ran out of stack.
 pub(crate) struct Report<'a> {
     pub(crate) id: u64,
     pub(crate) name: Option<&'a str>,
     /// Where it was spawned.
     pub(crate) site: Option<&'static Location<'static>>,
     pub(crate) stack_bytes: usize,
-    /// It has not overflowed; there was no room for the frame of a signal.
+    /// The task has not overflowed; there was no room for the frame of a signal.
     pub(crate) by_signal: bool,
 }
 
-/// What a lookup goes by.
+/// The fault that a lookup is about.
 pub(crate) struct Fault {
-    /// What could not be accessed; zero if the kernel does not say.
+    /// The address that could not be accessed; zero if the kernel does not say.
     pub(crate) address: usize,
-    /// If the kernel may have failed to write a signal's frame: below where.
+    /// Set if the kernel may have failed to write a signal's frame: the address below which it
+    /// failed.
     pub(crate) no_frame_below: Option<usize>,
 }
 
-/// Finds the owner of a fault: if it is that of the task that runs on this thread,
-/// calls `say` once with what is known of that task and returns true; otherwise returns false.
+/// Finds the owner of a fault. If it is the task that runs on this thread, calls `say` once with
+/// what is known of that task and returns true; otherwise returns false.
 ///
 /// # Safety
 ///
@@ -60,7 +62,7 @@ pub(crate) struct Fault {
 /// must cope with any thread of the process, and with a fault at any point of our own code.
 pub(crate) type Lookup = unsafe fn(fault: &Fault, say: &mut dyn FnMut(&Report<'_>)) -> bool;
 
-/// What the handler works with. Written once, before the handler is installed.
+/// The data that the handler uses. Written once, before the handler is installed.
 struct Installed {
     lookup: Lookup,
     previous_segv: libc::sigaction,
@@ -73,12 +75,12 @@ static INSTALLED: OnceLock<Installed> = OnceLock::new();
 /// Installs the handler for the whole process. Only the first call does anything; when any call
 /// returns, the handler is in place.
 ///
-/// It is never removed: whoever came later may have kept its address to chain to. For the same
-/// reason a later call does not install it again on top of theirs.
+/// It is never removed: a handler that was installed later may have kept its address to chain to.
+/// For the same reason a later call does not install ours again on top of that one.
 pub(crate) fn install(lookup: Lookup) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // The previous actions are asked for first, not taken from the call that installs ours:
+        // The previous actions are queried first, not taken from the call that installs ours:
         // another thread may fault in between, and must find them.
         INSTALLED.get_or_init(|| Installed {
             lookup,
@@ -103,17 +105,17 @@ fn default_action() -> libc::sigaction {
 
 fn current_action(signal: libc::c_int) -> libc::sigaction {
     let mut action = default_action();
-    // SAFETY: only asks, and `action` is there to be written to.
+    // SAFETY: only queries; `action` is valid for writes.
     unsafe { libc::sigaction(signal, ptr::null(), &mut action) };
     action
 }
 
-/// The handler. What it may do is told in the module doc.
+/// The handler. The module doc says what it may do.
 unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: every thread has an `errno`, and it is only ours to access.
+    // SAFETY: every thread has an `errno`, and only this thread accesses it.
     let errno = unsafe { *libc::__errno_location() };
     let Some(installed) = INSTALLED.get() else {
-        // Cannot be, since `install` sets it first; to return would repeat the fault for ever.
+        // Cannot happen, since `install` sets it first. Returning would repeat the fault forever.
         // SAFETY: ends the process.
         unsafe { libc::abort() }
     };
@@ -122,13 +124,15 @@ unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, c
     // A signal that was sent (`kill`, `raise`) has a sender where a fault has its address.
     let sent = code <= 0;
     if !sent {
-        // SAFETY: as above; for a fault, `si_addr` is the field that is filled in.
+        // SAFETY: the kernel's `siginfo_t` (SA_SIGINFO); for a fault, `si_addr` is the field that
+        // is filled in.
         let address = unsafe { (*info).si_addr() }.addr();
-        // A fault in user mode without an address is that, or an access to an address that no pointer can have.
+        // A fault in user mode without an address means a lost signal, or an access to an address
+        // that no pointer can have.
         let no_frame = signal == libc::SIGSEGV && code == SI_KERNEL && address == 0;
         // SAFETY: with SA_SIGINFO the kernel passes the context of what was interrupted.
         let no_frame_below = no_frame.then(|| unsafe { stack_pointer_in(context.cast()) });
-        // SAFETY: this is the place that `Lookup`'s contract speaks of.
+        // SAFETY: this is the handler in which `Lookup`'s `# Safety` says it is called.
         if unsafe { (installed.lookup)(&Fault { address, no_frame_below }, &mut print) } {
             // SAFETY: ends the process.
             unsafe { libc::abort() };
@@ -137,24 +141,25 @@ unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, c
     let previous = if signal == libc::SIGBUS { &installed.previous_bus } else { &installed.previous_segv };
     // SAFETY: the arguments are those that the kernel passed for `signal`.
     unsafe { chain(previous, signal, info, context, sent) };
-    // SAFETY: as above.
+    // SAFETY: the thread's own `errno`.
     unsafe { *libc::__errno_location() = errno };
 }
 
 /// The `si_code` of a signal that the kernel raises for reasons of its own.
 const SI_KERNEL: libc::c_int = 0x80;
 
-/// The stack pointer of what a signal interrupted. The seam for other architectures: zero is no task's.
+/// The stack pointer of the code that a signal interrupted. The seam for other architectures: zero
+/// belongs to no task.
 ///
 /// # Safety
 ///
-/// The kernel's `ucontext_t`.
+/// `context` is the kernel's `ucontext_t`.
 unsafe fn stack_pointer_in(context: *const libc::ucontext_t) -> usize {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the caller's promise.
+    // SAFETY: `context` is the kernel's, as `# Safety` demands.
     return unsafe { (*context).uc_mcontext.gregs[libc::REG_RSP as usize] as usize };
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: the caller's promise.
+    // SAFETY: `context` is the kernel's, as `# Safety` demands.
     return unsafe { (*context).uc_mcontext.sp as usize };
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
@@ -165,9 +170,9 @@ unsafe fn stack_pointer_in(context: *const libc::ucontext_t) -> usize {
 
 /// Does what would have happened without our handler.
 ///
-/// Two differences remain. A previous handler that did not ask for the alternate stack runs on it
-/// all the same. And a fault that was to be ignored takes the default action, as it does in the
-/// kernel, which would otherwise repeat it for ever.
+/// Two differences remain. A previous handler that did not ask for the alternate stack still runs
+/// on it. A fault that was to be ignored takes the default action, as it does in the kernel, which
+/// would otherwise repeat the fault forever.
 ///
 /// # Safety
 ///
@@ -184,8 +189,8 @@ unsafe fn chain(
         unsafe { libc::sigaction(signal, &default_action(), ptr::null_mut()) };
     };
     if matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
-        // We return, the instruction faults again, and the process ends as the default action has
-        // it. A signal that was sent does not come again by itself; raised here, it is delivered on
+        // We return, the instruction faults again, and the default action ends the process. A
+        // signal that was sent does not come again by itself; raised here, it is delivered on
         // return.
         default();
         if sent {
@@ -195,8 +200,8 @@ unsafe fn chain(
         return;
     }
 
-    // What the kernel would have done on the way into that handler. On the way out of ours, it
-    // restores the signal mask.
+    // Do what the kernel would have done on the way into that handler. On the way out of ours, the
+    // kernel restores the signal mask.
     if previous.sa_flags & libc::SA_RESETHAND != 0 {
         default();
     }
@@ -213,15 +218,16 @@ unsafe fn chain(
     }
     if previous.sa_flags & libc::SA_SIGINFO != 0 {
         type Handler = unsafe extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-        // SAFETY: neither SIG_DFL nor SIG_IGN, so it is a handler's address; SA_SIGINFO tells its
-        // signature.
+        // SAFETY: neither SIG_DFL nor SIG_IGN, so it is a handler's address; SA_SIGINFO determines
+        // its signature.
         let handler = unsafe { mem::transmute::<libc::sighandler_t, Handler>(previous.sa_sigaction) };
         // SAFETY: called as the kernel would have called it.
         unsafe { handler(signal, info, context) };
     } else {
-        // SAFETY: as above; without SA_SIGINFO a handler takes the signal alone.
+        // SAFETY: a handler's address, since neither SIG_DFL nor SIG_IGN; without SA_SIGINFO, a
+        // handler takes the signal alone.
         let handler = unsafe { mem::transmute::<libc::sighandler_t, unsafe extern "C" fn(libc::c_int)>(previous.sa_sigaction) };
-        // SAFETY: as above.
+        // SAFETY: called as the kernel would have called it.
         unsafe { handler(signal) };
     }
 }
@@ -253,8 +259,8 @@ fn write_report(out: &mut impl fmt::Write, report: &Report<'_>) -> fmt::Result {
     writeln!(out, "{CURE}")
 }
 
-/// Collects text so that a message of usual length is one `write`, and does not mix with other
-/// threads'.
+/// Buffers text, so that a message of usual length is one `write` and does not mix with other
+/// threads' output.
 struct Stderr {
     buffer: [u8; 512],
     len: usize,
@@ -302,7 +308,7 @@ mod tests {
     const REPORT: Report<'static> =
         Report { id: 7, name: Some("ackermann"), site: Some(SITE), stack_bytes: 112 * 1024, by_signal: false };
 
-    /// Where the guard of the task begins that the child claims to run; 0 if it runs none.
+    /// The start of the guard of the task that the child claims to run; 0 if it runs none.
     static GUARD: AtomicUsize = AtomicUsize::new(0);
 
     unsafe fn find_task(fault: &Fault, say: &mut dyn FnMut(&Report<'_>)) -> bool {
@@ -368,7 +374,7 @@ mod tests {
         ptr::null_mut()
     }
 
-    /// Runs `main` on a thread whose stack is `slot`: a machine that runs a task, without the
+    /// Runs `main` on a thread whose stack is `slot`, like a machine that runs a task, without the
     /// scheduler.
     fn run_on(slot: Slot, main: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
         let size = slot.top - HEAD_BYTES - slot.bottom;
@@ -408,7 +414,7 @@ mod tests {
         overflow_is_reported(concat!(module_path!(), "::an_overflow_into_a_protected_page_is_reported"), StackGuard::Mprotect);
     }
 
-    /// An address that faults, in no task's guard.
+    /// An address that faults and is in no task's guard.
     fn forbidden_page() -> *mut u8 {
         // SAFETY: a new private mapping.
         let page =

@@ -1,10 +1,11 @@
-//! Memory for a million stacks, out of a few mappings.
+//! Memory for a million stacks from a few mappings.
 //!
-//! One `mmap` per stack ends near 32,000 tasks: a process may have `vm.max_map_count` mappings,
-//! 65,530 by default, and a stack with a `PROT_NONE` guard takes two. So slots are carved from
-//! slabs: mappings of up to 4 GiB that reserve addresses and no memory (`MAP_NORESERVE`), with
-//! guards that, from Linux 6.13 on, need no mapping of their own (see [`super::guard`]). A million
-//! slots for stacks of 128 KiB are 200 GiB of addresses, a six-hundredth of what a process has, in some 60 slabs.
+//! One `mmap` per stack stops working near 32,000 tasks: a process may have `vm.max_map_count`
+//! mappings, 65,530 by default, and a stack with a `PROT_NONE` guard takes two. So slots are carved
+//! from slabs. A slab is a mapping of up to 4 GiB that reserves addresses but no memory
+//! (`MAP_NORESERVE`). From Linux 6.13 on, its guards need no mapping of their own (see
+//! [`super::guard`]). A million slots for stacks of 128 KiB take 200 GiB of addresses, a
+//! six-hundredth of what a process has, in some 60 slabs.
 //!
 //! ```text
 //!   one slot
@@ -14,18 +15,19 @@
 //!    │         │    a power of two, and ...           │ ... the top page            │
 //! ```
 //!
-//! - **From slot to slot is an odd number of pages.** At a stride that is a
-//!   power of two the tops of many stacks would share a few sets of the second-level TLB and cache:
-//!   reading one word on each of 100 stacks took 5.5 ns a word at a stride of 128 KiB, and 3.4 ns at
-//!   a page more. Slots lie close, so a parked task costs a page of stack and its share of a page
-//!   table (408 bytes with the usual size), whether or not its guard is in the same one as its top.
+//! - **From slot to slot is an odd number of pages.** At a stride that is a power of two, the tops
+//!   of many stacks would share a few sets of the second-level TLB and cache: reading one word on
+//!   each of 100 stacks took 5.5 ns a word at a stride of 128 KiB, and 3.4 ns at a page more. Slots
+//!   lie close together. So a parked task costs a page of stack and its share of a page table (408
+//!   bytes with the usual size), whether or not the same page table holds its guard and its top.
 //! - **No huge pages.** The first touch of a stack must take 4 KiB, not 2 MiB.
 //! - **The top is coloured.** Tops at the same offset in their page share the same few sets of the
-//!   first cache, and switching between many tasks then misses in it although it is nearly empty.
-//!   Each slot moves its top down by a multiple of a cache line that follows from its index alone.
-//! - **A slab never moves, shrinks or goes away** before its [`Slabs`] do, or are told that nobody
-//!   will use a slot again: a carved slot stays valid, and can be looked at, though nobody uses it at
-//!   the moment. Reuse is the stack cache's business, not ours.
+//!   first-level cache. Switching between many tasks then misses in it although it is nearly empty.
+//!   So each slot moves its top down by a multiple of a cache line that follows from its index
+//!   alone.
+//! - **A slab never moves, shrinks or goes away** before its [`Slabs`] is dropped, or is told that
+//!   nobody will use a slot again. A carved slot stays valid, and can be looked at, even while
+//!   nobody uses it. Reuse is the stack cache's business, not ours.
 //!
 //! Stacks are left in core dumps: only touched pages are written, and backtraces are what a dump is
 //! for.
@@ -51,12 +53,13 @@ const COLOURS: usize = MAX_COLOUR / COLOUR_STEP + 1;
 
 const _: () = assert!(COLOURS % 2 == 1 && MAX_COLOUR + HEAD_BYTES < PAGE_BYTES / 2);
 
-/// A runtime with a few tasks should not look large in tools that show virtual memory. Large stacks are few: their first slab has one.
+/// A runtime with a few tasks should not look large in tools that show virtual memory. Large stacks
+/// are few: their first slab holds one.
 const FIRST_SLAB_BYTES: usize = 64 * MIB;
 const LARGE_STACK_BYTES: usize = 8 * MIB;
 const MAX_SLAB_BYTES: usize = 4 * GIB;
 
-/// A place for one stack. A plain description: who may use the memory is the owner's affair.
+/// A place for one stack. It is only a description: the owner decides who may use the memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     /// The coloured top, 64-byte aligned. The record lies directly under it, the stack under that.
@@ -64,7 +67,7 @@ pub(crate) struct Slot {
     /// The lowest usable byte, directly above the guard.
     pub(crate) bottom: usize,
     pub(crate) class: Class,
-    /// The guard does not fault: [`Slot::canary_intact`] is to be asked.
+    /// The guard does not fault: use [`Slot::canary_intact`] to find an overflow.
     pub(crate) canary: bool,
 }
 
@@ -74,8 +77,8 @@ impl Slot {
         self.bottom - self.class.guard_bytes()..self.bottom
     }
 
-    /// Whether `next` lies directly behind this slot, and nothing of either has to stay if all between
-    /// them goes.
+    /// Whether `next` lies directly behind this slot, and nothing of either has to be kept if the
+    /// whole range is discarded.
     fn is_followed_by(&self, next: &Slot) -> bool {
         self.class == next.class && self.bottom + self.class.stride() == next.bottom && !next.canary
     }
@@ -87,8 +90,8 @@ impl Slot {
     ///
     /// The slot's [`Slabs`] is alive, and no other thread runs on this stack.
     pub(crate) unsafe fn canary_intact(&self) -> bool {
-        // SAFETY: a carved slot is mapped while its `Slabs` is alive, and the only other one who
-        // might write to its lowest page is the task that runs on it (this function's contract).
+        // SAFETY: a carved slot is mapped while its `Slabs` is alive. Only a task that runs on it
+        // could write to its lowest page meanwhile, and `# Safety` rules that out.
         !self.canary || unsafe { guard::canary_intact(ptr::with_exposed_provenance(self.bottom)) }
     }
 }
@@ -104,9 +107,9 @@ pub(crate) struct Slabs {
 struct Inner {
     /// In the order in which they were mapped.
     slabs: Vec<Slab>,
-    /// Per class, where its newest slab is in `slabs`. Only that one may have slots left.
+    /// Per class, the index of its newest slab in `slabs`. Only that one may have slots left.
     newest: [Option<usize>; Class::COUNT],
-    /// Drops after `Inner::drop` has unmapped the slabs, as it must.
+    /// Dropped after `Inner::drop` has unmapped the slabs, as it must be.
     guards: Guards,
 }
 
@@ -116,10 +119,10 @@ struct Slab {
     base: usize,
     bytes: usize,
     class: Class,
-    /// Slots of the class in earlier slabs. Colours go on from there: else a class whose slabs have
-    /// one slot each would have one colour.
+    /// The number of slots of the class in earlier slabs. Colours go on from there; otherwise a
+    /// class whose slabs have one slot each would have one colour.
     before: usize,
-    /// Slots handed out.
+    /// The number of slots handed out.
     carved: usize,
     /// How many of these have a guard that faults. They come first, since guards only get worse.
     faulting: usize,
@@ -142,13 +145,13 @@ impl Slabs {
         *inner = Inner::new(StackGuard::Auto);
     }
 
-    /// A slot that was never used, with its guard armed. Its memory is zero.
+    /// Returns a slot that was never used, with its guard armed. Its memory is zero.
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` if not even one slot can be mapped, or its guard not be armed; `Unsupported`
-    /// if [`StackGuard::Marker`] is forced on a kernel that has no markers. Nothing is lost by
-    /// trying again.
+    /// `OutOfMemory` if not even one slot can be mapped, or its guard cannot be armed;
+    /// `Unsupported` if [`StackGuard::Marker`] is forced on a kernel that has no markers. Nothing
+    /// is lost by trying again.
     pub(crate) fn carve(&self, class: Class) -> io::Result<Slot> {
         let mut inner = self.inner.lock().expect(NO_PANIC);
         let Inner { slabs, newest, guards } = &mut *inner;
@@ -164,29 +167,30 @@ impl Slabs {
         slabs[current].carve(guards)
     }
 
-    /// Calls `f` with every slot carved before the call: slab by slab, and within each class oldest
-    /// first.
+    /// Calls `f` with every slot carved before the call: slab by slab, and oldest first within each
+    /// class.
     ///
     /// No lock is held during the calls, so `f` may carve; what it carves is not visited.
     pub(crate) fn for_each_carved(&self, mut f: impl FnMut(Slot)) {
-        // Few and small: a million slots of the usual size are in some 60 slabs.
+        // The slabs are few and small: a million slots of the usual size are in some 60.
         let slabs = self.inner.lock().expect(NO_PANIC).slabs.clone();
         for slab in slabs {
             (0..slab.carved).for_each(|i| f(slab.slot(i)));
         }
     }
 
-    /// Gives the memory of these slots, their heads included, back to the kernel; it then reads as
+    /// Gives the memory of these slots, including their heads, back to the kernel. It then reads as
     /// zero. The slots stay carved and armed. A canary's page stays.
     ///
-    /// In any order, which it changes. Neighbours share a system call, of which most is the same for
-    /// one and for many: 22 µs for one slot, 5 µs each for 64.
+    /// The slots may be in any order; the call sorts them. Neighbours share a system call, most of
+    /// whose cost is the same for one slot and for many: 22 µs for one, 5 µs each for 64.
     ///
-    /// Where the kernel refuses (memory locked by `mlockall`), nothing happens.
+    /// If the kernel refuses (memory locked by `mlockall`), nothing happens.
     ///
     /// # Safety
     ///
-    /// The slots were carved from `self`, and nobody needs their contents or has a reference to them.
+    /// The slots were carved from `self`, and nobody needs their contents or has a reference to
+    /// them.
     pub(crate) unsafe fn discard_all(&self, slots: &mut [Slot]) {
         slots.sort_unstable_by_key(|slot| slot.bottom);
         for run in slots.chunk_by(Slot::is_followed_by) {
@@ -194,9 +198,9 @@ impl Slabs {
             let start = if first.canary { first.bottom + PAGE_BYTES } else { first.bottom };
             let end = last.top.next_multiple_of(PAGE_BYTES);
             // SAFETY: page-aligned, from the usable part of a slot to that of the same or a later
-            // one, with nothing in between but slots of the run, their guards, which stay armed, and
-            // pages that nobody uses. All is mapped while `self` is alive, and nobody needs the
-            // contents (this function's contract).
+            // one. In between are only slots of the run, their guards, which stay armed, and pages
+            // that nobody uses. All of it is mapped while `self` is alive, and nobody needs the
+            // contents, as `# Safety` demands.
             unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
         }
     }
@@ -213,18 +217,19 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         for slab in &self.slabs {
-            // SAFETY: a mapping of ours, and no slot of it is used any more (the owner's promise).
+            // SAFETY: our mapping; the owner of the `Slabs` guarantees that no slot is used any
+            // more.
             unsafe { libc::munmap(ptr::with_exposed_provenance_mut(slab.base), slab.bytes) };
         }
     }
 }
 
 impl Slab {
-    /// Maps the slab that follows `previous` in its class: twice as large, or what the system lets
-    /// us have.
+    /// Maps the slab that follows `previous` in its class: twice as large, or as large as the
+    /// system allows.
     ///
-    /// Where addresses or commitments are scarce (`ulimit -v`, `vm.overcommit_memory=2`), smaller
-    /// and smaller slabs are tried, down to a single slot.
+    /// If addresses or commitments are scarce (`ulimit -v`, `vm.overcommit_memory=2`), smaller and
+    /// smaller slabs are tried, down to a single slot.
     fn map(class: Class, previous: Option<Slab>) -> io::Result<Slab> {
         let (mut bytes, before) = match previous {
             None if class.stack_bytes() >= LARGE_STACK_BYTES => (class.stride(), 0),
@@ -258,7 +263,7 @@ impl Slab {
 
     fn carve(&mut self, guards: &mut Guards) -> io::Result<Slot> {
         let base = self.base + self.carved * self.class.stride();
-        // SAFETY: a slot that was not handed out is within our mapping and used by nobody, and is
+        // SAFETY: a slot that was not handed out is within our mapping, is used by nobody, and is
         // larger than the guard and a page.
         let armed = unsafe { guards.arm(ptr::with_exposed_provenance_mut(base), self.class.guard_bytes()) }?;
         self.carved += 1;
@@ -288,7 +293,8 @@ fn colour(index: usize) -> usize {
 
 /// Maps `bytes`, a multiple of the page size, without huge pages.
 fn map(bytes: usize) -> io::Result<usize> {
-    // SAFETY: a new private mapping at an address of the kernel's choice touches nobody's memory.
+    // SAFETY: a new private mapping at an address of the kernel's choice touches no existing
+    // memory.
     let start = unsafe {
         libc::mmap(
             ptr::null_mut(),
@@ -302,7 +308,7 @@ fn map(bytes: usize) -> io::Result<usize> {
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the mapping is ours. A kernel without huge pages refuses, and has done what we want.
+    // SAFETY: the mapping is ours. A kernel without huge pages refuses, and that is as good.
     unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
     Ok(start.expose_provenance())
 }
@@ -316,10 +322,10 @@ mod tests {
     use super::*;
     use crate::sys::child;
 
-    /// Whose figures the tests know, whatever the build's default is.
+    /// The class whose figures the tests know, whatever the build's default is.
     const USUAL: Class = Class(17);
 
-    /// What `write` says to reading a byte at `addr`: the kernel finds out without a signal.
+    /// Whether `write` can read a byte at `addr`: the kernel finds out without a signal.
     fn readable(addr: usize) -> bool {
         let mut pipe = [0; 2];
         // SAFETY: `pipe` has room for two descriptors; `write` checks the address; both ends are
@@ -371,7 +377,7 @@ mod tests {
         std::fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| in_slabs(line)).count()
     }
 
-    /// Slabs with forced markers; `None`, with a word about it, where the kernel has none.
+    /// Slabs with forced markers; `None`, with a message, if the kernel has none.
     fn with_markers() -> Option<(Slabs, Slot)> {
         let slabs = Slabs::new(StackGuard::Marker);
         match slabs.carve(USUAL) {
@@ -401,8 +407,8 @@ mod tests {
             assert!(colour_of(slot) <= MAX_COLOUR);
             assert!(slot.top - HEAD_BYTES - slot.bottom >= slot.class.stack_bytes());
         }
-        // The first slab ends within: its last slot and the next slab's first are neighbours in
-        // time.
+        // The first slab ends among these slots: its last slot and the next slab's first are
+        // neighbours in time.
         assert!(slabs.inner.lock().unwrap().slabs.len() > 1);
         for stride in [1, 2, 4, 8] {
             assert!(slots.iter().zip(&slots[stride..]).all(|(a, b)| colour_of(a) != colour_of(b)), "{stride}");
@@ -446,7 +452,8 @@ mod tests {
         for guard in [StackGuard::Auto, StackGuard::Mprotect] {
             let slabs = Slabs::new(guard);
             for class in (0..Class::COUNT as u8).map(|i| Class(14 + i)) {
-                // Two: the second lies above the first's stack, within the same slab if there is room.
+                // Two: the second lies above the first's stack, within the same slab if there is
+                // room.
                 for slot in [(); 2].map(|()| slabs.carve(class).unwrap()) {
                     assert!(!slot.canary);
                     assert!(slot.guard_range().step_by(PAGE_BYTES).all(|page| !readable(page)), "{class:?} {guard:?}");
@@ -599,7 +606,7 @@ mod tests {
         slabs.for_each_carved(|slot| {
             let (_, found) = found.iter_mut().find(|(class, _)| *class == slot.class).unwrap();
             found.push((slot.bottom, slot.top, slot.canary));
-            // Allowed, and not visited.
+            // Allowed; the new slot is not visited.
             if slot.class == large {
                 slabs.carve(large).unwrap();
             }
@@ -649,8 +656,9 @@ mod tests {
         child::assert_passed(&output);
     }
 
-    /// Has the kernel answer this thread's requests for guard markers with `errno`, and do nothing: as one before 6.13 does, or, with
-    /// zero, one that takes all advice for done. False if it may not.
+    /// Makes the kernel answer this thread's requests for guard markers with `errno`, and do
+    /// nothing. A kernel before 6.13 does that, or, with zero, one that reports success for all
+    /// advice. Returns false if this is not allowed.
     fn answer_markers_with(errno: libc::c_int) -> bool {
         const MADV_GUARD_INSTALL: u32 = 102;
         let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -674,7 +682,8 @@ mod tests {
         }
     }
 
-    /// Auto takes another way where the kernel answers so, and forced markers are an error.
+    /// If the kernel answers that way, Auto uses another kind of guard, and forced markers are an
+    /// error.
     fn auto_does_without_markers(test: &str, errno: libc::c_int) {
         let Some(output) = child::run(test) else {
             if !answer_markers_with(errno) {

@@ -1,7 +1,9 @@
-//! Stand-in for `slab` inside the model checker: stacks from the heap, kept from one execution to the next.
+//! Stand-in for `slab` inside the model checker: stacks from the heap, kept from one execution to
+//! the next.
 //!
-//! A model visits thousands of executions, and some abandon their coroutines half way; so nothing is ever unmapped, and no guard
-//! is armed. What is modelled is the protocol that hands stacks out, which is the pool's and the scheduler's own code.
+//! A model visits thousands of executions, and some abandon their coroutines half way. So nothing
+//! is ever unmapped, and no guard is armed. What is modelled is the protocol that hands out stacks,
+//! which is the pool's and the scheduler's own code.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::io;

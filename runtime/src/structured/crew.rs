@@ -1,12 +1,15 @@
 //! The workers of a pool, and which of them is called for a job.
 //!
-//! 1. A job is nobody's until a worker takes it out of the queue, the oldest first. Calling a worker only wakes it. If it has to wait for
-//!    its turn on its processor, whoever becomes free before takes the job.
-//! 2. A worker waits only if it finds, under the crew's lock, that there is no job. Whoever has queued one takes that lock afterwards, and
-//!    calls a worker that waits. So the worker sees the job, or is seen.
-//! 3. Workers stay on their processors. The one to be called is on a processor that has nothing to do, and for which nobody has been
-//!    called yet; if there is none, where the fewest are at a job. On one processor it is the one that has waited least, whose stack is
-//!    in the caches still.
+//! 1. A job belongs to nobody until a worker takes it out of the queue, the oldest first. Calling a
+//!    worker only wakes it. If it has to wait for its turn on its processor, a worker that becomes
+//!    free earlier takes the job.
+//! 2. A worker waits only if it finds, under the crew's lock, that there is no job. A caller that
+//!    has queued a job takes that lock afterwards, and calls a worker that waits. So the worker
+//!    either sees the job or is seen.
+//! 3. Workers stay on their processors. The worker to call is on a processor that has nothing to do
+//!    and for which no worker has been called yet. If there is none, it is on the processor where
+//!    the fewest workers are at a job. Of the workers on one processor, it is the one that has
+//!    waited least: its stack is still in the caches.
 
 use crate::prim::Lock;
 use crate::scheduler::processor::Home;
@@ -19,9 +22,9 @@ pub(super) struct Crew(Lock<Inner>);
 struct Inner {
     /// One for each processor on which workers have started.
     places: Vec<Place>,
-    /// Workers that have not ended, begun or not.
+    /// Workers that have not ended, whether they have begun or not.
     left: usize,
-    /// What is queued will never run.
+    /// The queued jobs will never run.
     abandoned: bool,
 }
 
@@ -29,23 +32,25 @@ struct Inner {
 struct Place {
     home: Home,
     waiting: List<()>,
-    /// Workers that have been called, and have not had their turn since.
+    /// Workers that have been called and have not had their turn since.
     called: usize,
-    /// Workers that do not wait, those that have been called among them.
+    /// Workers that do not wait, including those that have been called.
     active: usize,
 }
 
 impl Place {
-    /// The least one's worker is called. Where one is as good as the other, it is not the processor of the caller, who runs there.
+    /// A worker of the place with the least value is called. On a tie, it is not on the caller's
+    /// processor, since the caller runs there.
     fn busyness(&self, caller: Home) -> (bool, usize, bool) {
-        // SAFETY: a worker waits here, so it has not ended.
+        // SAFETY: a worker that began on this processor waits here, so it has not ended.
         let is_free = self.called == 0 && unsafe { self.home.is_resting() };
         (!is_free, self.active, self.home == caller)
     }
 
-    /// One of its workers that waits will not wait any more.
+    /// Takes out one of its waiting workers, which will not wait any more.
     fn call(&mut self) -> Option<&Node<()>> {
-        // SAFETY: under the crew's lock, under which the caller uses it; it owes the worker a wake.
+        // SAFETY: the crew's lock is held, and the caller uses the node under it and owes the
+        // worker a wake.
         let worker = unsafe { self.waiting.pop_front() }?;
         self.called += 1;
         self.active += 1;
@@ -54,13 +59,13 @@ impl Place {
 }
 
 impl Crew {
-    /// Of so many workers, none of which has begun.
+    /// A crew of this many workers, none of which has begun.
     pub(super) fn new(workers: usize) -> Self {
         // No allocation under the lock.
         Self(Lock::new(Inner { places: Vec::with_capacity(workers), left: workers, abandoned: false }))
     }
 
-    /// The calling task begins as a worker, and is told its place.
+    /// The calling task begins as a worker. Returns its place.
     pub(super) fn begin(&self) -> usize {
         let home = Home::of_the_caller();
         let places = &mut self.0.lock().places;
@@ -73,7 +78,7 @@ impl Crew {
         index
     }
 
-    /// A worker ends; without a place it has never begun.
+    /// A worker ends. A worker without a place has never begun.
     pub(super) fn end(&self, place: Option<usize>) -> Ended {
         let mut inner = self.0.lock();
         if let Some(place) = place {
@@ -89,7 +94,7 @@ impl Crew {
         }
     }
 
-    /// Waits, in a worker, until it is called, or `has_job` says that it need not.
+    /// Waits, in a worker, until the worker is called or `has_job` says that it need not wait.
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here.
@@ -102,15 +107,15 @@ impl Crew {
             if queued {
                 let place = &mut inner.places[place];
                 place.active -= 1;
-                // SAFETY: under the lock; the node is in no list, and stays where it is as long as it is in one: the wait ends
-                // when it was taken out.
+                // SAFETY: the lock is held. The node is in no list. It does not move while it is in
+                // one: the wait ends once the node has been taken out.
                 unsafe { place.waiting.push_front(&node, waiter) };
             }
             queued
         };
         let withdraw = || {
             let place = &mut self.0.lock().places[place];
-            // SAFETY: under the lock; in this list, or in none.
+            // SAFETY: the lock is held, and the node is in this list or in none.
             let withdrawn = unsafe { place.waiting.remove(&node) };
             place.active += usize::from(withdrawn);
             withdrawn
@@ -129,7 +134,7 @@ impl Crew {
         let called = waiting.min_by_key(|place| place.busyness(here)).and_then(Place::call).map(Node::waiter);
         drop(inner);
         if let Some(worker) = called {
-            // SAFETY: taken out of the list just now.
+            // SAFETY: `Place::call` has just taken it out of the list.
             unsafe { worker.wake() };
         }
     }
@@ -140,13 +145,13 @@ impl Crew {
         let mut inner = self.0.lock();
         for place in &mut inner.places {
             while let Some(worker) = place.call() {
-                // SAFETY: taken out of the list just now, and the lock is held.
+                // SAFETY: `Place::call` has just taken it out of the list, and the lock is held.
                 unsafe { wakes.add(worker) };
             }
         }
     }
 
-    /// What is queued will not run: the first worker that ends drops it.
+    /// The queued jobs will not run: the first worker that ends drops them.
     pub(super) fn abandon(&self) {
         self.0.lock().abandoned = true;
     }
@@ -156,8 +161,8 @@ impl Crew {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     Last,
-    /// Nobody will run what is queued.
+    /// Nobody will run the queued jobs.
     Abandoned,
-    /// Others go on.
+    /// Other workers go on.
     OneOfMany,
 }

@@ -1,8 +1,8 @@
-//! Tasks that work on one thing together: the first error of a [`Group`] is that of all, and of the services of [`run_all`] none
-//! outlives the first.
+//! Tasks that work on one thing together. The first error of a task in a [`Group`] is the error of
+//! the group. When the first service of [`run_all`] returns, the others are asked to stop.
 //!
-//! A group that owns what it works on outlives the frame that started it, and may be dropped at any time; where tasks borrow
-//! from that frame, use [`scope`](crate::scope()).
+//! A group owns what it works on. It outlives the frame that started it, and may be dropped at any
+//! time. If tasks borrow from that frame, use [`scope`](crate::scope()).
 
 use std::error::Error;
 use std::fmt;
@@ -21,13 +21,14 @@ use crate::task::tracker::TaskTracker;
 use crate::task::{Builder, spawn};
 use crate::unwind::uncancellable;
 
-/// Tasks that may fail, and are waited for together: Go's `errgroup.Group`.
+/// Tasks that may fail and are waited for together, like Go's `errgroup.Group`.
 ///
-/// A task of the group returns `Ok(())` or an error, and [`wait`](Self::wait) gives the first error when all have ended. With a
-/// [context](Self::with_context), that error tells the others to give up.
+/// A task of the group returns `Ok(())` or an error. When all tasks have ended,
+/// [`wait`](Self::wait) returns the first error. With a [context](Self::with_context), that error
+/// also tells the other tasks to give up.
 ///
-/// **Dropping a group** cancels its tasks (see [`JoinHandle::cancel`](crate::JoinHandle::cancel)) and its context, and does not wait
-/// for them. After [`wait`](Self::wait) there are none.
+/// **Dropping a group** cancels its tasks (see [`JoinHandle::cancel`](crate::JoinHandle::cancel))
+/// and its context, and does not wait for them. After [`wait`](Self::wait) there are none.
 ///
 /// ```
 /// use greenloom::group::Group;
@@ -50,11 +51,11 @@ struct Inner<E> {
     error: Lock<Option<E>>,
     limit: Lock<Option<Limit>>,
     context: Option<Cancels<E>>,
-    /// Held by the one who waits for the members.
+    /// Held by the caller that waits for the tasks.
     waits: Mutex<()>,
 }
 
-/// How many members there may be at a time.
+/// How many tasks there may be at a time.
 #[derive(Clone)]
 struct Limit {
     tasks: usize,
@@ -74,10 +75,12 @@ impl<E> Group<E>
 where
     E: Into<Box<dyn Error + Send + Sync>> + Clone + Send + 'static,
 {
-    /// A group with a context, derived from `parent`: cancelled by the first error, which is then its
-    /// [cause](Context::cause), by a task that panics, when [`wait`](Self::wait) returns, or when the group is dropped.
+    /// A group with a context, derived from `parent`. The context is cancelled by the first error,
+    /// which becomes its [cause](Context::cause). It is also cancelled by a task that panics, when
+    /// [`wait`](Self::wait) returns, and when the group is dropped.
     ///
-    /// The error is both the cause and the result of `wait`, hence `Clone`; wrap one that is not in a [`std::sync::Arc`]. It may be a text.
+    /// The error is both the cause and the result of `wait`, so it must be `Clone`. If yours is
+    /// not, wrap it in a [`std::sync::Arc`]. The error may be a text.
     ///
     /// Never waits.
     ///
@@ -136,18 +139,19 @@ where
         Self { inner: Arc::new(inner) }
     }
 
-    /// Starts a task of the group, in the runtime of the calling task; waits for its turn if the group has a
-    /// [limit](Self::set_limit), and as many tasks.
+    /// Starts a task of the group, in the runtime of the calling task. If the group has a
+    /// [limit](Self::set_limit), and as many tasks, it waits for its turn.
     ///
-    /// Suspends the calling task then; without a limit it never waits. Once the group's tasks have been cancelled, a new one does
-    /// not run.
+    /// It suspends the calling task in that case; without a limit it never waits. Once the group's
+    /// tasks have been cancelled, a new one does not run.
     ///
     /// # Panics
-    /// Outside a runtime, when there is no memory for the task, if the limit is zero, and inside
-    /// [`no_suspend`](crate::no_suspend) if it has to wait. A panic of the task is raised by [`wait`](Self::wait).
+    /// Outside a runtime, if there is no memory for the task, if the limit is zero, and inside
+    /// [`no_suspend`](crate::no_suspend) if it has to wait. A panic of the task is raised by
+    /// [`wait`](Self::wait).
     ///
     /// # Cancellation
-    /// A cancelled caller unwinds from here if it has to wait; `f` is dropped.
+    /// A cancelled caller unwinds from here if it has to wait, and `f` is dropped.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -165,7 +169,7 @@ where
         drop(spawn(move || member.run()));
     }
 
-    /// Waits until the group may have one task more.
+    /// Waits until the group may have one more task.
     #[track_caller]
     fn wait_for_slot(&self) -> Option<Slot> {
         let limit = self.inner.limit();
@@ -178,11 +182,12 @@ where
         })
     }
 
-    /// Starts a task of the group if it has no [limit](Self::set_limit), or fewer tasks. Says whether it did; if not, `f` has been
-    /// dropped. Does not wait; a refusal may [give way](crate#what-suspends).
+    /// Starts a task of the group if the group has no [limit](Self::set_limit), or fewer tasks.
+    /// Returns whether it did; if not, `f` has been dropped. Does not wait, but a refusal may
+    /// [give way](crate#what-suspends).
     ///
     /// # Panics
-    /// Outside a runtime, and when there is no memory for the task.
+    /// Outside a runtime, and if there is no memory for the task.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -216,11 +221,12 @@ where
         Member { f, slot, unborn: Unborn(Some(self.inner.clone())) }
     }
 
-    /// Lets at most so many tasks of the group run, or wait to run, at a time. None at all, if it is zero: then
-    /// [`try_spawn`](Self::try_spawn) refuses, and [`spawn`](Self::spawn), which in Go would wait for ever, panics.
+    /// Lets at most this many tasks of the group run, or wait to run, at a time. A limit of zero
+    /// allows none. Then [`try_spawn`](Self::try_spawn) refuses, and [`spawn`](Self::spawn), which
+    /// would wait forever in Go, panics.
     ///
     /// # Panics
-    /// While the group has tasks.
+    /// If the group has tasks.
     ///
     /// ```
     /// let group = greenloom::group::Group::<()>::new();
@@ -235,20 +241,24 @@ where
         *self.inner.limit.lock() = Some(Limit { tasks, slots });
     }
 
-    /// Waits until all tasks of the group have ended, and gives the first error; cancels the group's context then.
+    /// Waits until all tasks of the group have ended, cancels the group's context, and returns the
+    /// first error.
     ///
-    /// Suspends the calling task; blocks a plain thread. More tasks may be spawned afterwards, and waited for again.
+    /// Suspends the calling task; blocks a plain thread. More tasks may be spawned afterwards, and
+    /// waited for again.
     ///
     /// # Errors
-    /// The first that a task has returned, if one has since the last `wait`: unlike Go's, which tells it again, this one gives it away. A
-    /// task that was cancelled has not failed.
+    /// The first error that a task has returned since the last `wait`, if one has. Go's `Wait`
+    /// returns the same error again; this one gives it away. A task that was cancelled has not
+    /// failed.
     ///
     /// # Panics
-    /// If a task has: with the payload of the first that did, after all have ended. Inside
-    /// [`no_suspend`](crate::no_suspend), if it has to wait; the tasks are cancelled then.
+    /// If a task panicked: with the payload of the first panic, after all tasks have ended. Also
+    /// inside [`no_suspend`](crate::no_suspend), if it has to wait; the tasks are then cancelled.
     ///
     /// # Cancellation
-    /// A cancelled caller unwinds from here if it has to wait, and cancels the tasks and the context; it does not wait for them.
+    /// A cancelled caller unwinds from here if it has to wait. It cancels the tasks and the
+    /// context, and does not wait for them.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -259,7 +269,7 @@ where
     /// ```
     #[track_caller]
     pub fn wait(&self) -> Result<(), E> {
-        /// The caller unwinds.
+        /// Cancels the group when the caller unwinds.
         struct GiveUp<'a, E>(&'a Inner<E>);
         impl<E> Drop for GiveUp<'_, E> {
             fn drop(&mut self) {
@@ -276,7 +286,7 @@ where
         self.inner.cancel_context();
         match (panic, error) {
             (Some(payload), error) => {
-                // Not by the unwinding, in which its destructor must not panic.
+                // Not dropped by the unwinding, in which its destructor must not panic.
                 uncancellable(|| drop(error));
                 resume_unwind(payload)
             }
@@ -291,7 +301,7 @@ impl<E> Inner<E> {
         self.limit.lock().clone()
     }
 
-    /// A member has failed.
+    /// A task has failed.
     fn fail(&self, error: E) {
         let cause = self.context.as_ref().map(|context| (context.cause)(&error));
         let mut first = self.error.lock();
@@ -339,16 +349,16 @@ impl<E> fmt::Debug for Group<E> {
 }
 
 impl Builder {
-    /// Starts a task of a group; see [`Group::spawn`], also for when it waits.
+    /// Starts a task of a group. See [`Group::spawn`], which also says when this waits.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn). The task is then none of the group's.
+    /// The same as [`spawn`](Self::spawn). The task then does not belong to the group.
     ///
     /// # Panics
-    /// As [`Group::spawn`].
+    /// The same as [`Group::spawn`].
     ///
     /// # Cancellation
-    /// As [`Group::spawn`].
+    /// The same as [`Group::spawn`].
     ///
     /// ```
     /// use greenloom::{group::Group, task::Builder};
@@ -373,7 +383,8 @@ impl Builder {
     }
 }
 
-/// What a member's task is to run. Fields are dropped in their order: a member counts until its closure is gone.
+/// What a task of a group is to run. Fields are dropped in order: a task counts until its closure
+/// is gone.
 struct Member<F, E> {
     f: F,
     slot: Option<Slot>,
@@ -399,14 +410,14 @@ where
                 group.tracker.keep_panic(error);
                 group.cancel_context();
             }
-            // Before whoever waits may change the limit.
+            // Before a waiter may change the limit.
             drop(slot);
             None
         });
     }
 }
 
-/// One of a group's limited number of members.
+/// One of the tasks that a group's limit allows.
 struct Slot(Arc<Semaphore>);
 
 impl Drop for Slot {
@@ -415,7 +426,7 @@ impl Drop for Slot {
     }
 }
 
-/// A member that has not begun.
+/// A task that has not begun.
 struct Unborn<E>(Option<Arc<Inner<E>>>);
 
 impl<E> Unborn<E> {
@@ -432,22 +443,25 @@ impl<E> Drop for Unborn<E> {
     }
 }
 
-/// Runs services that belong together, each in a task of its own: when the first one returns, whatever it returns, the others are
-/// asked to stop. Gives what they returned, in their order, when all have ended.
+/// Runs services that belong together, each in a task of its own. When the first one returns,
+/// whatever it returns, the others are asked to stop. When all have ended, returns their results in
+/// the order of the services.
 ///
-/// Each service gets a channel that disconnects when it is to stop: to look at, or to wait for in
-/// [`select!`](crate::channel::select!). How it stops is its own affair, so that it can finish what it has begun; one that ignores the
-/// channel holds up all. The services may borrow from the caller, as in [`scope`](crate::scope()).
+/// Each service gets a channel that disconnects when the service is to stop. It can look at the
+/// channel, or wait for it in [`select!`](crate::channel::select!). How it stops is up to the
+/// service, so it can finish what it has begun. A service that ignores the channel holds up all of
+/// them. The services may borrow from the caller, as in [`scope`](crate::scope()).
 ///
 /// Suspends the calling task.
 ///
 /// # Panics
-/// If a service does: the others are asked to stop, and when they have, the first one's panic is raised. If a
-/// service is cancelled by somebody else than the caller's cancellation. Outside a runtime; and inside
-/// [`no_suspend`](crate::no_suspend).
+/// If a service panics: the others are asked to stop, and when they have stopped, the panic of the
+/// first one is raised. If a service is cancelled by anything but the caller's cancellation.
+/// Outside a runtime, and inside [`no_suspend`](crate::no_suspend).
 ///
 /// # Cancellation
-/// A cancelled caller cancels the services, waits for them, and unwinds; see [`scope`](crate::scope()).
+/// A cancelled caller cancels the services, waits for them, and unwinds; see
+/// [`scope`](crate::scope()).
 ///
 /// ```
 /// use greenloom::channel::{Receiver, never, select};
@@ -476,7 +490,7 @@ where
     F: FnOnce(Receiver<()>) -> Result<(), E> + Send,
     E: Send,
 {
-    /// Asks all services to stop, when the first of them is dropped.
+    /// Each service has one. The first that is dropped asks all services to stop.
     struct Stop<'a>(&'a Lock<Option<Sender<()>>>);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -496,7 +510,7 @@ where
             };
             s.spawn_from(service, site)
         };
-        // All of them, before the first is joined.
+        // All are started before the first one is joined.
         let services: Vec<_> = services.into_iter().map(start).collect();
         services.into_iter().map(|service| service.join()).collect()
     });

@@ -1,4 +1,4 @@
-//! Tasks that somebody answers for: scopes, groups, pools of workers.
+//! Tasks that an owner is responsible for: scopes, groups, pools of workers.
 
 mod crew;
 pub mod group;

@@ -1,12 +1,14 @@
-//! A fixed number of tasks that work off a bounded queue of jobs.
+//! A fixed number of tasks that run the jobs of a bounded queue.
 //!
-//! The queue is a channel of boxed jobs, and each job holds the sending side of a channel for its one result. So all that can happen
-//! to a job is told by what becomes of that side: used, the job has ended; dropped, it never will, be it because the pool was
-//! dropped, its worker cancelled, or its runtime ended.
+//! The queue is a channel of boxed jobs. Each job holds the sender of a channel for its one result.
+//! What becomes of that sender tells all that can happen to a job. If the sender is used, the job
+//! has ended. If it is dropped, the job will never end: the pool was dropped, the worker was
+//! cancelled, or the runtime ended.
 //!
-//! Workers do not wait in that channel. It would give each job to the worker that has waited longest, whatever happens on that one's
-//! processor; so they wait in a crew, which calls the one that can begin soonest. The channel has no limit: there is a permit for
-//! each place in the queue that is free, and for each worker that waits, and whoever submits takes one.
+//! Workers do not wait in that channel. The channel would give each job to the worker that has
+//! waited longest, whatever happens on that worker's processor. So workers wait in a crew, which
+//! calls the one that can begin soonest. The channel has no limit. Instead there is a permit for
+//! each free place in the queue and for each worker that waits, and every submission takes one.
 
 use std::any::Any;
 use std::fmt;
@@ -22,22 +24,25 @@ use crate::wait;
 
 use crate::structured::crew::{Crew, Ended};
 
-/// Tasks that run what is submitted, behind a queue that holds so much and no more.
+/// Tasks that run submitted jobs, behind a queue of limited size.
 ///
-/// For work that comes faster than it can be done: a task per job would pile up jobs, without anybody noticing; here
-/// whoever submits is held up, or refused. Where jobs mostly wait, [`spawn`](crate::spawn) them instead: tasks are cheap.
+/// Use it for work that arrives faster than it can be done. With a task for each job, jobs would
+/// pile up unnoticed; here the submitter is held up, or refused. If jobs mostly wait,
+/// [`spawn`](crate::spawn) them instead: tasks are cheap.
 ///
-/// A job runs in a worker's task: one that cancels its own task ends the worker with it.
+/// A job runs in a worker's task. A job that cancels its own task ends the worker with it.
 ///
-/// The workers are spread over the processors and stay there: while a job blocks its thread (in the kernel, say), no other
-/// worker of that processor runs, and no spare thread takes over. Tasks of [`spawn`](crate::spawn) that have not started are taken over.
+/// The workers are spread over the processors and stay there. While a job blocks its thread (in the
+/// kernel, say), no other worker of that processor runs, and no spare thread takes over. Tasks of
+/// [`spawn`](crate::spawn) that have not started are taken over.
 ///
-/// They are named `pool worker 0` and so on. Jobs start in the order in which they were
-/// submitted, each as soon as a worker is free that has its turn; a worker on a processor that has nothing to do is called first. A job
-/// that panics hurts nobody but its handle.
+/// The workers are named `pool worker 0` and so on. Jobs start in the order in which they were
+/// submitted, each as soon as a worker is free that has its turn. A worker on a processor that has
+/// nothing to do is called first. A job that panics affects only its handle.
 ///
-/// Dropping the pool cancels: its workers unwind from the jobs they are at, and what is queued is dropped; the handles of both say
-/// [`is_cancelled`](JoinError::is_cancelled). Nothing waits for that. To let the jobs end, [`close`](Self::close) it.
+/// Dropping the pool cancels it: its workers unwind from the jobs they are at, and queued jobs are
+/// dropped. The handles of both report [`is_cancelled`](JoinError::is_cancelled). Nothing waits for
+/// that. To let the jobs end, [`close`](Self::close) the pool.
 ///
 /// ```
 /// use greenloom::pool::WorkerPool;
@@ -51,7 +56,7 @@ use crate::structured::crew::{Crew, Ended};
 /// });
 /// ```
 pub struct WorkerPool {
-    /// `None` once it has been closed.
+    /// `None` once the pool has been closed.
     jobs: Option<Sender<Box<dyn Run>>>,
     queue: Arc<Queue>,
     workers: Vec<JoinHandle<()>>,
@@ -63,13 +68,13 @@ impl UnwindSafe for WorkerPool {}
 impl RefUnwindSafe for WorkerPool {}
 
 impl WorkerPool {
-    /// A pool of so many workers, in the runtime of the calling task, with a queue that has room for `capacity` jobs. With no room, a
-    /// job is handed to a worker that waits for one.
+    /// A pool of this many workers, in the runtime of the calling task, with a queue that has room
+    /// for `capacity` jobs. If `capacity` is zero, a job is handed to a worker that waits for one.
     ///
     /// Never waits.
     ///
     /// # Panics
-    /// Outside a runtime, if there are no workers, and when there is no memory for them.
+    /// Outside a runtime, if `workers` is zero, and if there is no memory for the workers.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -86,10 +91,10 @@ impl WorkerPool {
         Self::new_in(&Handle::current(), workers, capacity)
     }
 
-    /// As [`new`](Self::new), in the handle's runtime, from anywhere.
+    /// Like [`new`](Self::new), but in the handle's runtime, and from anywhere.
     ///
     /// # Panics
-    /// If there are no workers, and when there is no memory for them.
+    /// If `workers` is zero, and if there is no memory for the workers.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -103,7 +108,7 @@ impl WorkerPool {
     pub fn new_in(runtime: &Handle, workers: usize, capacity: usize) -> Self {
         assert!(workers > 0, "a worker pool without workers would never run a job");
         let (sender, jobs) = channel::unbounded();
-        // More cannot be counted, and is no limit either.
+        // A larger number cannot be counted, and is no limit either.
         let room = Semaphore::new(capacity.min(Semaphore::MAX_PERMITS / 2));
         let queue = Arc::new(Queue { room, crew: Crew::new(workers) });
         let mut pool = Self { jobs: Some(sender), queue, workers: Vec::with_capacity(workers), ended: WaitGroup::new() };
@@ -124,15 +129,16 @@ impl WorkerPool {
         pool
     }
 
-    /// Queues a job, waiting for room. What becomes of it the handle tells.
+    /// Queues a job, waiting for room. The handle tells what becomes of the job.
     ///
     /// Suspends the task while the queue is full; blocks a plain thread.
     ///
     /// # Errors
-    /// If the workers have ended, since their runtime has; the error holds the job.
+    /// If the workers have ended because their runtime has. The error holds the job.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait. A panic of the job stays in it; see [`JobHandle::join`].
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait. A panic of the job is caught;
+    /// see [`JobHandle::join`].
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here if it has to wait, and the job is dropped.
@@ -164,11 +170,12 @@ impl WorkerPool {
         }
     }
 
-    /// Queues a job if there is room, or, where the queue has none, a worker that waits. Does not wait; a failure may
-    /// [give way](crate#what-suspends).
+    /// Queues a job if the queue has room, or if it has none but a worker waits. Does not wait, but
+    /// a failure may [give way](crate#what-suspends).
     ///
     /// # Errors
-    /// If there is not, or the workers have ended, since their runtime has; the error holds the job.
+    /// If there is neither, or if the workers have ended because their runtime has. The error holds
+    /// the job.
     ///
     /// ```
     /// use greenloom::pool::WorkerPool;
@@ -204,15 +211,16 @@ impl WorkerPool {
         }
     }
 
-    /// Takes no more jobs, and waits until those that were submitted have ended, and the workers too.
+    /// Takes no more jobs, and waits until the submitted jobs and the workers have ended.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait; the pool is dropped then.
+    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait; the pool is then dropped.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait, and drops the pool, which cancels the jobs.
+    /// A cancelled task unwinds from here if it has to wait, and drops the pool, which cancels the
+    /// jobs.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -235,7 +243,7 @@ impl WorkerPool {
         std::mem::take(&mut self.ended).wait();
     }
 
-    /// Queues a job for which there is room; gives it back if the workers have ended.
+    /// Queues a job for which there is room. Returns it if the workers have ended.
     fn queue(&self, job: Box<dyn Run>) -> Result<(), Box<dyn Run>> {
         let jobs = self.jobs.as_ref().expect("only `close` takes it, with the pool");
         jobs.send(job).map_err(|SendError(job)| job)?;
@@ -246,7 +254,7 @@ impl WorkerPool {
 
 impl Drop for WorkerPool {
     fn drop(&mut self) {
-        // First the workers: what they receive from then on they drop.
+        // The workers come first: they drop what they receive from then on.
         self.queue.crew.abandon();
         self.workers.iter().for_each(JoinHandle::cancel);
     }
@@ -259,29 +267,31 @@ impl fmt::Debug for WorkerPool {
     }
 }
 
-/// What a pool and its workers share, beside the channel of jobs.
+/// What a pool and its workers share, besides the channel of jobs.
 struct Queue {
-    /// Jobs that may be queued: as many as the pool has room for, and one for each worker that waits.
+    /// Jobs that may be queued: as many as the pool has room for, plus one for each worker that
+    /// waits.
     room: Semaphore,
     crew: Crew,
 }
 
-/// A worker, from before its task has started.
+/// A worker, from before its task starts.
 struct Worker {
     queue: Arc<Queue>,
     jobs: Receiver<Box<dyn Run>>,
-    /// Where it belongs, since it has started.
+    /// Its place in the crew, once it has started.
     place: Option<usize>,
 }
 
 impl Worker {
-    /// Its life: jobs, until the pool is closed and they have been worked off, or it is cancelled.
+    /// Runs jobs until the pool is closed and no job is left, or until the worker is cancelled.
     fn work(&mut self) {
         let place = self.queue.crew.begin();
         self.place = Some(place);
-        // What it unwinds with says no more than that it was cancelled, and nobody joins it.
+        // The payload says only that the worker was cancelled, and nobody joins it.
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            // Looked at before, lest it take a job from the others; and after, since it may have been told to end meanwhile.
+            // Checked before, so that it takes no job from the others, and after, since it may have
+            // been cancelled meanwhile.
             while !is_cancelled()
                 && let Some(job) = self.next(place)
             {
@@ -294,7 +304,7 @@ impl Worker {
         }));
     }
 
-    /// The oldest job, waiting for it; `None` if there will be none.
+    /// Waits for the oldest job and returns it, or `None` if there will be none.
     fn next(&self, place: usize) -> Option<Box<dyn Run>> {
         let room = &self.queue.room;
         match self.jobs.attempt() {
@@ -330,10 +340,10 @@ impl Drop for Worker {
         }
         let jobs = std::mem::replace(&mut self.jobs, channel::never());
         if ended == Ended::OneOfMany {
-            // It may have been called for a job that it has not taken.
+            // This worker may have been called for a job that it has not taken.
             self.queue.crew.call();
         } else {
-            // What is queued never runs. Not in an unwinding: destructors may panic.
+            // Queued jobs never run. They are not dropped in an unwinding: destructors may panic.
             while let Ok(job) = jobs.attempt() {
                 catch_and_forget(|| drop(job));
             }
@@ -342,7 +352,7 @@ impl Drop for Worker {
     }
 }
 
-/// A worker waits, and there is a permit for that.
+/// A worker that waits, and for which there is a permit.
 struct Idle<'a>(&'a Semaphore);
 
 impl<'a> Idle<'a> {
@@ -354,7 +364,8 @@ impl<'a> Idle<'a> {
 
 impl Drop for Idle<'_> {
     fn drop(&mut self) {
-        // If somebody has taken it just now, that job goes to another worker, or with the pool.
+        // If somebody has just taken the permit, that job goes to another worker or is dropped with
+        // the pool.
         self.0.forget_permits(1);
     }
 }
@@ -364,9 +375,9 @@ fn is_cancelled() -> bool {
     local::running().is_some_and(|(_, record)| record.task().state().is_cancelled())
 }
 
-/// A job whose types are known to itself alone.
+/// A job whose types only the job itself knows.
 trait Run: Any + Send {
-    /// Runs it and tells its handle. Does not panic.
+    /// Runs the job and sends the outcome to its handle. Does not panic.
     fn run(self: Box<Self>);
 }
 
@@ -403,34 +414,35 @@ where
     fn run(self: Box<Self>) {
         let Self { f, result } = *self;
         let outcome = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| match local::running() {
-            // The worker goes on; but reports name it.
+            // The worker goes on, but reports name it.
             Some((_, record)) => record.task().ended_by(payload, None),
             None => JoinError::from_payload(payload),
         });
-        // There is room. If nobody listens, the outcome is dropped, which is the user's code.
+        // There is room. If nobody listens, the outcome is dropped, which runs user code.
         catch_and_forget(|| drop(result.try_send(outcome)));
     }
 }
 
-/// The result to come of a job in a [`WorkerPool`]. Dropping it leaves the job to the pool, and nobody learns of its result.
+/// A handle to the result of a job in a [`WorkerPool`]. Dropping it leaves the job to the pool, and
+/// nobody gets the result.
 #[must_use = "dropping the handle detaches the job; join it to see it end"]
 pub struct JobHandle<T> {
     result: Receiver<Result<T, JoinError>>,
 }
 
 impl<T> JobHandle<T> {
-    /// Waits for the job to end, and gives its result.
+    /// Waits for the job to end, and returns its result.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Errors
-    /// If the job panicked, or was cancelled with its pool: the [`JoinError`] says which.
+    /// If the job panicked, or was cancelled with its pool. The [`JoinError`] says which.
     ///
     /// # Panics
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait; the job goes on.
+    /// A cancelled task unwinds from here if it has to wait, and the job goes on.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -446,8 +458,8 @@ impl<T> JobHandle<T> {
         self.result.recv().unwrap_or_else(|_| Err(JoinError::cancelled()))
     }
 
-    /// Whether the job has ended, or never will begin; then `join` does not wait. Nor does this, but where it has not, the caller may
-    /// [give way](crate#what-suspends).
+    /// Whether the job has ended or will never begin. If so, `join` does not wait. This does not
+    /// wait either, but if the job has not ended, the caller may [give way](crate#what-suspends).
     ///
     /// ```
     /// greenloom::run(|| {
@@ -465,7 +477,7 @@ impl<T> JobHandle<T> {
         finished
     }
 
-    /// Also without a result, if the job has gone with its pool.
+    /// Also true without a result, if the job was dropped with its pool.
     fn has_ended(&self) -> bool {
         self.result.has_answer()
     }

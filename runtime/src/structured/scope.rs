@@ -1,15 +1,20 @@
-//! Tasks that may borrow from the frame that started them, because it does not end before they have.
+//! Tasks that may borrow from the frame that started them, because the frame does not end before
+//! they have.
 //!
-//! Why that is sound: a child is counted among the scope's [`TaskTracker`] from before it is spawned until its closure, its result and
-//! its payload are gone, and [`scope`] returns, or unwinds, only when nobody is counted.
+//! Why that is sound: the scope's [`TaskTracker`] counts a child from before it is spawned until
+//! its closure, its result and its payload are gone. [`scope`] returns, or unwinds, only when
+//! nothing is counted.
 //!
-//! - A child that never runs drops its closure, and after it [`Unborn`], which counts it out.
-//! - One that runs and has no handle when `f` has ended drops its result and is counted out. If it has one, it leaves an [`Ended`] as
-//!   the result of its task, which counts it out when it is dropped: by the handle's owner, or, if the handle goes just then, by the
-//!   completing task. Handles live in the body or in other children, so they are gone (or
-//!   leaked: then the scope waits for ever, as std's does) before the count falls to zero.
-//! - The wait must not be torn away by an unwinding. So the body is run under `catch_unwind`, and what it unwinds with is raised
-//!   again after the wait; a cancellation or time limit that meets the wait itself ends only its first, unshielded part.
+//! - A child that never runs drops its closure, and then its [`Unborn`], which takes it out of the
+//!   count.
+//! - A child that runs and has no handle when `f` has ended drops its result and leaves the count.
+//!   If it has a handle, it leaves an [`Ended`] as the result of its task. The `Ended` takes it out
+//!   of the count when dropped: by the handle's owner, or, if the handle is dropped at that moment,
+//!   by the completing task. Handles live in the body or in other children. So they are gone before
+//!   the count falls to zero (or leaked: then the scope waits forever, as std's does).
+//! - No unwinding may cut the wait short. So the body runs under `catch_unwind`, and what it
+//!   unwinds with is raised again after the wait. A cancellation or time limit that meets the wait
+//!   itself ends only its first, unshielded part.
 
 use std::fmt;
 use std::io;
@@ -32,23 +37,30 @@ use crate::wait::Reason;
 const OUTSIDE: &str = "greenloom::scope was called outside a runtime; call it from a task (inside greenloom::run, say), or use \
      Runtime::scope";
 
-/// Starts tasks that may borrow from the caller's frame, and waits for them: [`std::thread::scope`] with tasks.
+/// Starts tasks that may borrow from the caller's frame, and waits for them, like
+/// [`std::thread::scope`] but with tasks.
 ///
-/// It returns when `f` has returned and all tasks have ended that were spawned through the [`Scope`], also by other such tasks.
+/// It returns when `f` has returned and all tasks spawned through the [`Scope`] have ended,
+/// including those spawned by other such tasks.
 ///
-/// Suspends the calling task until then. To wait on a plain OS thread, see [`Runtime::scope`](crate::Runtime::scope).
+/// Suspends the calling task until then. To wait on a plain OS thread, see
+/// [`Runtime::scope`](crate::Runtime::scope).
 ///
 /// # Panics
-/// If `f` or a task panics, and in the task's case nobody has joined it: with the payload of the first such panic, after all tasks
-/// have ended. A panic of `f` cancels them; one of a task does not cancel the others.
+/// If `f` panics, or if a task panics and nobody has joined it: with the payload of the first such
+/// panic, after all tasks have ended. A panic of `f` cancels the tasks; a panic of a task does not
+/// cancel the others.
 ///
-/// Outside a runtime; and inside [`no_suspend`](crate::no_suspend), before `f` is called, since it could not wait.
+/// Outside a runtime. Also inside [`no_suspend`](crate::no_suspend), before `f` is called, since it
+/// could not wait.
 ///
 /// # Cancellation
-/// If the caller is cancelled, or a time limit around it is over, while it runs `f` or while it waits, all tasks of the scope are
-/// cancelled, it waits for them, however long they take, and unwinds then. (With the panic of a task, if there is one.)
+/// If the caller is cancelled, or a time limit around it is over, while it runs `f` or while it
+/// waits, all tasks of the scope are cancelled. The caller waits for them, however long they take,
+/// and then unwinds. (If a task panicked, it unwinds with that panic.)
 ///
-/// Tasks that are left behind when their runtime ends never end, and so nor does the scope: the caller's frame stays, too.
+/// Tasks that are left behind when their runtime ends never end. Then the scope does not end
+/// either, and the caller's frame stays too.
 ///
 /// ```
 /// greenloom::run(|| {
@@ -74,7 +86,7 @@ const OUTSIDE: &str = "greenloom::scope was called outside a runtime; call it fr
 /// });
 /// ```
 ///
-/// nor may a handle, or the scope, outlive the scope:
+/// A handle, or the scope itself, may not outlive the scope:
 ///
 /// ```compile_fail
 /// greenloom::run(|| {
@@ -98,14 +110,14 @@ where
     scope_in(&local.shared, f)
 }
 
-/// As [`scope`], with the tasks in `shared`, from anywhere.
+/// Like [`scope`], but with the tasks in `shared`, and from anywhere.
 #[track_caller]
 pub(crate) fn scope_in<'env, F, T>(shared: &Shared, f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
     if let Some((_, record)) = local::running() {
-        // Now: when there are children to wait for, it is too late for a panic.
+        // Checked now: once there are children to wait for, it is too late for a panic.
         record.assert_may_suspend(Reason::Join);
     }
     let scope = Scope { tracker: TaskTracker::new(), shared, _scope: PhantomData, _env: PhantomData };
@@ -134,7 +146,7 @@ where
     match (tracker.take_panic().or(cancellation), value) {
         (None, Some(value)) => value,
         (Some(payload), value) => {
-            // Not by the unwinding, in which its destructor must not panic.
+            // Not dropped by the unwinding, in which its destructor must not panic.
             uncancellable(|| drop(value));
             resume_unwind(payload)
         }
@@ -146,25 +158,29 @@ where
 pub struct Scope<'scope, 'env: 'scope> {
     tracker: TaskTracker,
     shared: &'scope Shared,
-    // Invariant, as std's: a shorter 'scope would let a task borrow from the body, a longer 'env make no sense.
+    // Invariant, as in std: a shorter 'scope would let a task borrow from the body, and a longer
+    // 'env would make no sense.
     _scope: PhantomData<&'scope mut &'scope ()>,
     _env: PhantomData<&'env mut &'env ()>,
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
-    /// Before a wait: in a process that was forked meanwhile nobody would end it.
+    /// Called before a wait. In a process that was forked meanwhile, nobody would end the wait.
     fn assert_here(&self) {
         if self.shared.is_elsewhere() && self.tracker.count() > 0 {
             fork::refuse_to_wait();
         }
     }
 
-    /// Starts a task that may borrow whatever outlives the scope. It may itself spawn through the scope.
+    /// Starts a task that may borrow anything that outlives the scope. The task may itself spawn
+    /// through the scope.
     ///
-    /// Never waits; see [`spawn`](crate::spawn). Once the scope's tasks have been cancelled, a new one does not run.
+    /// Never waits; see [`spawn`](crate::spawn). Once the scope's tasks have been cancelled, a new
+    /// one does not run.
     ///
     /// # Panics
-    /// When there is no memory for the task. If the task panics and nobody joins it, [`scope`] panics.
+    /// If there is no memory for the task. If the task panics and nobody joins it, [`scope`]
+    /// panics.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -184,7 +200,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         self.spawn_from(f, Location::caller())
     }
 
-    /// [`spawn`](Self::spawn), on behalf of this place.
+    /// Like [`spawn`](Self::spawn), on behalf of the given place.
     #[inline]
     #[track_caller]
     pub(crate) fn spawn_from<F, T>(&'scope self, f: F, site: &'static Location<'static>) -> ScopedJoinHandle<'scope, T>
@@ -212,8 +228,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     {
         self.tracker.enter();
         let child = Child { f, unborn: Unborn(&self.tracker) };
-        // SAFETY: `F` and `T` are Send. What they borrow outlives the scope, which waits until the child, or the `Ended` that comes of
-        // it, has been dropped (see the module).
+        // SAFETY: `F` and `T` are Send. What they borrow outlives the scope, which waits until the
+        // child, or the `Ended` that it leaves, has been dropped (see the module docs).
         let inner = unsafe { spawn_unbounded(self.shared, move || child.run(), site, extra, placement) }?;
         Ok(ScopedJoinHandle { inner })
     }
@@ -223,7 +239,7 @@ impl Builder {
     /// Starts a task of a scope, which may borrow; see [`Scope::spawn`].
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn).
+    /// The same as [`spawn`](Self::spawn).
     ///
     /// ```
     /// use greenloom::task::Builder;
@@ -251,13 +267,13 @@ impl Builder {
 }
 
 impl Handle {
-    /// [`scope`] with its tasks in this runtime, from anywhere.
+    /// Like [`scope`], but with its tasks in this runtime, and from anywhere.
     ///
     /// # Panics
-    /// As [`scope`], but not outside a runtime.
+    /// The same as [`scope`], except that it does not panic outside a runtime.
     ///
     /// # Cancellation
-    /// As [`scope`].
+    /// The same as [`scope`].
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -283,7 +299,7 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
-/// What a child's task is to run.
+/// What a child's task runs.
 struct Child<'scope, F> {
     // Before `unborn`: fields are dropped in this order.
     f: F,
@@ -309,7 +325,7 @@ impl<'scope, F> Child<'scope, F> {
     }
 }
 
-/// A child that has not begun, as long as its closure has this.
+/// Held by the closure of a child that has not begun.
 struct Unborn<'scope>(&'scope TaskTracker);
 
 impl<'scope> Unborn<'scope> {
@@ -327,7 +343,7 @@ impl Drop for Unborn<'_> {
     }
 }
 
-/// What comes of a child: its outcome, and that it is counted until the outcome is gone.
+/// What a child leaves: its outcome. The child is counted until the outcome is gone.
 struct Ended<'scope, T>(Option<(Result<T, JoinError>, &'scope TaskTracker)>);
 
 impl<T> Ended<'_, T> {
@@ -348,7 +364,7 @@ impl<T> Drop for Ended<'_, T> {
     }
 }
 
-/// Drops an outcome that nobody takes; a panic is the scope's.
+/// Drops an outcome that nobody takes. A panic is kept for the scope.
 fn discard<T>(outcome: Result<T, JoinError>, tracker: &TaskTracker) {
     let dropped = outcome.and_then(|value| drop_whole(value).map_err(JoinError::from_payload));
     if let Err(error) = dropped {
@@ -356,26 +372,29 @@ fn discard<T>(outcome: Result<T, JoinError>, tracker: &TaskTracker) {
     }
 }
 
-/// A scoped task's result to come; see [`Scope::spawn`]. Dropping it leaves the task to the scope, which waits for it.
+/// A handle to the result of a scoped task; see [`Scope::spawn`]. Dropping it leaves the task to
+/// the scope, which waits for it.
 ///
-/// Leaking it (by [`std::mem::forget`], say) leaks the result, and the scope waits for that for ever, as std's does.
+/// Leaking it (with [`std::mem::forget`], say) leaks the result, and the scope waits for that
+/// forever, as std's does.
 pub struct ScopedJoinHandle<'scope, T> {
     inner: JoinHandle<Ended<'scope, T>>,
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
-    /// Waits for the task to end, and gives its result.
+    /// Waits for the task to end, and returns its result.
     ///
     /// Suspends the calling task; on a plain OS thread, blocks the thread.
     ///
     /// # Errors
-    /// If the task panicked or was cancelled: the [`JoinError`] says which. A panic that was told here does not end the scope.
+    /// If the task panicked or was cancelled. The [`JoinError`] says which. A panic that is
+    /// returned here does not end the scope.
     ///
     /// # Panics
     /// Inside [`no_suspend`](crate::no_suspend), unless the task has ended.
     ///
     /// # Cancellation
-    /// A cancelled caller unwinds from here; the task is then the scope's, which waits for it.
+    /// A cancelled caller unwinds from here. The task is left to the scope, which waits for it.
     ///
     /// ```
     /// greenloom::run(|| {
@@ -389,8 +408,8 @@ impl<T> ScopedJoinHandle<'_, T> {
         self.inner.join().and_then(|ended| ended.take().unwrap_or_else(|| Err(JoinError::cancelled())))
     }
 
-    /// Whether the task has ended; then `join` does not wait. Nor does this, but where it has not, the caller may
-    /// [give way](crate#what-suspends).
+    /// Whether the task has ended. If so, `join` does not wait. This does not wait either, but if
+    /// the task has not ended, the caller may [give way](crate#what-suspends).
     pub fn is_finished(&self) -> bool {
         self.inner.is_finished()
     }
@@ -400,7 +419,8 @@ impl<T> ScopedJoinHandle<'_, T> {
         self.inner.task()
     }
 
-    /// Asks the task to end; see [`JoinHandle::cancel`]. Never waits. That it was cancelled is no panic of the scope.
+    /// Asks the task to end; see [`JoinHandle::cancel`]. Never waits. The scope does not panic
+    /// because a task was cancelled.
     pub fn cancel(&self) {
         self.inner.cancel();
     }

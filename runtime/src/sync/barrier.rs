@@ -10,9 +10,9 @@ use crate::wait::Waiter;
 use crate::wait::list::Node;
 use crate::wait::queue::{Queued, Released, WaitQueue};
 
-/// Lets several tasks wait for each other: [`std::sync::Barrier`]'s shape.
+/// Lets several tasks wait for each other. The API is that of [`std::sync::Barrier`].
 ///
-/// It may be used again, for the next round of as many.
+/// It can be used again for another round of the same size.
 ///
 /// ```
 /// use greenloom::sync::Barrier;
@@ -32,11 +32,12 @@ use crate::wait::queue::{Queued, Released, WaitQueue};
 /// ```
 pub struct Barrier {
     size: usize,
-    /// Those who have arrived.
+    /// The tasks and threads that have arrived.
     queue: Lock<WaitQueue<()>>,
 }
 
-/// Says of one of those who met at a [`Barrier`] that it is the leader: the one that arrived last.
+/// The result of [`Barrier::wait`]. It says whether the caller is the leader, the one that arrived
+/// last.
 ///
 /// ```
 /// assert!(greenloom::sync::Barrier::new(1).wait().is_leader());
@@ -44,7 +45,7 @@ pub struct Barrier {
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// Whether the caller arrived last.
+    /// Returns whether the caller arrived last.
     ///
     /// ```
     /// assert!(greenloom::sync::Barrier::new(1).wait().is_leader());
@@ -63,7 +64,7 @@ impl fmt::Debug for BarrierWaitResult {
 
 impl Barrier {
     const_fn! {
-        /// A barrier for so many; none counts as one.
+        /// Creates a barrier for `n` callers. Zero counts as one.
         ///
         /// ```
         /// let barrier = greenloom::sync::Barrier::new(1);
@@ -74,15 +75,16 @@ impl Barrier {
         }
     }
 
-    /// Waits until as many as the barrier is for have arrived.
+    /// Waits until as many callers as the barrier is made for have arrived.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait, and counts as not having arrived, unless all had.
+    /// A cancelled task unwinds from here if it has to wait. It then does not count as having
+    /// arrived, unless all had arrived.
     ///
     /// ```
     /// let barrier = greenloom::sync::Barrier::new(2);
@@ -108,12 +110,12 @@ impl Barrier {
         BarrierWaitResult(leads)
     }
 
-    /// Releases those who wait, if the caller is the one that was missing.
+    /// Releases the waiters, if the caller is the last one to arrive.
     fn complete(&self, queue: &mut WaitQueue<()>) -> Option<Released<()>> {
         (queue.len() + 1 >= self.size).then(|| queue.release_all())
     }
 
-    /// Joins those who wait, or releases them.
+    /// Joins the waiters, or releases them.
     fn arrive(&self, node: &Node<Queued<()>>, waiter: Waiter) -> bool {
         let mut queue = self.queue.lock();
         if let Some(released) = self.complete(&mut queue) {
@@ -121,14 +123,14 @@ impl Barrier {
             drop(released);
             return false;
         }
-        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
-        // it was taken out.
+        // SAFETY: rules 1 and 2 of `wait::list`: the queue is locked; the node is in no list, and
+        // it does not move while it is in one, because the wait lasts until it is taken out.
         unsafe { queue.push(node, waiter) };
         true
     }
 
     fn withdraw(&self, node: &Node<Queued<()>>) -> bool {
-        // SAFETY: under the queue's lock; pushed before.
+        // SAFETY: rule 1 of `wait::list`: the queue is locked. The node was pushed to it.
         unsafe { self.queue.lock().withdraw(node) }
     }
 }

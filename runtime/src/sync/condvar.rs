@@ -1,11 +1,13 @@
 //! The condition variable.
 //!
-//! 1. `wait` puts its node into the queue, and only then unlocks the mutex. Who changes the condition under the mutex and notifies
-//!    afterwards therefore finds the node.
-//! 2. A notification takes nodes out under the queue's lock, and wakes their owners after it.
-//! 3. A cancelled waiter takes its node back and unwinds; it has no use for the mutex, whose guard it gave away. If it was notified
-//!    before, and is cancelled by the time it goes on, or where it has to wait for the mutex, it passes the notification of
-//!    `notify_one` on to another waiter.
+//! 1. `wait` puts its node into the queue before it unlocks the mutex. A notifier that changes the
+//!    condition under the mutex and then notifies therefore finds the node.
+//! 2. A notification takes nodes out under the queue's lock, and wakes their owners after releasing
+//!    it.
+//! 3. A cancelled waiter takes its node back and unwinds. It does not need the mutex, whose guard
+//!    it gave away. A waiter may also be cancelled after it was notified: before it resumes, or
+//!    while it waits for the mutex. It then passes the notification of `notify_one` on to another
+//!    waiter.
 
 use std::cell::Cell;
 use std::fmt;
@@ -23,10 +25,11 @@ use crate::wait::list::Node;
 use crate::wait::queue::{Queued, WaitQueue};
 use crate::wait::{self, WaitOutcome};
 
-/// A condition variable that suspends the task that waits: [`std::sync::Condvar`]'s shape, for guards of [`Mutex`](super::Mutex).
+/// A condition variable that suspends a waiting task, for guards of [`Mutex`](super::Mutex). The
+/// API is that of [`std::sync::Condvar`].
 ///
-/// Notifications wake the oldest waiter first. A wait does not return without a notification, but when it does, others may
-/// have had the mutex before: look at the condition again.
+/// Notifications wake the oldest waiter first. A wait does not return without a notification. But
+/// others may have held the mutex before it returns, so check the condition again.
 ///
 /// ```
 /// use greenloom::sync::{Condvar, Mutex};
@@ -50,13 +53,14 @@ use crate::wait::{self, WaitOutcome};
 /// });
 /// ```
 pub struct Condvar {
-    /// Whether anyone waits, so that a notification for nobody is one load. Written under the lock.
+    /// Whether anyone waits, so that a notification without a waiter is one load. Written under the
+    /// lock.
     anyone: AtomicU8,
-    /// Each waiter learns whether a `notify_one` took it.
+    /// Each waiter learns whether a `notify_one` released it.
     queue: Lock<WaitQueue<Cell<bool>>>,
 }
 
-/// Whether a wait with a time limit has ended because of that.
+/// Whether a wait with a time limit ended because the limit was reached.
 ///
 /// ```
 /// use greenloom::sync::{Condvar, Mutex};
@@ -70,7 +74,7 @@ pub struct Condvar {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether the time was up before a notification came.
+    /// Returns whether the time was up before a notification came.
     ///
     /// ```
     /// # use greenloom::sync::{Condvar, Mutex};
@@ -87,7 +91,7 @@ impl WaitTimeoutResult {
 
 impl Condvar {
     const_fn! {
-        /// A condition variable nobody waits for.
+        /// Creates a condition variable without waiters.
         ///
         /// ```
         /// static CHANGED: greenloom::sync::Condvar = greenloom::sync::Condvar::new();
@@ -98,18 +102,18 @@ impl Condvar {
         }
     }
 
-    /// Unlocks the mutex, waits for a notification, and locks it again.
+    /// Unlocks the mutex, waits for a notification, and locks the mutex again.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Errors
-    /// If the mutex is poisoned; the guard is in the error.
+    /// Fails if the mutex is poisoned. The guard is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend).
+    /// Panics inside [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here without the mutex. No notification is lost with it.
+    /// A cancelled task unwinds from here without the mutex. No notification is lost.
     ///
     /// ```
     /// use greenloom::sync::{Condvar, Mutex};
@@ -140,15 +144,16 @@ impl Condvar {
         locked
     }
 
-    /// Waits, as [`wait`](Self::wait), as long as `condition` holds.
+    /// Waits, like [`wait`](Self::wait), as long as `condition` holds.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Errors
-    /// If the mutex is poisoned; the guard is in the error.
+    /// Fails if the mutex is poisoned. The guard is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait; if `condition` does.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait. Panics if `condition`
+    /// does.
     ///
     /// # Cancellation
     /// As [`wait`](Self::wait).
@@ -178,15 +183,16 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Waits, as [`wait`](Self::wait), for `limit` at most; then locks the mutex again, however long that takes.
+    /// Waits, like [`wait`](Self::wait), but at most for `limit`. Then locks the mutex again,
+    /// however long that takes.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Errors
-    /// If the mutex is poisoned; the guard is in the error.
+    /// Fails if the mutex is poisoned. The guard is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend).
+    /// Panics inside [`no_suspend`](crate::no_suspend).
     ///
     /// # Cancellation
     /// As [`wait`](Self::wait).
@@ -205,19 +211,21 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         limit: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
-        // A moment beyond what the clock can say never comes.
+        // A deadline that the clock cannot represent never comes.
         self.wait_until(guard, prim::now().checked_add(limit))
     }
 
-    /// Waits, as [`wait`](Self::wait), as long as `condition` holds, and for `limit` at most.
+    /// Waits, like [`wait`](Self::wait), as long as `condition` holds, but at most for `limit`.
     ///
-    /// Suspends the task; blocks a plain thread. The result says that the time was up only if the condition still held then.
+    /// Suspends the task; blocks a plain thread. The result says that the time was up only if the
+    /// condition still held then.
     ///
     /// # Errors
-    /// If the mutex is poisoned; the guard is in the error.
+    /// Fails if the mutex is poisoned. The guard is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait; if `condition` does.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait. Panics if `condition`
+    /// does.
     ///
     /// # Cancellation
     /// As [`wait`](Self::wait).
@@ -264,7 +272,7 @@ impl Condvar {
         let mut guard = Some(guard);
         let waited = wait::wait_for(Reason::Sync, deadline, |waiter| notice.publish(waiter, &mut guard), || notice.withdraw());
         if waited == WaitOutcome::Done {
-            // A notification is given to the next. Where the time was up, that came first.
+            // The notification goes to the next waiter. If the time was up, that came first.
             unwind::checkpoint();
         }
         let locked = mutex.lock();
@@ -288,7 +296,7 @@ impl Condvar {
         }
     }
 
-    /// Wakes all who wait. Never waits.
+    /// Wakes all waiters. Never waits.
     ///
     /// ```
     /// greenloom::sync::Condvar::new().notify_all();
@@ -302,9 +310,10 @@ impl Condvar {
 
     #[inline]
     fn has_waiters(&self) -> bool {
-        // Acquire: pairs with the Release of `note_waiters`. Who waits published itself before it unlocked the mutex; who notifies it
-        // has changed the condition under the mutex since, and so sees this. (A notifier that did not take the mutex may
-        // be too early for a waiter here as in any condition variable.)
+        // Acquire: pairs with the Release of `note_waiters`. A waiter publishes itself before it
+        // unlocks the mutex. A notifier that has since changed the condition under the mutex
+        // therefore sees the store. (A notifier that did not take the mutex may be too early for a
+        // waiter, as with any condition variable.)
         self.anyone.load(Ordering::Acquire) != 0
     }
 
@@ -316,7 +325,8 @@ impl Condvar {
     #[cold]
     fn release_one(&self) {
         let mut queue = self.queue.lock();
-        // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
+        // SAFETY: rules 1 and 3 of `wait::list`: the queue is locked; after it is unlocked, only
+        // the waiter is used.
         let released = unsafe { queue.release_one() }.map(|node| {
             node.data().data().set(true);
             node.waiter()
@@ -324,7 +334,7 @@ impl Condvar {
         self.note_waiters(&queue);
         drop(queue);
         if let Some(waiter) = released {
-            // SAFETY: taken out of the queue just now.
+            // SAFETY: rule 2 of `wait`: taken out of the queue just now, so it is owed one wake.
             unsafe { waiter.wake() };
         }
     }
@@ -351,7 +361,7 @@ impl fmt::Debug for Condvar {
     }
 }
 
-/// A waiter, from before it waits until it has the mutex again.
+/// A waiter, from before it waits until it holds the mutex again.
 struct Notice<'a> {
     condvar: &'a Condvar,
     node: Node<Queued<Cell<bool>>>,
@@ -363,12 +373,12 @@ impl<'a> Notice<'a> {
         Self { condvar, node: Queued::node(Cell::new(false)) }
     }
 
-    /// Joins the queue, then gives the mutex up, if that has not happened yet.
+    /// Joins the queue, then unlocks the mutex, unless that has already happened.
     #[inline(never)]
     fn publish<T: ?Sized>(&self, waiter: Waiter, guard: &mut Option<MutexGuard<'_, T>>) -> bool {
         let mut queue = self.condvar.queue.lock();
-        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
-        // it was taken out.
+        // SAFETY: rules 1 and 2 of `wait::list`: the queue is locked; the node is in no list, and
+        // it does not move while it is in one, because the wait lasts until it is taken out.
         unsafe { queue.push(&self.node, waiter) };
         self.condvar.note_waiters(&queue);
         drop(queue);
@@ -379,13 +389,13 @@ impl<'a> Notice<'a> {
     #[cold]
     fn withdraw(&self) -> bool {
         let mut queue = self.condvar.queue.lock();
-        // SAFETY: under the queue's lock; pushed before.
+        // SAFETY: rule 1 of `wait::list`: the queue is locked. The node was pushed to it.
         let withdrawn = unsafe { queue.withdraw(&self.node) };
         self.condvar.note_waiters(&queue);
         withdrawn
     }
 
-    /// The caller returns as notified.
+    /// The caller returns, so it uses its notification up.
     #[inline(always)]
     fn keep(&self) {
         self.node.data().data().set(false);
@@ -395,7 +405,7 @@ impl<'a> Notice<'a> {
 impl Drop for Notice<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // Unwinding, and `notify_one` chose this waiter: it chooses another.
+        // The waiter unwinds although `notify_one` chose it, so another waiter is chosen.
         if self.node.data().data().get() {
             self.condvar.notify_one();
         }

@@ -1,4 +1,4 @@
-//! A value that is made when it is first asked for.
+//! A value that is made on first access.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -10,10 +10,10 @@ use super::once::{IfCancelled, IfPoisoned, Once};
 use super::value::Value;
 use crate::unwind;
 
-/// A value that is made when it is first asked for: [`std::sync::LazyLock`]'s shape.
+/// A value that is made on first access. The API is that of [`std::sync::LazyLock`].
 ///
-/// Cancellation, or a limit of time, of the task that makes the value waits until it is made: the closure could not be called
-/// again.
+/// If the task that makes the value is cancelled or reaches a time limit, it is unwound only after
+/// the value is made: the closure could not be called a second time.
 ///
 /// ```
 /// use greenloom::sync::LazyLock;
@@ -26,13 +26,14 @@ pub struct LazyLock<T, F = fn() -> T> {
     value: Value<Content<T, F>>,
 }
 
-/// The closure until it is called, and the value once `once` is done; in between, and if the closure has panicked, neither.
+/// The closure until it is called, and the value once `once` is done. In between, and after the
+/// closure has panicked, neither.
 union Content<T, F> {
     closure: ManuallyDrop<F>,
     value: ManuallyDrop<T>,
 }
 
-// SAFETY: it gives shared access to the value; the closure is called once, on one thread.
+// SAFETY: it gives shared access to the value. The closure is called once, on one thread.
 unsafe impl<T: Sync + Send, F: Send> Sync for LazyLock<T, F> {}
 
 impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
@@ -40,7 +41,7 @@ impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
 
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     const_fn! {
-        /// A value that `f` will make.
+        /// Creates a value that `f` will make.
         ///
         /// ```
         /// use greenloom::sync::LazyLock;
@@ -52,16 +53,18 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         }
     }
 
-    /// The value, which is made if it is not there. Dereferencing does the same.
+    /// Returns the value, and makes it first if necessary. Dereferencing does the same.
     ///
-    /// Suspends the task while another makes it; blocks a plain thread. The closure may suspend. It must not come back here: it
-    /// would wait for itself.
+    /// Suspends the task while another task makes the value; blocks a plain thread. The closure may
+    /// suspend. It must not force this value: it would wait for itself.
     ///
     /// # Panics
-    /// If the closure does, or has. Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics if the closure does, or has done so before. Panics inside
+    /// [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait for another; not while it makes the value itself.
+    /// A cancelled task unwinds from here if it has to wait for another task, but not while it
+    /// makes the value itself.
     ///
     /// ```
     /// use greenloom::sync::LazyLock;
@@ -74,15 +77,15 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
             this.make();
         }
         this.value.announce_read();
-        // SAFETY: done, so the value was written, and is not written again.
+        // SAFETY: done, so the value was written. It is not written again.
         unsafe { &(*this.value.get()).value }
     }
 
-    /// The value, which is made if it is not there; nobody else has it. Dereferencing mutably does the same. Waits for nobody, but the
-    /// closure may suspend.
+    /// Returns the value mutably, and makes it first if necessary. Nobody else has access.
+    /// Dereferencing mutably does the same. Waits for no other task, but the closure may suspend.
     ///
     /// # Panics
-    /// If the closure does, or has.
+    /// Panics if the closure does, or has done so before.
     ///
     /// # Cancellation
     /// None: cancellation waits until the value is made.
@@ -107,18 +110,18 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     fn make(&self) {
         self.once.call(IfPoisoned::Panic("LazyLock"), IfCancelled::Poison, &mut |_| {
             self.value.announce_write();
-            // SAFETY: the one who is at it has the content for itself, and nobody was before: after an attempt that failed there is
-            // no second.
+            // SAFETY: the caller that runs the initialisation has exclusive access to the content.
+            // It is the first: a failed attempt is not followed by another.
             let closure = unsafe { ManuallyDrop::take(&mut (*self.value.get()).closure) };
             let value = unwind::uncancellable(closure);
-            // SAFETY: as above.
+            // SAFETY: the caller that runs the initialisation has exclusive access to the content.
             unsafe { self.value.get().write(Content { value: ManuallyDrop::new(value) }) };
         });
     }
 }
 
 impl<T, F> LazyLock<T, F> {
-    /// The value, if it has been made. Never waits.
+    /// Returns the value, if it has been made. Never waits.
     ///
     /// ```
     /// use greenloom::sync::LazyLock;
@@ -132,12 +135,13 @@ impl<T, F> LazyLock<T, F> {
     pub fn get(this: &Self) -> Option<&T> {
         this.once.is_completed().then(|| {
             this.value.announce_read();
-            // SAFETY: done, so the value was written, and is not written again while `this` is borrowed.
+            // SAFETY: done, so the value was written. It is not written again while `this` is
+            // borrowed.
             unsafe { &*(*this.value.get()).value }
         })
     }
 
-    /// The value, if it has been made; nobody else has it. Never waits.
+    /// Returns the value mutably, if it has been made. Nobody else has access. Never waits.
     ///
     /// ```
     /// use greenloom::sync::LazyLock;
@@ -158,7 +162,7 @@ impl<T, F> LazyLock<T, F> {
 impl<T, F> Drop for LazyLock<T, F> {
     fn drop(&mut self) {
         let content = self.value.get_mut();
-        // SAFETY: see `Content`; nobody else has it.
+        // SAFETY: `Content` says which field is valid. Nobody else has access.
         unsafe {
             if self.once.is_completed() {
                 ManuallyDrop::drop(&mut content.value);

@@ -1,14 +1,19 @@
-//! Locks, conditions and the like that suspend the task that waits, and block a plain thread: std's shapes where std has them.
+//! Locks, conditions and similar primitives that suspend a waiting task and block a waiting plain
+//! thread. Where std has the same primitive, the API is std's.
 //!
-//! All work between tasks and plain threads in any mix, with or without a runtime. Waiting allocates nothing.
+//! All of them work between tasks and plain threads in any mix, with or without a runtime. Waiting
+//! allocates nothing.
 //!
-//! **A guard from here may be held across a suspension.** A guard of `std::sync` may not: another task of the same thread that wants
-//! that lock blocks the thread, and with it the task that has the lock, for ever.
+//! **A guard from this module may be held across a suspension.** A guard from `std::sync` may not.
+//! If another task of the same thread wants that lock, it blocks the thread forever, and with it
+//! the task that holds the lock.
 //!
-//! A waiting task can be cancelled; it leaves the primitive as if it had never come. If it is given a lock, a permit or a notification
-//! for one before it goes on, be it before or after the cancellation, that goes to the next. What is over and cannot be given back, a
-//! [`Barrier`] that was passed, a [`WaitGroup`] that is empty, an initialisation that is done, lets it return; it is cancelled at
-//! its next suspension then. Cancellation poisons nothing here.
+//! A waiting task can be cancelled. It leaves the primitive as if it had never waited. If it is
+//! given a lock, a permit or a notification meant for one waiter before it resumes, the next waiter
+//! gets that instead, whether it came before or after the cancellation. Some waits end in a way
+//! that cannot be passed on: a [`Barrier`] was passed, a [`WaitGroup`] is empty, an initialisation
+//! is done. Such a wait returns, and the task is cancelled at its next suspension. Cancellation
+//! poisons nothing in this module.
 
 mod barrier;
 mod condvar;
@@ -40,7 +45,8 @@ pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError};
 pub use wait_group::WaitGroup;
 
-// Nothing here is left half done by an unwinding: locks tell by poisoning what they protect, the rest has no value of a user.
+// Unwinding leaves nothing here half done: locks report it by poisoning what they protect, and the
+// rest holds no user value.
 impl<T: ?Sized> UnwindSafe for Mutex<T> {}
 impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 impl UnwindSafe for Condvar {}
@@ -54,7 +60,8 @@ impl RefUnwindSafe for Notify {}
 impl UnwindSafe for WaitGroup {}
 impl RefUnwindSafe for WaitGroup {}
 
-/// A `const fn` in a plain build; in a model just a `fn`, since loom's primitives cannot be made in a constant.
+/// A `const fn` in a plain build. A plain `fn` in a model, because loom's primitives cannot be made
+/// in a constant.
 macro_rules! const_fn {
     ($(#[$attribute:meta])* $visibility:vis const fn $($rest:tt)*) => {
         #[cfg(not(greenloom_loom))]
@@ -68,7 +75,7 @@ macro_rules! const_fn {
 }
 use const_fn;
 
-/// Guards are shown as what they guard.
+/// Formats guards as the value that they guard.
 macro_rules! shown_as_value {
     ($($guard:ident),+) => {$(
         impl<T: ?Sized + std::fmt::Debug> std::fmt::Debug for $guard<'_, T> {
@@ -86,7 +93,7 @@ macro_rules! shown_as_value {
 }
 use shown_as_value;
 
-/// As std shows its locks; `locked` stands for a value that another has.
+/// Formats a lock as std does. `locked` stands for the value while somebody else holds the lock.
 fn debug_lock<G>(
     f: &mut fmt::Formatter<'_>,
     name: &str,

@@ -7,34 +7,38 @@
 //! | 0 | 0 | 0 | 0 | free |
 //! | 1 | 0 | 0 | 0 | held; nobody waits |
 //! | 1 | 1 | 0 | 0 | held; the unlock must wake the oldest waiter |
-//! | 0 | 1 | 0 | 0 | free; whoever unlocked is about to wake the oldest waiter |
+//! | 0 | 1 | 0 | 0 | free; the unlocker is about to wake the oldest waiter |
 //! | 0 | * | 1 | 0 | free; one waiter has been woken and is about to try. Others may be faster ("barging") |
-//! | 1 | * | 1 | 0 | held by a barger; the unlock wakes nobody, since the woken one is on its way |
+//! | 1 | * | 1 | 0 | held by a barger; the unlock wakes nobody, because the woken waiter is on its way |
 //! | 1 | 1 | 0 | 1 | held; the unlock must give the lock to the oldest waiter |
-//! | 0 | 1 | 0 | 1 | nobody may keep it: whoever unlocked is about to give it to the oldest waiter |
+//! | 0 | 1 | 0 | 1 | nobody may keep it: the unlocker is about to give it to the oldest waiter |
 //!
-//! Other combinations do not occur: `HANDOVER` needs `WAITERS`, and excludes `WOKEN`.
+//! Other combinations do not occur: `HANDOVER` needs `WAITERS` and excludes `WOKEN`.
 //!
 //! # The protocol
 //!
-//! 1. `WAITERS` says that the queue is not empty. It, `HANDOVER` and the setting of `WOKEN` change under the queue's lock only; `LOCKED`
-//!    changes without it.
-//! 2. A waiter queues itself if, under the queue's lock, the word says `LOCKED` or `HANDOVER` in the same step that sets
-//!    `WAITERS`. So the unlock that follows sees `WAITERS`, and no wake is lost.
-//! 3. An unlock clears `LOCKED`, and if that step saw `WAITERS` without `WOKEN`, takes the queue's lock and looks again: with
-//!    `HANDOVER` it sets `LOCKED` on behalf of the oldest waiter; if the lock is still free, it takes the oldest waiter out, sets
-//!    `WOKEN` and wakes it; if somebody has barged in, that one's unlock will do so.
-//!    A barger takes the lock with one `fetch_or`, whatever else the word says. Only where it then sees `HANDOVER`, the lock was not for
-//!    it: it unlocks at once, which passes the hand-over on, and waits. (A look at the word before, and a `compare_exchange` from what
-//!    was seen, is a third RMW of every contended round: `mutex` at two processors 8.6 ns that way, 5.0 this way.)
-//! 4. The woken waiter alone clears `WOKEN`: in the step that takes the lock, or in the one that queues it again, or when it unwinds,
-//!    and then it passes the wake on.
-//! 5. A waiter that was woken and found the lock taken again goes to the front of the queue. After [`PATIENCE`] such losses it
-//!    sets `HANDOVER`, and is the next owner.
+//! 1. `WAITERS` says that the queue is not empty. `WAITERS` and `HANDOVER` change only under the
+//!    queue's lock, and `WOKEN` is set only under it. `LOCKED` changes without it.
+//! 2. Under the queue's lock, a waiter queues itself if the word says `LOCKED` or `HANDOVER` in the
+//!    same step that sets `WAITERS`. The next unlock therefore sees `WAITERS`, and no wake is lost.
+//! 3. An unlock clears `LOCKED`. If that step saw `WAITERS` without `WOKEN`, the unlocker takes the
+//!    queue's lock and looks again. With `HANDOVER`, it sets `LOCKED` on behalf of the oldest
+//!    waiter. If the lock is still free, it takes the oldest waiter out, sets `WOKEN` and wakes it.
+//!    If somebody has barged in, the barger's unlock does this instead.
+//!    A barger takes the lock with one `fetch_or`, whatever else the word says. If it then sees
+//!    `HANDOVER`, the lock was meant for another: it unlocks at once, which passes the hand-over
+//!    on, and waits. (Reading the word first, and then a `compare_exchange` from what was read,
+//!    adds a third RMW to every contended round: `mutex` at two processors takes 8.6 ns that way,
+//!    5.0 this way.)
+//! 4. Only the woken waiter clears `WOKEN`: in the step that takes the lock, in the step that
+//!    queues it again, or when it unwinds. In the last case it passes the wake on.
+//! 5. A woken waiter that finds the lock taken again goes to the front of the queue. After
+//!    [`PATIENCE`] such losses it sets `HANDOVER`, and is the next owner.
 //!
-//! So one waiter at most is on its way at any time. Barging is what makes a contended mutex fast: the lock is not kept idle
-//! while a task waits for its turn on the processor. The hand-over is what makes it fair: Go's starvation mode (`sync/mutex.go`),
-//! which counts a millisecond where this one counts losses, since no clock is read on a switch here.
+//! So at most one waiter is on its way at any time. Barging makes a contended mutex fast: the lock
+//! is not idle while a task waits for its turn on the processor. The hand-over makes it fair. It is
+//! Go's starvation mode (`sync/mutex.go`), except that Go counts a millisecond and this mutex
+//! counts losses, because no clock is read on a switch here.
 
 use std::cell::Cell;
 use std::fmt;
@@ -58,20 +62,24 @@ const WAITERS: u32 = 1 << 1;
 const WOKEN: u32 = 1 << 2;
 const HANDOVER: u32 = 1 << 3;
 
-/// How often a woken waiter may find the lock taken before it asks for it to be handed over.
+/// How often a woken waiter may find the lock taken before it asks for a hand-over.
 ///
-/// A hand-over keeps the lock idle until the waiter's turn on its processor has come, and each task that meets it there queues up
-/// as well; so it should be rare. In a model it must be reached.
+/// A hand-over keeps the lock idle until the waiter's turn on its processor comes, and each task
+/// that tries to lock in the meantime queues up as well. So it should be rare. A model must reach
+/// it.
 const PATIENCE: u32 = if cfg!(greenloom_loom) { 1 } else { 4 };
 
-/// A mutual exclusion lock that suspends the task that waits for it, and blocks a plain thread: [`std::sync::Mutex`]'s shape.
+/// A mutual exclusion lock that suspends a waiting task and blocks a waiting plain thread. The API
+/// is that of [`std::sync::Mutex`].
 ///
-/// Its guard may be held across a suspension. Waiters are served in order, except that whoever runs may take a free lock
-/// ahead of a waiter that has just been woken; one that has lost several times that way is handed the lock.
+/// Its guard may be held across a suspension. Waiters are served in order, with one exception: a
+/// running task or thread may take a free lock ahead of a waiter that has just been woken. A waiter
+/// that has lost several times that way is handed the lock.
 ///
-/// Poisoned by a panic while the guard is held, as std's; not by the unwinding of a cancellation.
+/// A panic while the guard is held poisons the mutex, as in std. Unwinding from a cancellation does
+/// not.
 ///
-/// The algorithm is Go's (`sync/mutex.go`) with a queue of its own.
+/// The algorithm is Go's (`sync/mutex.go`), with its own queue.
 ///
 /// ```
 /// use greenloom::sync::Mutex;
@@ -95,14 +103,14 @@ pub struct Mutex<T: ?Sized> {
     value: Value<T>,
 }
 
-// SAFETY: the lock gives the value to one holder at a time, on whatever thread.
+// SAFETY: the lock gives the value to one holder at a time, on any thread.
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
-// SAFETY: as above.
+// SAFETY: the lock gives the value to one holder at a time, on any thread.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
-/// Access to what a [`Mutex`] protects; unlocks it when dropped.
+/// Access to the value that a [`Mutex`] protects. Unlocks the mutex when dropped.
 ///
-/// It may be held across a suspension. It stays on its thread, as std's does.
+/// It may be held across a suspension. It stays on its thread, like std's guard.
 #[must_use = "the mutex is unlocked at once if its guard is not kept"]
 #[clippy::has_significant_drop]
 pub struct MutexGuard<'a, T: ?Sized> {
@@ -116,7 +124,7 @@ unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
     const_fn! {
-        /// A mutex around `value`, unlocked.
+        /// Creates an unlocked mutex around `value`.
         ///
         /// ```
         /// static TOTAL: greenloom::sync::Mutex<u64> = greenloom::sync::Mutex::new(0);
@@ -130,7 +138,7 @@ impl<T> Mutex<T> {
     /// Takes the value out. Never waits.
     ///
     /// # Errors
-    /// If the mutex is poisoned; the value is in the error.
+    /// Fails if the mutex is poisoned. The value is in the error.
     ///
     /// ```
     /// assert_eq!(greenloom::sync::Mutex::new(1).into_inner().unwrap(), 1);
@@ -141,18 +149,19 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Takes the lock, when it is free.
+    /// Takes the lock, waiting until it is free.
     ///
-    /// Suspends the task as long as another has the lock; blocks a plain thread. Never returns to a task that has the lock already.
+    /// Suspends the task while another holds the lock; blocks a plain thread. Never returns to a
+    /// task that already holds the lock.
     ///
     /// # Errors
-    /// If the mutex is poisoned; the guard is in the error.
+    /// Fails if the mutex is poisoned. The guard is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait, without the lock.
+    /// A cancelled task unwinds from here, without the lock, if it has to wait.
     ///
     /// ```
     /// let mutex = greenloom::sync::Mutex::new(1);
@@ -167,10 +176,12 @@ impl<T: ?Sized> Mutex<T> {
         self.poison.wrap(MutexGuard::new(self))
     }
 
-    /// Takes the lock if it is free. Does not wait; a failure may [give way](crate#what-suspends).
+    /// Takes the lock if it is free. Does not wait, but a failed attempt may [give
+    /// way](crate#what-suspends).
     ///
     /// # Errors
-    /// If the lock is taken, or the mutex is poisoned; in the latter case the guard is in the error.
+    /// Fails if the lock is taken or the mutex is poisoned. If it is poisoned, the guard is in the
+    /// error.
     ///
     /// ```
     /// let mutex = greenloom::sync::Mutex::new(1);
@@ -187,7 +198,7 @@ impl<T: ?Sized> Mutex<T> {
         guard
     }
 
-    /// As [`try_lock`](Self::try_lock), without giving way.
+    /// Like [`try_lock`](Self::try_lock), without giving way.
     #[inline]
     fn attempt(&self) -> TryLockResult<MutexGuard<'_, T>> {
         if !self.raw.word.try_lock() {
@@ -196,7 +207,8 @@ impl<T: ?Sized> Mutex<T> {
         Ok(self.poison.wrap(MutexGuard::new(self))?)
     }
 
-    /// Whether a panic has ended a holder. A hint, unless the caller has the lock. Never waits.
+    /// Returns whether a holder has panicked. A hint, unless the caller holds the lock. Never
+    /// waits.
     ///
     /// ```
     /// assert!(!greenloom::sync::Mutex::new(1).is_poisoned());
@@ -205,7 +217,7 @@ impl<T: ?Sized> Mutex<T> {
         self.poison.get()
     }
 
-    /// Forgets that a panic has ended a holder. Never waits.
+    /// Clears the poison that a panicking holder left. Never waits.
     ///
     /// ```
     /// use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -223,10 +235,10 @@ impl<T: ?Sized> Mutex<T> {
         self.poison.clear();
     }
 
-    /// The value; nobody else can have the lock. Never waits.
+    /// Returns the value mutably. Nobody else can hold the lock. Never waits.
     ///
     /// # Errors
-    /// If the mutex is poisoned; the reference is in the error.
+    /// Fails if the mutex is poisoned. The reference is in the error.
     ///
     /// ```
     /// let mut mutex = greenloom::sync::Mutex::new(1);
@@ -251,20 +263,20 @@ impl<T: Default> Default for Mutex<T> {
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In quotes, unlike what `RwLock` says, in std as well.
+        // std also puts this in quotes, unlike what `RwLock` prints.
         super::debug_lock(f, "Mutex", self.attempt(), &"<locked>", self.is_poisoned())
     }
 }
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
-    /// The caller has taken the lock, and gives it to the guard.
+    /// The caller has taken the lock and passes it to the guard.
     #[inline(always)]
     fn new(mutex: &'a Mutex<T>) -> Self {
         mutex.value.announce_write();
         Self { mutex, made: Flag::enter(), _not_send: PhantomData }
     }
 
-    /// Whose guard it is.
+    /// The mutex that this guard belongs to.
     pub(super) fn mutex(&self) -> &'a Mutex<T> {
         self.mutex
     }
@@ -275,7 +287,7 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the guard has the lock, and with it the value.
+        // SAFETY: the guard holds the lock, and with it the value.
         unsafe { &*self.mutex.value.get() }
     }
 }
@@ -283,7 +295,7 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the guard has the lock, and with it the value.
+        // SAFETY: the guard holds the lock, and with it the value.
         unsafe { &mut *self.mutex.value.get() }
     }
 }
@@ -298,34 +310,34 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
 
 shown_as_value!(MutexGuard);
 
-/// What the waiter who asks under the queue's lock is to do.
+/// What a waiter that asks under the queue's lock has to do.
 #[must_use]
 #[derive(PartialEq)]
 enum TransitionToWaiting {
-    /// Go on: the lock is its own.
+    /// Go on: it holds the lock.
     Taken,
     /// Join the queue.
     Wait,
 }
 
-/// What whoever unlocked is to do with the oldest waiter.
+/// What the unlocker has to do with the oldest waiter.
 #[must_use]
 enum TransitionByUnlock {
-    /// Take it out and wake it: the lock is its own.
+    /// Take it out and wake it: it holds the lock.
     HandOver,
     /// Take it out and wake it: it may try.
     Wake,
-    /// Leave it: somebody else will see to it.
+    /// Leave it: somebody else will wake it.
     Leave,
 }
 
-/// What an attempt to seize the lock came to.
+/// The result of an attempt to seize the lock.
 #[must_use]
 enum Seized {
     Yes,
-    /// Somebody has it.
+    /// Somebody else holds it.
     No,
-    /// It is the caller's, but was to be handed over: it must unlock.
+    /// The caller holds it, but it was to be handed over: the caller must unlock.
     MeantForAnother,
 }
 
@@ -339,24 +351,25 @@ impl Word {
         }
     }
 
-    /// Takes the lock, whoever waits.
+    /// Takes the lock, even if others wait.
     #[inline(always)]
     fn seize(&self) -> Seized {
         // Acquire: pairs with the Release of `unlock`.
         if self.0.fetch_or(LOCKED, Ordering::Acquire) & LOCKED != 0 {
             Seized::No
         } else if self.0.load(Ordering::Relaxed) & HANDOVER != 0 {
-            // It may also have been asked for since, of this holder; then this is only early.
+            // The hand-over may also have been requested since, from this holder. Then this is only
+            // early.
             Seized::MeantForAnother
         } else {
             Seized::Yes
         }
     }
 
-    /// Applies `step` until it sticks.
+    /// Applies `step` until the exchange succeeds.
     ///
-    /// AcqRel: whoever takes the lock sees what its last holder did (pairs with `unlock`), also where it takes it on behalf of
-    /// another, to whom the wake passes it on.
+    /// AcqRel: the new holder sees what the last holder did (pairs with `unlock`). If the lock is
+    /// taken on behalf of a waiter, the wake passes this on to the waiter.
     #[inline(always)]
     fn change<R>(&self, mut step: impl FnMut(u32) -> (u32, R)) -> R {
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -372,12 +385,13 @@ impl Word {
         }
     }
 
-    /// Takes the lock if it is free, ahead of those who wait, unless it is being handed over.
+    /// Takes the lock if it is free, ahead of waiters, unless it is being handed over.
     fn try_lock(&self) -> bool {
         self.change(|s| if s & (LOCKED | HANDOVER) == 0 { (s | LOCKED, true) } else { (s, false) })
     }
 
-    /// Takes the lock, or says that somebody waits. With `woken` the caller is the one that `WOKEN` speaks of.
+    /// Takes the lock, or records that somebody waits. With `woken`, the caller is the waiter that
+    /// `WOKEN` refers to.
     fn take_or_wait(&self, woken: bool, hand_over: bool) -> TransitionToWaiting {
         self.change(|s| {
             let seen = if woken { s & !WOKEN } else { s };
@@ -389,7 +403,7 @@ impl Word {
         })
     }
 
-    /// A waiter has left the queue; what of it is no longer true.
+    /// A waiter has left the queue. Clears the bits that no longer hold.
     fn withdraw(&self, last: bool, hand_over: bool) {
         let gone = if last { WAITERS } else { 0 } | if hand_over { HANDOVER } else { 0 };
         self.change(|s| (s & !gone, ()));
@@ -400,15 +414,15 @@ impl Word {
         self.change(|s| (s & !WOKEN, ()));
     }
 
-    /// Gives the lock up; whether somebody must be woken.
+    /// Releases the lock. Returns whether a waiter must be woken.
     #[inline(always)]
     fn unlock(&self) -> bool {
-        // Release: pairs with the Acquire of whoever takes the lock next.
+        // Release: pairs with the Acquire of the next holder.
         let before = self.0.fetch_sub(LOCKED, Ordering::Release);
         before & (WAITERS | WOKEN) == WAITERS
     }
 
-    /// Decides about the oldest waiter; `last` if there is no other.
+    /// Decides what happens to the oldest waiter. `last` means that there is no other.
     fn choose(&self, last: bool) -> TransitionByUnlock {
         self.change(|s| {
             let left = if last { s & !WAITERS } else { s };
@@ -425,20 +439,21 @@ impl Word {
     }
 }
 
-/// What a waiter is to the lock.
+/// The state of a waiter.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
-    /// In the queue, or not yet.
+    /// In the queue, or not yet in it.
     Waits,
     /// At the front of the queue, and the lock will be handed over to it.
     Demands,
-    /// `WOKEN` speaks of it.
+    /// `WOKEN` refers to it.
     Woken,
-    /// It has the lock.
+    /// It holds the lock.
     Owns,
 }
 
-/// What the queue keeps for a waiter. Written under the queue's lock, or by its owner outside of the queue.
+/// What the queue keeps for a waiter. Written under the queue's lock, or by its owner while it is
+/// not in the queue.
 struct Place {
     role: Cell<Role>,
     losses: Cell<u32>,
@@ -473,7 +488,7 @@ impl Raw {
     #[track_caller]
     fn lock_contended(&self) {
         std::hint::cold_path();
-        // The holder may have gone just now, which spares the queue's lock.
+        // The holder may just have left. This saves taking the queue's lock.
         if self.word.try_lock() {
             return;
         }
@@ -491,11 +506,12 @@ impl Raw {
         }
     }
 
-    /// Step 3 of the protocol, after the lock was given up.
+    /// Step 3 of the protocol, after the lock has been released.
     #[cold]
     fn wake_oldest(&self) {
         let queue = self.queue.lock();
-        // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
+        // SAFETY: rules 1 and 3 of `wait::list`: the queue is locked; after it is unlocked, only
+        // the waiter is used.
         let waiter = unsafe {
             let Some(oldest) = queue.front() else { return };
             let role = match self.word.choose(queue.iter().nth(1).is_none()) {
@@ -508,12 +524,12 @@ impl Raw {
             oldest.waiter()
         };
         drop(queue);
-        // SAFETY: taken out of the queue just now.
+        // SAFETY: rule 2 of `wait`: taken out of the queue just now, so it is owed one wake.
         unsafe { waiter.wake() };
     }
 }
 
-/// A waiter's way to the lock.
+/// A waiter on its way to the lock.
 struct Turn<'a> {
     raw: &'a Raw,
     node: Node<Place>,
@@ -544,8 +560,8 @@ impl<'a> Turn<'a> {
         }
         place.losses.set(losses);
         place.role.set(if hand_over { Role::Demands } else { Role::Waits });
-        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
-        // it was taken out.
+        // SAFETY: rules 1 and 2 of `wait::list`: the queue is locked; the node is in no list, and
+        // it does not move while it is in one, because the wait lasts until it is taken out.
         unsafe {
             if woken {
                 queue.push_front(&self.node, waiter);
@@ -559,7 +575,7 @@ impl<'a> Turn<'a> {
     #[cold]
     fn withdraw(&self) -> bool {
         let queue = self.raw.queue.lock();
-        // SAFETY: under the queue's lock; in this list or in none.
+        // SAFETY: rule 1 of `wait::list`: the queue is locked. The node is in this list or in none.
         if !unsafe { queue.remove(&self.node) } {
             return false;
         }
@@ -578,7 +594,7 @@ impl<'a> Turn<'a> {
 impl Drop for Turn<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // Unwinding: the wake was not for nothing.
+        // Unwinding: the wake must not be lost.
         if self.node.data().role.get() == Role::Woken {
             self.pass_on();
         }

@@ -2,13 +2,13 @@
 //!
 //! # The word
 //!
-//! | value | | changes |
+//! | value | meaning | changes |
 //! |---|---|---|
 //! | `IDLE` | nobody waits, and no notification is kept | to `KEPT` by `notify_one` and `notify_last`; to `WAITING` under the lock |
 //! | `KEPT` | the next `notified` returns at once | to `IDLE` by `notified` |
 //! | `WAITING` | the queue is not empty | to `IDLE` under the lock |
 //!
-//! tokio's design (`sync/notify.rs`), without its count of calls.
+//! This is tokio's design (`sync/notify.rs`), without its count of calls.
 
 use std::cell::Cell;
 use std::fmt;
@@ -27,9 +27,11 @@ const IDLE: u8 = 0;
 const KEPT: u8 = 1;
 const WAITING: u8 = 2;
 
-/// Wakes one task, or all that wait, without a value: [tokio's `Notify`], but blocking.
+/// Wakes one waiter, or all of them, without passing a value. The API is that of [tokio's
+/// `Notify`], but blocking.
 ///
-/// A notification for one is kept if nobody waits, and the next who would wait takes it; two are kept as one.
+/// If nobody waits, a notification for one waiter is kept, and the next caller of
+/// [`notified`](Self::notified) takes it. Two kept notifications count as one.
 ///
 /// [tokio's `Notify`]: https://docs.rs/tokio/latest/tokio/sync/struct.Notify.html
 ///
@@ -55,7 +57,7 @@ pub struct Notify {
 
 impl Notify {
     const_fn! {
-        /// With no notification kept.
+        /// Creates a `Notify` that keeps no notification.
         ///
         /// ```
         /// static WORK: greenloom::sync::Notify = greenloom::sync::Notify::new();
@@ -67,19 +69,21 @@ impl Notify {
         }
     }
 
-    /// Takes the notification that is kept, or waits for one, behind those who wait already.
+    /// Takes the kept notification, or waits for one behind those who already wait.
     ///
-    /// A `notify_waiters` between a look at some condition and this call is not kept: tokio's `notified()` makes a future first, which
-    /// counts from then on, and there is none here. Where that matters, take `notify_one`, a [`Condvar`](super::Condvar), or a channel
-    /// that is closed.
+    /// If `notify_waiters` is called between a check of some condition and this call, its
+    /// notification is not kept. tokio's `notified()` first makes a future, which counts from then
+    /// on. There is none here. If that matters, use `notify_one`, a [`Condvar`](super::Condvar), or
+    /// a channel that is closed.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No notification is lost with it: one for one goes to the next.
+    /// A cancelled task unwinds from here if it has to wait. No notification is lost: one meant for
+    /// a single waiter goes to the next.
     ///
     /// ```
     /// let notify = greenloom::sync::Notify::new();
@@ -101,7 +105,8 @@ impl Notify {
         unwind::checkpoint_with(|| wait.pass_on());
     }
 
-    /// Wakes the oldest waiter; if nobody waits, keeps the notification for the next who would. Never waits itself.
+    /// Wakes the oldest waiter. If nobody waits, keeps the notification for the next caller of
+    /// `notified`. Never waits itself.
     ///
     /// ```
     /// let notify = greenloom::sync::Notify::new();
@@ -113,9 +118,11 @@ impl Notify {
         self.notify(Meant::Oldest);
     }
 
-    /// Wakes the waiter that came last; if nobody waits, keeps the notification for the next who would. Never waits itself.
+    /// Wakes the newest waiter. If nobody waits, keeps the notification for the next caller of
+    /// `notified`. Never waits itself.
     ///
-    /// For workers that wait for work: the last one has its memory in the caches still, and the others may sleep on.
+    /// This is for workers that wait for work: the newest waiter's memory is still in the caches,
+    /// and the others can stay asleep.
     ///
     /// ```
     /// let notify = greenloom::sync::Notify::new();
@@ -127,9 +134,9 @@ impl Notify {
         self.notify(Meant::Newest);
     }
 
-    /// Wakes all who wait now. Nothing is kept for others. Never waits itself.
+    /// Wakes all current waiters. Keeps nothing for later ones. Never waits itself.
     ///
-    /// A task that was spawned but has not yet come to `notified` is not among them.
+    /// A task that was spawned but has not yet reached `notified` is not among them.
     ///
     /// ```
     /// greenloom::sync::Notify::new().notify_waiters();
@@ -152,11 +159,12 @@ impl Notify {
     #[cold]
     fn release(&self, meant: Meant) {
         let mut queue = self.queue.lock();
-        // Under the lock the word says what is so: whoever waited may have left in the meantime.
+        // Under the lock the word is accurate: the waiters may have left in the meantime.
         if self.word.keep() == TransitionByNotify::Kept {
             return;
         }
-        // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
+        // SAFETY: rules 1 and 3 of `wait::list`: the queue is locked; after it is unlocked, only
+        // the waiter is used.
         let waiter = unsafe { if meant == Meant::Newest { queue.release_newest() } else { queue.release_one() } }.map(|node| {
             node.data().data().set(meant);
             node.waiter()
@@ -166,7 +174,7 @@ impl Notify {
         }
         drop(queue);
         if let Some(waiter) = waiter {
-            // SAFETY: taken out of the queue just now.
+            // SAFETY: rule 2 of `wait`: taken out of the queue just now, so it is owed one wake.
             unsafe { waiter.wake() };
         }
     }
@@ -184,7 +192,7 @@ impl fmt::Debug for Notify {
     }
 }
 
-/// For whom a notification was made.
+/// Which waiters a notification is meant for.
 #[derive(Clone, Copy, PartialEq)]
 enum Meant {
     Oldest,
@@ -192,7 +200,7 @@ enum Meant {
     All,
 }
 
-/// What became of a notification.
+/// What happened to a notification.
 #[must_use]
 #[derive(PartialEq)]
 enum TransitionByNotify {
@@ -212,7 +220,7 @@ impl Word {
         }
     }
 
-    /// Takes the notification that is kept, if there is one.
+    /// Takes the kept notification, if there is one.
     #[inline(always)]
     fn take(&self) -> bool {
         // Acquire: pairs with the Release of `keep`.
@@ -224,7 +232,8 @@ impl Word {
     fn keep(&self) -> TransitionByNotify {
         let mut seen = self.0.load(Ordering::Relaxed);
         while seen != WAITING {
-            // Release: pairs with the Acquire of `take`, also where one is kept already: whoever takes it sees both notifiers.
+            // Release: pairs with the Acquire of `take`, even if one is already kept, so that
+            // its taker sees both notifiers.
             match self.0.compare_exchange_weak(seen, KEPT, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return TransitionByNotify::Kept,
                 Err(now) => seen = now,
@@ -233,7 +242,8 @@ impl Word {
         TransitionByNotify::Wake
     }
 
-    /// Under the lock: takes the notification that is kept, or says that somebody waits; whether it was taken.
+    /// Under the lock: takes the kept notification, or records that somebody waits. Returns whether
+    /// it was taken.
     fn take_or_wait(&self) -> bool {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
@@ -246,13 +256,14 @@ impl Word {
         }
     }
 
-    /// Under the lock, the queue being empty now. While it says `WAITING`, nobody changes it without the lock.
+    /// Under the lock, when the queue is empty. While the word says `WAITING`, nobody changes it
+    /// without the lock.
     fn forget_waiters(&self) {
-        // Release: keeps what earlier notifiers published.
+        // Release: preserves what earlier notifiers published.
         self.0.store(IDLE, Ordering::Release);
     }
 
-    /// Under the lock: whether anybody waits, who then does no more.
+    /// Under the lock: returns whether anybody waits, and clears that.
     fn release_all(&self) -> bool {
         // Relaxed: the lock orders it.
         let waiting = self.0.load(Ordering::Relaxed) == WAITING;
@@ -263,7 +274,7 @@ impl Word {
     }
 }
 
-/// One who waits.
+/// A waiter.
 struct Wait<'a> {
     notify: &'a Notify,
     node: Node<Queued<Cell<Meant>>>,
@@ -278,8 +289,8 @@ impl Wait<'_> {
             self.node.data().data().set(Meant::Oldest);
             return false;
         }
-        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
-        // it was taken out.
+        // SAFETY: rules 1 and 2 of `wait::list`: the queue is locked; the node is in no list, and
+        // it does not move while it is in one, because the wait lasts until it is taken out.
         unsafe { queue.push(&self.node, waiter) };
         true
     }
@@ -287,7 +298,7 @@ impl Wait<'_> {
     #[cold]
     fn withdraw(&self) -> bool {
         let mut queue = self.notify.queue.lock();
-        // SAFETY: under the queue's lock; pushed before.
+        // SAFETY: rule 1 of `wait::list`: the queue is locked. The node was pushed to it.
         let withdrawn = unsafe { queue.withdraw(&self.node) };
         if withdrawn && queue.is_empty() {
             self.notify.word.forget_waiters();
@@ -295,7 +306,7 @@ impl Wait<'_> {
         withdrawn
     }
 
-    /// The waiter unwinds after it was notified: one for one goes to another.
+    /// The waiter unwinds after it was notified. A notification for one waiter goes to another.
     #[cold]
     fn pass_on(&self) {
         match self.node.data().data().get() {

@@ -1,13 +1,14 @@
 //! Initialisation that happens once.
 //!
-//! | state | means | next |
+//! | state | meaning | next |
 //! |---|---|---|
-//! | `NEW` | nobody has tried, or who tried was cancelled | `RUNNING` |
-//! | `POISONED` | who tried last panicked | `RUNNING`, by those who do not mind |
-//! | `RUNNING` | one is at it; the others are in the queue | any other |
-//! | `DONE` | for good | |
+//! | `NEW` | nobody has tried, or the last attempt was cancelled | `RUNNING` |
+//! | `POISONED` | the last attempt panicked | `RUNNING`, by a caller that tries again after a panic |
+//! | `RUNNING` | one caller runs the initialisation; the others are in the queue | any other |
+//! | `DONE` | final | |
 //!
-//! The state changes under the queue's lock. Who looks without it trusts `DONE` alone.
+//! The state changes under the queue's lock. A caller that reads it without the lock relies on
+//! `DONE` only.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -29,9 +30,11 @@ const POISONED: u8 = 1;
 const RUNNING: u8 = 2;
 const DONE: u8 = 3;
 
-/// Runs an initialisation once, however many ask for it: [`std::sync::Once`]'s shape.
+/// Runs an initialisation once, no matter how many callers ask for it. The API is that of
+/// [`std::sync::Once`].
 ///
-/// An initialisation that panics poisons it; one whose task is cancelled does not, and the next caller tries again.
+/// An initialisation that panics poisons it. One whose task is cancelled does not, and the next
+/// caller tries again.
 ///
 /// ```
 /// use greenloom::sync::Once;
@@ -47,7 +50,7 @@ pub struct Once {
     queue: Lock<WaitQueue<()>>,
 }
 
-/// What an initialisation that was started by [`Once::call_once_force`] may want to know.
+/// The state that [`Once::call_once_force`] passes to an initialisation.
 ///
 /// ```
 /// greenloom::sync::Once::new().call_once_force(|state| assert!(!state.is_poisoned()));
@@ -73,23 +76,23 @@ impl fmt::Debug for OnceState {
     }
 }
 
-/// What a caller does who finds the initialisation poisoned.
+/// What a caller does if the initialisation is poisoned.
 #[derive(Clone, Copy)]
 pub(super) enum IfPoisoned {
-    /// With std's sentence about the type of this name.
+    /// Panic with std's message, naming this type.
     Panic(&'static str),
     TryAgain,
 }
 
-/// What becomes of the state if the task of the initialisation is cancelled.
+/// What happens to the state if the task that runs the initialisation is cancelled.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum IfCancelled {
     TryAgain,
-    /// There is nothing left to try again with.
+    /// Another attempt is not possible.
     Poison,
 }
 
-/// What a caller is to do.
+/// What a caller has to do.
 #[derive(Clone, Copy, PartialEq)]
 enum Entry {
     Wait,
@@ -100,7 +103,7 @@ enum Entry {
 
 impl Once {
     const_fn! {
-        /// With the initialisation still to come.
+        /// Creates a `Once` whose initialisation has not run.
         ///
         /// ```
         /// static START: greenloom::sync::Once = greenloom::sync::Once::new();
@@ -111,16 +114,18 @@ impl Once {
         }
     }
 
-    /// Runs `f` if it is the first to ask; otherwise waits until the first has done.
+    /// Runs `f` if this is the first call. Otherwise waits until the first call is done.
     ///
-    /// Suspends the task while another is at it; blocks a plain thread. `f` may suspend. It must not come back here: it would wait
-    /// for itself.
+    /// Suspends the task while another runs the initialisation; blocks a plain thread. `f` may
+    /// suspend. It must not call this `Once` again: it would wait for itself.
     ///
     /// # Panics
-    /// If `f` does, or an earlier one did. Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics if `f` does, or if an earlier one did. Panics inside
+    /// [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait, or from `f`; the next caller then tries again.
+    /// A cancelled task unwinds from here if it has to wait, or from `f`. The next caller then
+    /// tries again.
     ///
     /// ```
     /// let once = greenloom::sync::Once::new();
@@ -136,12 +141,13 @@ impl Once {
         }
     }
 
-    /// As [`call_once`](Self::call_once), but tries again after an attempt that panicked; `f` is told.
+    /// Like [`call_once`](Self::call_once), but tries again if an earlier attempt panicked. `f` is
+    /// told whether one did.
     ///
-    /// Suspends the task while another is at it; blocks a plain thread.
+    /// Suspends the task while another runs the initialisation; blocks a plain thread.
     ///
     /// # Panics
-    /// If `f` does. Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics if `f` does. Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// As [`call_once`](Self::call_once).
@@ -163,23 +169,25 @@ impl Once {
         }
     }
 
-    /// Whether an initialisation has been completed. Never waits.
+    /// Returns whether an initialisation has completed. Never waits.
     ///
     /// ```
     /// assert!(!greenloom::sync::Once::new().is_completed());
     /// ```
     #[inline(always)]
     pub fn is_completed(&self) -> bool {
-        // Acquire: pairs with the Release in `leave`; what the initialisation did is seen.
+        // Acquire: pairs with the Release in `leave`, so that the initialisation's effects are
+        // visible.
         self.state.load(Ordering::Acquire) == DONE
     }
 
-    /// Waits until an initialisation has been completed, by whomever.
+    /// Waits until any caller has completed an initialisation.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// If it is poisoned, or is while the caller waits. Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics if it is poisoned, or becomes poisoned while the caller waits. Panics inside
+    /// [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here if it has to wait.
@@ -196,12 +204,12 @@ impl Once {
         self.wait_if(IfPoisoned::Panic(NAME));
     }
 
-    /// As [`wait`](Self::wait), but waits on where it is poisoned.
+    /// Like [`wait`](Self::wait), but keeps waiting if it is poisoned.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here if it has to wait.
@@ -218,11 +226,11 @@ impl Once {
 
     #[track_caller]
     fn wait_if(&self, if_poisoned: IfPoisoned) {
-        // Who waits does not run anything: a state that invites to is one to wait in.
+        // A waiter runs nothing. In a state where a caller could run the initialisation, it waits.
         self.enter(if_poisoned, |_| Entry::Wait);
     }
 
-    /// The slow half of `call_once` and its kin: runs `f` once, or not at all.
+    /// The slow path of `call_once` and similar methods. Runs `f` once, or not at all.
     #[cold]
     #[track_caller]
     pub(super) fn call(&self, if_poisoned: IfPoisoned, if_cancelled: IfCancelled, f: &mut dyn FnMut(&OnceState)) {
@@ -233,7 +241,8 @@ impl Once {
         }
     }
 
-    /// Waits as long as there is reason to; what then is to be done. `invited` says what a caller does where nobody is at it.
+    /// Waits as long as necessary, and returns what has to be done then. `invited` says what the
+    /// caller does if nobody runs the initialisation.
     #[track_caller]
     fn enter(&self, if_poisoned: IfPoisoned, invited: impl Fn(bool) -> Entry) -> Entry {
         let look = |waiter: Option<(&Node<Queued<()>>, Waiter)>| {
@@ -246,16 +255,17 @@ impl Once {
                 state => invited(state == POISONED),
             };
             match (entry, waiter) {
-                // Relaxed: the lock orders it, and who looks without the lock only looks for DONE.
+                // Relaxed: the lock orders it, and a reader without the lock looks only for DONE.
                 (Entry::Run { .. }, _) => self.state.store(RUNNING, Ordering::Relaxed),
-                // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends
-                // when it was taken out.
+                // SAFETY: rules 1 and 2 of `wait::list`: the queue is locked; the node is in no
+                // list, and it does not move while it is in one, because the wait lasts until it is
+                // taken out.
                 (Entry::Wait, Some((node, waiter))) => unsafe { queue.push(node, waiter) },
                 _ => {}
             }
             entry
         };
-        // First without waiting: who need not wait is not cancelled here.
+        // The first look does not wait: a caller that need not wait is not cancelled here.
         let mut entry = look(None);
         while entry == Entry::Wait {
             let node = Queued::node(());
@@ -263,7 +273,7 @@ impl Once {
                 entry = look(Some((&node, waiter)));
                 entry == Entry::Wait
             };
-            // SAFETY: under the queue's lock; pushed before.
+            // SAFETY: rule 1 of `wait::list`: the queue is locked. The node was pushed to it.
             let _ = wait::wait_for(Reason::Sync, None, publish, || unsafe { self.queue.lock().withdraw(&node) });
             if entry == Entry::Wait {
                 entry = look(None);
@@ -275,7 +285,7 @@ impl Once {
         entry
     }
 
-    /// The one who is at it ends.
+    /// Ends the attempt that is running.
     fn leave(&self, state: u8) {
         let mut queue = self.queue.lock();
         // Release: pairs with the Acquire in `is_completed`.
@@ -285,14 +295,14 @@ impl Once {
         drop(released);
     }
 
-    /// Begins anew; nobody else has it.
+    /// Starts over. Nobody else has access.
     pub(super) fn reset(&mut self) {
         *self = Self::new();
     }
 
-    /// Whether an attempt has panicked; nobody else has it.
+    /// Returns whether an attempt has panicked. Nobody else has access.
     pub(super) fn is_poisoned_mut(&mut self) -> bool {
-        // Relaxed: nobody else has it.
+        // Relaxed: nobody else has access.
         self.state.load(Ordering::Relaxed) == POISONED
     }
 }
@@ -312,7 +322,7 @@ impl fmt::Debug for Once {
     }
 }
 
-/// The one who is at it.
+/// The attempt that is running.
 struct Attempt<'a> {
     once: &'a Once,
     if_cancelled: IfCancelled,

@@ -1,4 +1,4 @@
-//! A cell that is written once.
+//! A cell that can be written once.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -7,7 +7,7 @@ use super::const_fn;
 use super::once::{IfCancelled, IfPoisoned, Once};
 use super::value::Value;
 
-/// A cell that can be written once, by the first who does: [`std::sync::OnceLock`]'s shape.
+/// A cell that can be written once. The API is that of [`std::sync::OnceLock`].
 ///
 /// ```
 /// use greenloom::sync::OnceLock;
@@ -19,13 +19,15 @@ use super::value::Value;
 /// });
 /// ```
 pub struct OnceLock<T> {
-    /// Done once the value is there.
+    /// Done once the value is present.
     once: Once,
-    /// It drops itself: with a `Drop` of its own, the cell could not hold a reference to what ends before it.
+    /// It drops itself. If the cell implemented `Drop`, it could not hold a reference to something
+    /// that ends before it.
     value: Value<Option<T>>,
 }
 
-// SAFETY: it gives shared access to the value, and lets one thread put it there that another may take out or drop.
+// SAFETY: it gives shared access to the value. One thread may put the value in, and another may
+// take it out or drop it.
 unsafe impl<T: Sync + Send> Sync for OnceLock<T> {}
 // SAFETY: it owns its value.
 unsafe impl<T: Send> Send for OnceLock<T> {}
@@ -35,7 +37,7 @@ impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
     const_fn! {
-        /// An empty cell.
+        /// Creates an empty cell.
         ///
         /// ```
         /// static NAME: greenloom::sync::OnceLock<String> = greenloom::sync::OnceLock::new();
@@ -46,27 +48,27 @@ impl<T> OnceLock<T> {
         }
     }
 
-    /// The value, if it is there. Never waits.
+    /// Returns the value, if it is present. Never waits.
     ///
     /// ```
     /// assert_eq!(greenloom::sync::OnceLock::from(1).get(), Some(&1));
     /// ```
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        // SAFETY: done, so the value was written, and is not written again while `self` is borrowed.
+        // SAFETY: done, so the value was written. It is not written again while `self` is borrowed.
         self.once.is_completed().then(|| unsafe { self.value() })
     }
 
     /// # Safety
-    /// The value is there.
+    /// The value is present.
     #[inline]
     unsafe fn value(&self) -> &T {
         self.value.announce_read();
-        // SAFETY: the caller's promise.
+        // SAFETY: the value is present, as `# Safety` demands.
         unsafe { (*self.value.get()).as_ref().unwrap_unchecked() }
     }
 
-    /// The value, if it is there; nobody else has the cell. Never waits.
+    /// Returns the value, if it is present. Nobody else has access to the cell. Never waits.
     ///
     /// ```
     /// let mut cell = greenloom::sync::OnceLock::from(1);
@@ -76,15 +78,15 @@ impl<T> OnceLock<T> {
         self.value.get_mut().as_mut()
     }
 
-    /// Writes the value, if nobody has.
+    /// Writes the value, if the cell is empty.
     ///
-    /// Suspends the task while another is about to; blocks a plain thread.
+    /// Suspends the task while another task writes the value; blocks a plain thread.
     ///
     /// # Errors
-    /// If the cell has a value already; the new one is in the error.
+    /// Fails if the cell already has a value. The new value is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here if it has to wait.
@@ -101,16 +103,18 @@ impl<T> OnceLock<T> {
         value.map_or(Ok(()), Err)
     }
 
-    /// The value; if there is none, what `f` makes becomes the value.
+    /// Returns the value. If the cell is empty, the result of `f` becomes the value.
     ///
-    /// Suspends the task while another is about to write it; blocks a plain thread. `f` may suspend. It must not come back here: it
-    /// would wait for itself.
+    /// Suspends the task while another task writes the value; blocks a plain thread. `f` may
+    /// suspend. It must not initialise this cell: it would wait for itself.
     ///
     /// # Panics
-    /// If `f` does; the cell is still empty then. Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics if `f` does; the cell is then still empty. Panics inside
+    /// [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait, or from `f`; the cell is still empty then.
+    /// A cancelled task unwinds from here if it has to wait, or from `f`. The cell is then still
+    /// empty.
     ///
     /// ```
     /// assert_eq!(greenloom::sync::OnceLock::new().get_or_init(|| 1), &1);
@@ -121,7 +125,7 @@ impl<T> OnceLock<T> {
         if !self.once.is_completed() {
             self.initialize(f);
         }
-        // SAFETY: done by now.
+        // SAFETY: done by now, so the value is present.
         unsafe { self.value() }
     }
 
@@ -132,17 +136,17 @@ impl<T> OnceLock<T> {
         self.once.call(IfPoisoned::TryAgain, IfCancelled::TryAgain, &mut |_| {
             let value = f.take().expect("runs once")();
             self.value.announce_write();
-            // SAFETY: the one who is at it has the cell for itself.
+            // SAFETY: the caller that runs the initialisation has exclusive access to the cell.
             unsafe { *self.value.get() = Some(value) };
         });
     }
 
-    /// Waits until the value is there.
+    /// Waits until the value is present.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here if it has to wait.
@@ -157,11 +161,11 @@ impl<T> OnceLock<T> {
     #[track_caller]
     pub fn wait(&self) -> &T {
         self.once.wait_force();
-        // SAFETY: done by now.
+        // SAFETY: done by now, so the value is present.
         unsafe { self.value() }
     }
 
-    /// Takes the value out, if it is there. Never waits.
+    /// Takes the value out, if it is present. Never waits.
     ///
     /// ```
     /// assert_eq!(greenloom::sync::OnceLock::from(1).into_inner(), Some(1));
@@ -170,7 +174,7 @@ impl<T> OnceLock<T> {
         self.take()
     }
 
-    /// Takes the value out, if it is there, and leaves the cell empty. Never waits.
+    /// Takes the value out, if it is present, and leaves the cell empty. Never waits.
     ///
     /// ```
     /// let mut cell = greenloom::sync::OnceLock::from(1);

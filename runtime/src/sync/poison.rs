@@ -1,11 +1,13 @@
-//! Poisoning: a lock tells that a panic ended somebody who held it for writing.
+//! Poisoning: a lock reports that somebody panicked while holding it for writing.
 //!
-//! The unwinding of a cancellation does not poison: it is an orderly end that its owner asked for, and what was half done is the
-//! business of destructors. As in std, a guard that was made during an unwinding does not poison.
+//! Unwinding from a cancellation does not poison. It is an orderly end that the task's owner asked
+//! for, and destructors deal with what is half done. As in std, a guard that was made during an
+//! unwinding does not poison.
 //!
-//! `std::thread::panicking` counts per thread, and tasks interleave on theirs. While it says no, which costs one load of a global
-//! counter and no thread-local, nothing more is asked; where it says yes,
-//! [`cancel::unwinding`](crate::unwind::raise::unwinding) tells whether it is this task that unwinds, and why.
+//! `std::thread::panicking` counts per thread, and tasks interleave on their thread. If it says no,
+//! nothing more is checked. That costs one load of a global counter and no thread-local access. If
+//! it says yes, [`unwind::unwinding`](crate::unwind::raise::unwinding) tells whether this task
+//! unwinds, and why.
 
 use std::sync::{LockResult, PoisonError};
 
@@ -15,11 +17,11 @@ use crate::unwind::{self, Unwinding};
 
 /// Whether the lock is poisoned.
 ///
-/// Relaxed throughout, and in no model: it is written and read by holders of the lock, which orders it; who looks without the
-/// lock gets a hint, as in std.
+/// Relaxed throughout, and not part of any model: it is written and read by holders of the lock,
+/// which orders it. A reader without the lock gets a hint, as in std.
 pub(super) struct Flag(AtomicU8);
 
-/// What a guard remembers of the moment it was made: whether its task was unwinding.
+/// What a guard records when it is made: whether its task was unwinding.
 #[derive(Clone, Copy)]
 pub(super) struct Made {
     unwinding: bool,
@@ -39,13 +41,13 @@ impl Flag {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// A guard is made.
+    /// A guard is being made.
     #[inline(always)]
     pub(super) fn enter() -> Made {
         Made { unwinding: thread::panicking() && unwind::unwinding() != Unwinding::No }
     }
 
-    /// The guard goes.
+    /// The guard is being dropped.
     #[inline(always)]
     pub(super) fn leave(&self, made: Made) {
         if !made.unwinding && thread::panicking() {
@@ -60,7 +62,7 @@ impl Flag {
         }
     }
 
-    /// Wraps what a lock gives as std does.
+    /// Wraps the result of a lock operation as std does.
     #[inline(always)]
     pub(super) fn wrap<G>(&self, guard: G) -> LockResult<G> {
         if self.get() { Err(PoisonError::new(guard)) } else { Ok(guard) }

@@ -1,11 +1,12 @@
-//! The cell for what a lock protects.
+//! The cell for the value that a lock protects.
 
 use std::cell::UnsafeCell;
 
-/// An `UnsafeCell` that gives out its address, as references that live as long as a guard need it.
+/// An `UnsafeCell` that hands out its address, because a guard needs references that live as long
+/// as the guard.
 ///
-/// loom's cell knows accesses only in the extent of a closure. So in a model an access is announced where it begins, which shows
-/// whether it is ordered behind those before it.
+/// loom's cell tracks an access only within a closure. In a model, an access is therefore announced
+/// where it begins, which checks that it is ordered after earlier accesses.
 pub(super) struct Value<T: ?Sized> {
     #[cfg(greenloom_loom)]
     watched: crate::prim::cell::UnsafeCell<()>,
@@ -29,7 +30,7 @@ impl<T> Value<T> {
 }
 
 impl<T: ?Sized> Value<T> {
-    /// The address. Whoever uses it has the lock.
+    /// The address. Only a holder of the lock may use it.
     #[inline(always)]
     pub(super) fn get(&self) -> *mut T {
         self.cell.get()
@@ -39,14 +40,14 @@ impl<T: ?Sized> Value<T> {
         self.cell.get_mut()
     }
 
-    /// The caller has the value for reading.
+    /// The caller holds the value for reading.
     #[inline(always)]
     pub(super) fn announce_read(&self) {
         #[cfg(greenloom_loom)]
         self.watched.with(|_| ());
     }
 
-    /// The caller has the value for itself.
+    /// The caller holds the value exclusively.
     #[inline(always)]
     pub(super) fn announce_write(&self) {
         #[cfg(greenloom_loom)]

@@ -11,9 +11,10 @@ use crate::wait::Waiter;
 use crate::wait::list::Node;
 use crate::wait::queue::{Queued, WaitQueue};
 
-/// Waits until all of a group have dropped their handle: `crossbeam_utils::sync::WaitGroup`.
+/// Waits until every handle of a group has been dropped. The API is that of
+/// `crossbeam_utils::sync::WaitGroup`.
 ///
-/// As Go's, except that a handle is what is counted, so that nobody forgets.
+/// It works like Go's, except that it counts handles, so a decrement cannot be forgotten.
 ///
 /// ```
 /// use greenloom::sync::WaitGroup;
@@ -35,14 +36,15 @@ pub struct WaitGroup {
 }
 
 struct Inner {
-    /// Handles. Whoever drops the last one releases the queue under the lock; whoever joins the queue looks at the count under the
-    /// lock. So either the one sees the other in the queue, or that one sees zero.
+    /// The number of handles. Dropping the last handle releases the queue under the lock. A waiter
+    /// joins the queue after it has looked at the count under the same lock. So either the waiter
+    /// is seen in the queue, or the waiter sees zero.
     handles: AtomicUsize,
     queue: Lock<WaitQueue<()>>,
 }
 
 impl WaitGroup {
-    /// A group of one: the handle that is returned.
+    /// Creates a group with one handle, which is returned.
     ///
     /// ```
     /// greenloom::sync::WaitGroup::new().wait();
@@ -51,12 +53,12 @@ impl WaitGroup {
         Self { inner: Arc::new(Inner { handles: AtomicUsize::new(1), queue: Lock::new(WaitQueue::new()) }) }
     }
 
-    /// Drops this handle and waits until all others have been dropped, or wait as well.
+    /// Drops this handle and waits until all others have been dropped or wait as well.
     ///
     /// Suspends the task; blocks a plain thread.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// A cancelled task unwinds from here if it has to wait. Its handle has been dropped by then.
@@ -80,7 +82,7 @@ impl WaitGroup {
 
 impl Inner {
     fn is_done(&self) -> bool {
-        // Acquire: pairs with the AcqRel of the drop; what members did before is seen.
+        // Acquire: pairs with the AcqRel of the drop. What was done before each drop is visible.
         self.handles.load(Ordering::Acquire) == 0
     }
 
@@ -89,21 +91,21 @@ impl Inner {
         if self.is_done() {
             return false;
         }
-        // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
-        // it was taken out.
+        // SAFETY: rules 1 and 2 of `wait::list`: the queue is locked; the node is in no list, and
+        // it does not move while it is in one, because the wait lasts until it is taken out.
         unsafe { queue.push(node, waiter) };
         true
     }
 
     fn withdraw(&self, node: &Node<Queued<()>>) -> bool {
-        // SAFETY: under the queue's lock; pushed before.
+        // SAFETY: rule 1 of `wait::list`: the queue is locked. The node was pushed to it.
         unsafe { self.queue.lock().withdraw(node) }
     }
 }
 
 impl Clone for WaitGroup {
     fn clone(&self) -> Self {
-        // Relaxed: made from an existing handle.
+        // Relaxed: the new handle is made from an existing one.
         let before = self.inner.handles.fetch_add(1, Ordering::Relaxed);
         if before > usize::MAX / 2 {
             std::process::abort();
@@ -114,7 +116,8 @@ impl Clone for WaitGroup {
 
 impl Drop for WaitGroup {
     fn drop(&mut self) {
-        // AcqRel: the last one sees what all others did, and with the lock passes it to those who wait.
+        // AcqRel: the last drop sees what came before all the others, and passes it to the waiters
+        // through the lock.
         if self.inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             let released = self.inner.queue.lock().release_all();
             drop(released);
@@ -130,7 +133,7 @@ impl Default for WaitGroup {
 
 impl fmt::Debug for WaitGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Relaxed: a number that may be old when it is read.
+        // Relaxed: the number may be out of date when it is read.
         f.debug_struct("WaitGroup").field("handles", &self.inner.handles.load(Ordering::Relaxed)).finish()
     }
 }

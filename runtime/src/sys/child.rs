@@ -1,11 +1,11 @@
-//! Tests that end their process run in one of their own.
+//! Runs tests that end their process in a process of their own.
 
 use std::process::{Command, Output};
 
 const TEST: &str = "GREENLOOM_TEST_IN_CHILD";
 
-/// Runs the calling test again in a new process, and returns how that ended; `None` in that
-/// process.
+/// Runs the calling test again in a new process, and returns how that ended. In the new process,
+/// returns `None`.
 ///
 /// `test` is the full path of the test, `concat!(module_path!(), "::its_name")`.
 pub(crate) fn run(test: &str) -> Option<Output> {
@@ -24,7 +24,7 @@ pub(crate) fn run(test: &str) -> Option<Output> {
     Some(output)
 }
 
-/// For a child that is to end well.
+/// Asserts that the child ran its test and passed.
 pub(crate) fn assert_passed(output: &Output) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -1,9 +1,11 @@
 //! Hints to the CPU, and its stack pointer: the seam for other architectures.
 
-/// Asks the CPU to fetch the line at this address, if it is one, so that it can be written.
+/// Asks the CPU to fetch the cache line at this address so that it can be written. The address need
+/// not be valid.
 ///
-/// For writing: a line that another CPU has changed comes as a shared copy if it is read first, and must be asked for again at the first write,
-/// which takes as long once more. (CPUs that do not know the instruction take it for none, but for the first 64-bit Pentium 4s.)
+/// If a line that another CPU has changed is read first, it comes as a shared copy. The first write
+/// must then ask for it again, which takes as long once more. (CPUs that do not know the
+/// instruction ignore it, except for the first 64-bit Pentium 4s.)
 #[inline(always)]
 pub(crate) fn prefetch_to_write<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -15,7 +17,7 @@ pub(crate) fn prefetch_to_write<T>(address: *const T) {
     let _ = address;
 }
 
-/// Where the caller's stack ends, or an address nearby; for hints alone.
+/// The end of the caller's stack, or an address nearby; for hints only.
 #[inline(always)]
 pub(crate) fn stack_pointer() -> *const u8 {
     let address: *const u8;

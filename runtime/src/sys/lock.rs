@@ -1,28 +1,32 @@
-//! A lock for sections of some ten instructions, in which no code of a user runs and nothing waits.
+//! A lock for sections of some ten instructions, in which no user code runs and nothing waits.
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Looks at a lock that is taken before the thread gives its CPU away.
+/// How often a thread looks at a lock that is taken before it gives its CPU away.
 const SPINS: u32 = 20;
-/// The longest pause between two looks, in spins: far longer than a section takes. A look takes the cache line from the holder, who is
-/// working on what lies beside the lock; where two processors use one channel in every operation, it is better that they take turns of
-/// some microseconds (`mpmc` at two processors: 13 ns an operation, where pauses of 32 spins give 18 and of 2,048 no less than 13).
+/// The longest pause between two looks, in spins: far longer than a section takes. A look takes the
+/// cache line from the holder, who is working on the data beside the lock. If two processors use
+/// one channel in every operation, it is better that they take turns of some microseconds (`mpmc`
+/// at two processors: 13 ns an operation; with pauses of 32 spins 18, and with 2,048 no less than
+/// 13).
 const LONGEST_PAUSE: u32 = 512;
-/// Half of the first pause: some 0.8 µs in all. `mpmc` at two processors 17.5 without it, 12 with it, 11 with twice as much; but `fanin`, whose
-/// tasks wait for each other across processors, loses from four times as much on.
+/// Half of the first pause: some 0.8 µs in all. `mpmc` at two processors takes 17.5 without it, 12
+/// with it, and 11 with twice as much. But `fanin`, whose tasks wait for each other across
+/// processors, loses from four times as much on.
 const FIRST_PAUSE: u32 = 16;
-/// How often it does that before it sleeps: by then the holder has certainly lost its CPU.
+/// How often it gives its CPU away before it sleeps. By then the holder has certainly lost its CPU.
 const YIELDS: u32 = 16;
 const NAP: Duration = Duration::from_micros(50);
 
-/// A spin lock that gives up spinning soon.
+/// A spin lock that soon gives up spinning.
 ///
-/// Why not a futex: its release is a read-modify-write, to learn of sleepers, and this one's a store. Channels take such a lock for
-/// each operation, of which it would be a fifth of the time. The price is paid where the holder loses its CPU inside the section:
-/// whoever waits then finds out by looking again now and then, instead of being woken. Nothing here depends on who is first.
+/// Why not a futex: its release is a read-modify-write, to learn of sleepers, while the release of
+/// this lock is a store. Channels take such a lock for each operation, and a futex would be a fifth
+/// of the time. The price is paid if the holder loses its CPU inside the section: a waiter then
+/// looks again now and then, instead of being woken. Nothing here depends on who is first.
 #[repr(C)]
 pub(crate) struct Lock<T> {
     taken: AtomicBool,
@@ -31,7 +35,7 @@ pub(crate) struct Lock<T> {
 
 // SAFETY: the value is reached by one thread at a time, through the guard.
 unsafe impl<T: Send> Send for Lock<T> {}
-// SAFETY: as above.
+// SAFETY: the value is reached by one thread at a time, through the guard.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
@@ -41,7 +45,8 @@ impl<T> Lock<T> {
 
     #[inline(always)]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        // Acquire: pairs with the Release of the guard's drop; what the last holder wrote is seen.
+        // Acquire: pairs with the Release of the guard's drop, so that what the last holder wrote
+        // is seen.
         if self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.lock_contended();
         }
@@ -111,7 +116,7 @@ mod tests {
                     let mut value = lock.lock();
                     let seen = *value;
                     if i % 100 == 0 {
-                        // Whoever waits gives its CPU away meanwhile.
+                        // Waiters give their CPU away meanwhile.
                         std::thread::yield_now();
                     }
                     *value = seen + 1;

@@ -1,12 +1,14 @@
-//! What the system and the standard library give, where the crate needs it in another shape: the seam for other platforms. Nothing here
-//! knows of tasks.
+//! What the system and the standard library provide, in the shape that the crate needs: the seam
+//! for other platforms. Nothing here knows of tasks.
 //!
-//! - [`parker`]: putting a thread to sleep; [`lock`]: sections of a few instructions; [`thread`]: starting threads, and what each has.
+//! - [`parker`]: putting a thread to sleep; [`lock`]: sections of a few instructions; [`thread`]:
+//!   starting threads, and what each has.
 //! - [`process`]: forks, threads, signals; numbers that are unique in the process.
 //! - [`panic_count`]: std's count of the panics of a thread.
 //! - [`cpu`]: hints, and the stack pointer; [`stderr`]: messages.
 //!
-//! What a model must see of it has a stand-in in [`prim`](crate::prim), by whose names the rest of the crate uses it.
+//! What a model must see has a stand-in in [`prim`](crate::prim). The rest of the crate uses it by
+//! its names there.
 
 #[cfg(test)]
 pub(crate) mod child;

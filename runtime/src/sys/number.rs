@@ -1,9 +1,10 @@
-//! Numbers: those that are unique in the process, and random ones.
+//! Numbers that are unique in the process, and random numbers.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Process-wide unique numbers for tasks, taken in blocks so that spawning touches no shared line.
+/// Takes process-wide unique numbers for tasks, in blocks, so that spawning touches no shared cache
+/// line.
 ///
 /// Returns the first of `count` numbers; zero is never handed out.
 pub(crate) fn take_ids(count: u64) -> u64 {
@@ -12,7 +13,7 @@ pub(crate) fn take_ids(count: u64) -> u64 {
     NEXT.fetch_add(count, Ordering::Relaxed)
 }
 
-/// The next number of a generator that is not zero: xorshift64 (Marsaglia, 2003).
+/// The next number of a generator whose state is not zero: xorshift64 (Marsaglia, 2003).
 #[inline]
 pub(crate) fn next_random(state: &Cell<u64>) -> u64 {
     let mut x = state.get();

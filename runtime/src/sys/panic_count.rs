@@ -1,21 +1,29 @@
-//! Suspending a task in the middle of a panic, before its unwinding: in the panic hook, or in the `Debug` of something in the panic's
-//! message.
+//! Lets a task be suspended in the middle of a panic, before its unwinding: in the panic hook, or
+//! in the `Debug` of something in the panic's message.
 //!
-//! std counts the panics of a thread, and marks the count from when a panic begins until its hook has returned. While it is marked, a
-//! second panic ends the process; an unwinding that is raised (by `resume_unwind`) is not counted; and one that is caught is
-//! counted off all the same, and takes the mark away. All that is the thread's. If its other tasks ran meanwhile, a panic of any
-//! would end the process, and the end of an unwinding would leave the count wrong for good.
+//! std counts the panics of a thread, and marks the count from the beginning of a panic until its
+//! hook has returned. While it is marked, a second panic ends the process. An unwinding that is
+//! raised by `resume_unwind` is not counted. But when it is caught, it is subtracted from the count
+//! all the same, and the mark is removed. All of this belongs to the thread. If the thread's other
+//! tasks ran meanwhile, a panic of any of them would end the process, and the end of an unwinding
+//! would leave the count wrong for good.
 //!
-//! So the count goes with the task. [`hide`] raises an unwinding and catches it: that takes the mark away, and one from the count.
-//! [`show`] begins a panic, whose message raises an unwinding before the hook is called, and which never comes to where it is caught: that
-//! adds one to the count, and the mark. It happens on a stack of its own, which is given up in the middle.
+//! So the count goes with the task. [`hide`] raises an unwinding and catches it: that removes the
+//! mark, and subtracts one from the count. [`show`] begins a panic whose message raises an
+//! unwinding before the hook is called, and that unwinding never reaches the place where it would
+//! be caught: that adds one to the count, and the mark. It happens on a stack of its own, which is
+//! given up half way.
 //!
-//! A panic reads std's lock of the hook, which the suspended one holds to read as well. If a thread waits in `set_hook` when [`show`] is
-//! called, that lock lets no more readers in, and neither ever goes on. Nothing tells whether one waits, so the documentation forbids it.
+//! A panic takes std's lock of the hook for reading, and so does the suspended panic. If a thread
+//! waits in `set_hook` when [`show`] is called, that lock lets no more readers in, and neither of
+//! the two ever goes on. There is no way to tell whether a thread waits there, so the documentation
+//! forbids it.
 //!
-//! The count of the process, by which std spares threads a look at their own, stays two too high: no more than that saving is lost.
+//! std also keeps a count for the process, which saves threads a look at their own. It stays two
+//! too high; only that saving is lost.
 //!
-//! None of it is promised. It is how std 1.95 does it (`library/std/src/panicking.rs`), and `tests/task/panic_hook.rs` notices a change.
+//! None of this is guaranteed. It is how std 1.95 works (`library/std/src/panicking.rs`), and
+//! `tests/task/panic_hook.rs` notices a change.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -24,15 +32,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use corosensei::stack::Stack;
 use corosensei::{Coroutine, Yielder};
 
-/// Takes the one panic of this thread, whose hook has not returned, from its count. False if there is a panic all the same: then the hook
-/// had returned, and nothing has changed.
+/// Takes this thread's one panic, whose hook has not returned, off the thread's count. Returns
+/// false if the thread still panics: then the hook had returned, and nothing has changed.
 #[cold]
 pub(crate) fn hide() -> bool {
     let _ = catch_unwind(|| resume_unwind(Box::new(())));
     !std::thread::panicking()
 }
 
-/// Adds what [`hide`] has taken.
+/// Adds back what [`hide`] has taken.
 #[cold]
 pub(crate) fn show() {
     /// Leaves the stack for good.
@@ -49,19 +57,20 @@ pub(crate) fn show() {
         }
     }
     let mut panics = Coroutine::<(), (), (), Memory>::with_stack(Memory::new(), |yielder, ()| {
-        // An unwinding begins only where somebody will catch it; the coroutine's root need not.
+        // An unwinding begins only if something will catch it; the coroutine's root might not.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let _leave = Leave(yielder);
             panic!("{Raise}")
         }));
     });
     panics.resume(());
-    // SAFETY: nothing on its stack needs a destructor: it is the unwinding that has run those of std's frames. What that is made of is
-    // leaked.
+    // SAFETY: nothing on its stack needs a destructor, since the unwinding has run those of std's
+    // frames. The unwinding's own memory is leaked.
     unsafe { panics.force_reset() };
 }
 
-/// Room for a panic. No Box: where one is moved, the compiler takes it for the only way to what is in it.
+/// Room for a panic. Not a Box: when a Box is moved, the compiler assumes that nothing else points
+/// to its contents.
 struct Memory(Vec<u128>);
 
 impl Memory {
@@ -70,7 +79,8 @@ impl Memory {
     }
 }
 
-// SAFETY: 64 KiB of memory that stays where it is. What runs there is known and needs a tenth of that, which takes the place of a guard.
+// SAFETY: 64 KiB of memory that stays where it is. The code that runs there is known and needs a
+// tenth of that, so no guard is needed.
 unsafe impl Stack for Memory {
     fn base(&self) -> NonZeroUsize {
         let end = self.0.as_ptr().wrapping_add(self.0.len());

@@ -1,6 +1,7 @@
 //! Parking an OS thread on a Linux futex: the platform seam for sleeping.
 //!
-//! The state machine is std's own (`library/std/src/sys/sync/thread_parking/futex.rs`): three values, one futex word.
+//! The state machine is std's own (`library/std/src/sys/sync/thread_parking/futex.rs`): three
+//! values, one futex word.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ const PARKED: u32 = u32::MAX;
 
 /// Puts one OS thread to sleep until it is handed a token.
 ///
-/// Unlike std's, parking is exact: [`park`](Parker::park) returns only with the token consumed. The scheduler builds on that:
-/// whoever was promised a wake cannot leave (and free what the waker still touches) before the waker has stored the token.
+/// Unlike std's, parking is exact: [`park`](Parker::park) returns only with the token consumed. The
+/// scheduler relies on that: a thread that is owed a wake cannot leave (and free what the waker
+/// still touches) before the waker has stored the token.
 #[derive(Debug)]
 pub(crate) struct Parker {
     state: AtomicU32,
@@ -37,7 +39,8 @@ impl Parker {
         }
     }
 
-    /// Blocks the thread until the token is there or `deadline` has passed; says whether it took the token.
+    /// Blocks the thread until the token is there or `deadline` has passed. Returns whether it took
+    /// the token.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
         if self.state.fetch_sub(1, Ordering::Acquire) == NOTIFIED {
             return true;
@@ -45,7 +48,8 @@ impl Parker {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // Acquire: pairs with the Release in `unpark`, in case the token came at the last moment.
+                // Acquire: pairs with the Release in `unpark`, in case the token came at the last
+                // moment.
                 return self.state.swap(EMPTY, Ordering::Acquire) == NOTIFIED;
             }
             self.wait(Some(left));
@@ -57,13 +61,15 @@ impl Parker {
 
     /// Leaves the token and wakes the thread if it is parked.
     ///
-    /// After the token is stored the parker may already be gone; the system call uses its address alone, and waking a stranger
-    /// at that address is a spurious wake, which every futex user must expect.
+    /// After the token is stored the parker may already be gone. The system call uses only its
+    /// address. If another waiter uses that address by then, it sees a spurious wake, which every
+    /// futex user must expect.
     pub(crate) fn unpark(&self) {
         // Release: pairs with the Acquire in `park`.
         let word = self.state.as_ptr();
         if self.state.swap(NOTIFIED, Ordering::Release) == PARKED {
-            // SAFETY: FUTEX_WAKE does not dereference the address in user space; a stale one is an error code or a spurious wake.
+            // SAFETY: FUTEX_WAKE does not dereference the address in user space; a stale one causes
+            // an error code or a spurious wake.
             unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
         }
     }
@@ -78,7 +84,8 @@ impl Parker {
             tv_nsec: d.subsec_nanos() as libc::c_long,
         });
         let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the word lives as long as `self`, which outlives this call; the timespec is on this frame.
+        // SAFETY: the word lives as long as `self`, which outlives this call; the timespec is on
+        // this frame.
         unsafe { libc::syscall(libc::SYS_futex, self.state.as_ptr(), libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, PARKED, spec) };
     }
 }
@@ -136,7 +143,7 @@ mod tests {
             }
         });
         for round in 0..100 {
-            // Late enough, now and then, that the other one sleeps.
+            // Now and then, late enough that the other thread sleeps.
             if round % 10 == 0 {
                 std::thread::sleep(SHORT);
             }

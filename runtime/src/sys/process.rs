@@ -1,20 +1,22 @@
-//! What the process is: whether it was forked, and what the system says of it, where that is Linux.
+//! Facts about the process: whether it was forked, and, on Linux, what the system says of it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::sys::number::take_ids;
 
-/// The process's number: what was made in it has a greater one, from [`take_ids`]. Zero in one that was not forked.
+/// The process's number, from [`take_ids`]. What was made in this process has a greater number.
+/// Zero in a process that was not forked.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// What the runtime does in a child.
 static BEGIN_CHILD: OnceLock<fn()> = OnceLock::new();
 
-/// Whether what has this number was made in this process, and not in one that it was forked from.
+/// Whether the object with this number was made in this process, and not in one that it was forked
+/// from.
 #[inline]
 pub(crate) fn made_here(number: u64) -> bool {
-    // Relaxed: it changes while a process has one thread.
+    // Relaxed: it changes only while the process has one thread.
     number >= NUMBER.load(Ordering::Relaxed)
 }
 
@@ -23,9 +25,11 @@ pub(crate) fn is_forked() -> bool {
     NUMBER.load(Ordering::Relaxed) != 0
 }
 
-/// Calls `begin_child` in each process that is forked from this one from now on, on its only thread. Only the first call does anything.
+/// Calls `begin_child` in each process that is forked from this one from now on, on its only
+/// thread. Only the first call does anything.
 ///
-/// In those forked by libc's `fork`, that is: a child by `vfork` or by a bare system call is expected to `exec`.
+/// This covers children of libc's `fork`. A child made by `vfork` or by a bare system call is
+/// expected to `exec`.
 pub(crate) fn watch_forks(begin_child: fn()) {
     unsafe extern "C" {
         fn pthread_atfork(
@@ -42,13 +46,14 @@ pub(crate) fn watch_forks(begin_child: fn()) {
         }
     }
     if BEGIN_CHILD.set(begin_child).is_ok() {
-        // Without memory for it, nobody is told of forks.
-        // SAFETY: the signature is POSIX's; the function stays.
+        // If there is no memory for it, nobody is told of forks.
+        // SAFETY: the signature is POSIX's, and the function stays valid.
         unsafe { pthread_atfork(None, None, Some(in_child)) };
     }
 }
 
-/// A value that each process makes for itself. That of the parent's is left as it was: threads that are not here may have its locks.
+/// A value that each process makes for itself. The parent's value is left as it was: threads that
+/// do not exist here may hold its locks.
 pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
 
 struct Made<T> {
@@ -61,7 +66,7 @@ impl<T: Sync> PerProcess<T> {
         Self(AtomicPtr::new(std::ptr::null_mut()))
     }
 
-    /// The value, made by the first who asks in this process.
+    /// The value, made by the first caller in this process.
     #[inline]
     pub(crate) fn get(&self, new: fn() -> T) -> &'static T {
         // Acquire: pairs with the Release in `make`.
@@ -76,12 +81,13 @@ impl<T: Sync> PerProcess<T> {
     #[cold]
     fn make(&self, old: *mut Made<T>, new: fn() -> T) -> &'static T {
         let made = Box::into_raw(Box::new(Made { number: take_ids(1), value: new() }));
-        // Release: pairs with the Acquire in `get`, and with this one's own.
+        // Release: pairs with the Acquire in `get`, and with the Acquire of this exchange.
         match self.0.compare_exchange(old, made, Ordering::Release, Ordering::Acquire) {
             // SAFETY: leaked, since it is reached from a static.
             Ok(_) => unsafe { &(*made).value },
             Err(other) => {
-                // SAFETY: made above, and nobody else knows it; the other one is as here.
+                // SAFETY: `made` was made above, and nobody else knows it; `other` was leaked in
+                // the same way.
                 unsafe {
                     drop(Box::from_raw(made));
                     &(*other).value
@@ -91,33 +97,37 @@ impl<T: Sync> PerProcess<T> {
     }
 }
 
-/// Threads of ours that will never do anything again.
+/// The number of our threads that will never do anything again.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
-/// The calling thread is about to sleep for ever.
+/// Notes that the calling thread is about to sleep forever.
 pub(super) fn lose_thread() {
-    // Relaxed: it wakes nobody afterwards, so it may be taken for one that is still at work.
+    // Relaxed: the thread wakes nobody afterwards, so it may be counted as still at work.
     LOST.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many threads the process has that may still do something; `None` where the system does not tell.
+/// The number of the process's threads that may still do something; `None` if the system does not
+/// tell.
 ///
-/// Linux does, exactly, by its own count. (Whoever lists `/proc/self/task` may miss some while another thread ends.)
+/// Linux tells exactly, by its own count. (A listing of `/proc/self/task` may miss some threads
+/// while another one ends.)
 pub(crate) fn count_threads() -> Option<usize> {
     if !cfg!(target_os = "linux") {
         return None;
     }
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, in parentheses, is the second field and may hold anything; the threads are field 20 (proc_pid_stat(5)).
+    // The name, in parentheses, is the second field and may hold anything; the number of threads is
+    // field 20 (proc_pid_stat(5)).
     let all: usize = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(17)?.parse().ok()?;
-    // Those that are lost by now were there when the system counted, since none of them ends.
+    // Threads that are lost by now were there when the system counted, since none of them ends.
     Some(all - LOST.load(Ordering::Relaxed))
 }
 
-/// Whether a signal from elsewhere may make a thread of this process do something: the user has installed a handler.
+/// Whether a signal from elsewhere may make a thread of this process do something, because the user
+/// has installed a handler.
 ///
-/// Handlers of faults are not meant, ours among them: those signals come of what the thread does itself. Nor are those of the C
-/// library's own two signals.
+/// Handlers of faults, including ours, do not count: those signals come from what the thread does
+/// itself. Nor do handlers of the C library's own two signals.
 pub(crate) fn handles_signals() -> bool {
     const FAULTS: &[i32] = &[libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
     const OF_LIBC: &[i32] = &[32, 33];
@@ -141,7 +151,7 @@ mod tests {
     #[test]
     fn the_system_tells_of_threads_and_of_handlers() {
         assert!(count_threads().is_some_and(|threads| threads >= 1));
-        // std's own, for overflows of threads' stacks.
+        // std's own handler, for overflows of threads' stacks.
         assert!(caught_signals().is_some_and(|caught| caught & (1 << (libc::SIGSEGV - 1)) != 0));
     }
 

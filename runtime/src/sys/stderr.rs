@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// Writes a line to stderr, past std's lock: a suspended or stuck task may hold that. What cannot be written is lost.
+/// Writes a line to stderr, bypassing std's lock, which a suspended or stuck task may hold. Output
+/// that cannot be written is lost.
 pub(crate) fn say(line: std::fmt::Arguments<'_>) {
     let line = format!("{line}\n");
     write(line.as_bytes());

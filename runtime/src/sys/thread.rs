@@ -1,4 +1,4 @@
-//! Threads of the system: how they are started, and what each has of its own.
+//! OS threads: how they are started, and what each has of its own.
 
 use std::cell::Cell;
 use std::io;
@@ -8,7 +8,8 @@ use crate::sys::number::{next_random, take_ids};
 use crate::sys::process;
 use crate::sys::stderr::say;
 
-/// The number of this plain thread, from those of the tasks. Zero for a thread that is ending and has given its own back.
+/// The number of this plain thread, from the same sequence as the numbers of tasks. Zero for a
+/// thread that is ending and has given its own back.
 pub(crate) fn number() -> u64 {
     thread_local! {
         static NUMBER: u64 = take_ids(1);
@@ -16,7 +17,7 @@ pub(crate) fn number() -> u64 {
     NUMBER.try_with(|number| *number).unwrap_or(0)
 }
 
-/// A random number, from a generator of this plain thread's own.
+/// A random number, from this plain thread's own generator.
 pub(crate) fn random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new((number() + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -26,8 +27,8 @@ pub(crate) fn random() -> u64 {
 
 /// Starts an OS thread of the scheduler: a machine or a monitor.
 ///
-/// Tasks catch their own panics. One that gets here is the scheduler's: whatever waits for this thread would wait for ever, so it
-/// ends the process.
+/// Tasks catch their own panics. A panic that gets here is the scheduler's. Anything that waits for
+/// this thread would wait forever, so the panic ends the process.
 ///
 /// # Errors
 /// As [`start_plain`].
@@ -35,13 +36,13 @@ pub(crate) fn start(name: String, f: impl FnOnce() + Send + 'static) -> io::Resu
     start_plain(name, || abort_on_unwind(f))
 }
 
-/// Starts an OS thread for a user's code, whose panic is its own affair.
+/// Starts an OS thread for user code, which handles its own panics.
 ///
 /// # Errors
-/// If the system has no thread for it; the message says which limit to look at.
+/// If the system cannot provide the thread; the message says which limit to look at.
 pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.clone()).spawn(f).map_err(|error| {
-        // The C library says EAGAIN, whichever of the two is missing.
+        // The C library returns EAGAIN, whichever of the two is missing.
         let (what, look_at) = if has_room_for_a_stack() {
             (
                 "there are as many threads as there may be",
@@ -54,9 +55,9 @@ pub(crate) fn start_plain(name: String, f: impl FnOnce() + Send + 'static) -> io
     })
 }
 
-/// Whether addresses for the stack of a thread can be had.
+/// Whether there are addresses left for the stack of a thread.
 fn has_room_for_a_stack() -> bool {
-    /// std's default for a thread, unless this variable says more.
+    /// std's default for a thread, unless `RUST_MIN_STACK` says more.
     const STACK_BYTES: usize = 2 << 20;
     let told = std::env::var("RUST_MIN_STACK").ok().and_then(|bytes| bytes.parse().ok());
     let bytes = told.unwrap_or(0).max(STACK_BYTES);
@@ -86,14 +87,14 @@ fn abort_on_unwind(f: impl FnOnce()) {
     std::mem::forget(abort);
 }
 
-/// Calls `f` on a thread of its own, and waits for it; `None` if there is no thread to be had.
+/// Calls `f` on a thread of its own, and waits for it; `None` if no thread can be started.
 #[cfg(feature = "tracing")]
 pub(crate) fn elsewhere<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     std::thread::Builder::new().spawn(f).ok()?.join().ok()
 }
 
-/// Ends what this thread does, though not the thread: the stacks of tasks that cannot end stay with it. It is not counted any more
-/// among the process's.
+/// Ends this thread's work, but not the thread: the stacks of tasks that cannot end stay with it.
+/// It no longer counts among the process's threads.
 pub(crate) fn stay_for_ever() -> ! {
     process::lose_thread();
     loop {
@@ -101,19 +102,21 @@ pub(crate) fn stay_for_ever() -> ! {
     }
 }
 
-/// Keeps this thread on one core, the one of that number if there are so many; false if the system refuses.
+/// Keeps this thread on one core, number `index` if there are so many. Returns false if the system
+/// refuses.
 pub(crate) fn stay_on_core(index: usize) -> bool {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     !cores.is_empty() && core_affinity::set_for_current(cores[index % cores.len()])
 }
 
-/// Whether this thread is unwinding, or holds a task that was suspended in the middle of an unwinding.
+/// Whether this thread is unwinding, or holds a task that was suspended in the middle of an
+/// unwinding.
 #[inline(always)]
 pub(crate) fn panicking() -> bool {
     std::thread::panicking()
 }
 
-/// Part of a cancellation's payload, by which a model counts unwindings. std counts for itself.
+/// Part of a cancellation's payload, by which a model counts unwindings. std keeps its own count.
 pub(crate) struct Unwinding(());
 
 impl Unwinding {
@@ -122,7 +125,7 @@ impl Unwinding {
     }
 }
 
-/// Starts an unwinding that no panic hook hears of.
+/// Starts an unwinding without calling the panic hook.
 pub(crate) fn raise(payload: Box<dyn std::any::Any + Send>) -> ! {
     std::panic::resume_unwind(payload)
 }

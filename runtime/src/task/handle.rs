@@ -44,7 +44,7 @@ impl Handle {
         }
     }
 
-    /// As [`current`](Self::current), but `None` outside a runtime.
+    /// Like [`current`](Self::current), but returns `None` outside a runtime.
     ///
     /// ```
     /// use greenloom::Handle;
@@ -58,8 +58,8 @@ impl Handle {
 
     /// Starts a task in the handle's runtime. Never waits.
     ///
-    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it was cancelled. Its closure is then
-    /// dropped here.
+    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it
+    /// was cancelled. Its closure is then dropped by this call.
     ///
     /// # Panics
     /// When there is no memory for the task.

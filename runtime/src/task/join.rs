@@ -14,7 +14,8 @@ use crate::wait;
 use crate::wait::Reason;
 use crate::wait::Waiter;
 
-/// A spawned task's result to come. Dropping it detaches the task: it goes on, and its result is dropped when it ends.
+/// An owned permission to join a spawned task. Dropping it detaches the task: the task goes on, and
+/// its result is dropped when it ends.
 ///
 /// ```
 /// let sum = greenloom::run(|| {
@@ -28,12 +29,14 @@ pub struct JoinHandle<T> {
     raw: Raw<T>,
 }
 
-// SAFETY: made for tasks whose result is Send (spawn requires it); all else goes through the state word.
+// SAFETY: made for tasks whose result is Send (spawn requires it); everything else goes through the
+// state word.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
-// SAFETY: by reference it only cancels, looks, and makes task handles.
+// SAFETY: by reference it only cancels, checks, and makes task handles.
 unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
-/// As [`JoinHandle`], of a task made by [`spawn_local`](crate::spawn_local), whose result need not be `Send`; nor is this.
+/// Like [`JoinHandle`], for a task made by [`spawn_local`](crate::spawn_local). Its result need not
+/// be `Send`, and neither is this handle.
 ///
 /// ```
 /// greenloom::run(|| {
@@ -55,15 +58,16 @@ pub struct LocalJoinHandle<T> {
 
 macro_rules! handle_methods {
     () => {
-        /// Waits for the task to end, and gives its result.
+        /// Waits for the task to end, and returns its result.
         ///
-        /// Suspends the calling task; on a plain OS thread, blocks the thread. A task that was left behind when its
-        /// [`Runtime`](crate::Runtime) ended may never end; a join on it then never returns.
+        /// Suspends the calling task; on a plain OS thread, blocks the thread. A task that was left
+        /// behind when its [`Runtime`](crate::Runtime) ended may never end. A join on it then never
+        /// returns.
         ///
         /// # Errors
-        /// If the task panicked or was cancelled: the [`JoinError`] says which. A panic has been reported by then: by the process's
-        /// panic hook, with message and place, and by the runtime, with the task; see
-        /// [`on_panic`](crate::RuntimeBuilder::on_panic).
+        /// If the task panicked or was cancelled; the [`JoinError`] says which. A panic has been
+        /// reported by then: by the process's panic hook, with message and location, and by the
+        /// runtime, with the task; see [`on_panic`](crate::RuntimeBuilder::on_panic).
         ///
         /// # Panics
         /// Inside [`no_suspend`](crate::no_suspend), unless the task has ended.
@@ -76,8 +80,8 @@ macro_rules! handle_methods {
             self.raw.join()
         }
 
-        /// Whether the task has ended; then `join` does not wait. Nor does this, but where it has not, the caller may
-        /// [give way](crate#what-suspends).
+        /// Whether the task has ended. If it has, `join` does not wait. This never waits either,
+        /// but if the task has not ended, the caller may [give way](crate#what-suspends).
         pub fn is_finished(&self) -> bool {
             let finished = self.raw.is_finished();
             if !finished {
@@ -91,21 +95,23 @@ macro_rules! handle_methods {
             Task::of(self.raw.task)
         }
 
-        /// Asks the task to end: it unwinds from its next suspension point, or the one it waits in, and runs its destructors;
-        /// one that has not started never will, and only drops its closure. `join` then tells so by an error that
+        /// Asks the task to end: it unwinds from its next suspension point, or from the one it is
+        /// waiting in, and runs its destructors. A task that has not started never will; its
+        /// closure is only dropped. `join` then returns an error that
         /// [`is_cancelled`](JoinError::is_cancelled).
         ///
-        /// Never waits. It has no effect on a task that has ended. One that never suspends is not stopped; nor is one in a loop over
-        /// attempts (`try_recv`, `try_lock`, a `select!` with `default`, `is_finished`), though they
-        /// [give way](crate#what-suspends): put a [`checkpoint`](crate::checkpoint) into it. In a build with `panic = "abort"`,
-        /// which cannot unwind, one that has started goes on, and stderr says so once.
+        /// Never waits. It has no effect on a task that has ended. A task that never suspends is
+        /// not stopped. Nor is one in a loop over attempts (`try_recv`, `try_lock`, a `select!`
+        /// with `default`, `is_finished`), though they [give way](crate#what-suspends): put a
+        /// [`checkpoint`](crate::checkpoint) into it. In a build with `panic = "abort"`, which
+        /// cannot unwind, a task that has started goes on, and a warning is printed to stderr once.
         pub fn cancel(&self) {
             self.raw.task.cancel();
         }
     };
 }
 
-// A panic leaves nothing half done in a handle; what it gives, the task has left.
+// A panic leaves nothing half done in a handle; the task has left what the handle returns.
 impl<T> UnwindSafe for JoinHandle<T> {}
 impl<T> RefUnwindSafe for JoinHandle<T> {}
 
@@ -118,9 +124,9 @@ impl<T> JoinHandle<T> {
     }
 
     /// # Safety
-    /// As [`Raw::new`]; and the result is Send if this handle leaves its thread.
+    /// As [`Raw::new`]. The result is Send if this handle leaves its thread.
     pub(crate) unsafe fn new(task: TaskPtr) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds `Raw::new`'s contract, as `# Safety` demands.
         Self { raw: unsafe { Raw::new(task) } }
     }
 }
@@ -129,9 +135,9 @@ impl<T> LocalJoinHandle<T> {
     handle_methods!();
 
     /// # Safety
-    /// As [`Raw::new`]; the task is bound to this thread.
+    /// As [`Raw::new`]. The task is bound to this thread.
     pub(crate) unsafe fn new(task: TaskPtr) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds `Raw::new`'s contract, as `# Safety` demands.
         Self { raw: unsafe { Raw::new(task) }, _local: PhantomData }
     }
 }
@@ -171,7 +177,8 @@ impl<T> Raw<T> {
         wait_until_complete(self.task, Reason::Join);
         let task = self.task;
         std::mem::forget(self);
-        // SAFETY: complete, and this is the handle, which gives its right and its reference up here.
+        // SAFETY: header rule 5: complete, and this is the join handle, which gives up its right
+        // and its reference here.
         unsafe {
             let result = task.take_result::<T>();
             task.drop_ref(local::machine().map(|m| m.cells()));
@@ -180,7 +187,7 @@ impl<T> Raw<T> {
     }
 }
 
-/// Waits until the task is complete, whose join handle the caller has.
+/// Waits until the task is complete. The caller has its join handle.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn wait_until_complete(task: TaskPtr, reason: Reason) {
@@ -191,7 +198,7 @@ pub(crate) fn wait_until_complete(task: TaskPtr, reason: Reason) {
         if waiter.is_thread() {
             assert!(process::made_here(task.id()), "greenloom: a thread waits for a task, but {}", fork::ELSEWHERE);
         }
-        // SAFETY: rule 4 of the header: the caller owns the join handle, and JOINER is not set.
+        // SAFETY: header rule 4: the caller owns the join handle, and JOINER is not set.
         unsafe { task.set_joiner(waiter) };
         task.state().register_joiner()
     };
@@ -204,16 +211,17 @@ impl<T> Drop for Raw<T> {
         if self.task.state().detach() {
             return;
         }
-        /// Gives the reference up even if the result's destructor panics.
+        /// Gives up the reference even if the result's destructor panics.
         struct Reference(TaskPtr);
         impl Drop for Reference {
             fn drop(&mut self) {
-                // SAFETY: the handle's own.
+                // SAFETY: the handle's own reference, given up once.
                 unsafe { self.0.drop_ref(local::machine().map(|m| m.cells())) };
             }
         }
         let reference = Reference(self.task);
-        // SAFETY: complete, and the handle goes without having taken the result.
+        // SAFETY: header rule 5: complete, and the handle is dropped without having taken the
+        // result.
         unsafe { reference.0.drop_result() };
     }
 }

@@ -1,10 +1,12 @@
 //! Task-locals: values that each task has for itself.
 //!
-//! They hang off the stack's record, as long as the task lives: a list of values, each with the address of its key. A task that uses
-//! none pays one look at a null pointer when it ends. On a plain thread the same list is a thread-local.
+//! They are kept in the stack's record as long as the task lives: a list of values, each with the
+//! address of its key. A task that uses none only checks a null pointer when it ends. On a plain
+//! thread the same list is a thread-local.
 //!
-//! A value is counted, not borrowed: whoever is inside `with` keeps it alive, also while it is replaced, or its scope ends, elsewhere on
-//! the same stack or on a stack of the user's own that was switched away from in the middle.
+//! A value is counted, not borrowed: a caller inside `with` keeps it alive. It stays alive even if
+//! meanwhile the value is replaced, or its scope ends, elsewhere on the same stack or on a stack of
+//! the user's own that was switched away from in the middle.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,17 +19,20 @@ use crate::scheduler::local;
 use crate::unwind::catch_and_forget;
 use crate::unwind::{self, Section, SectionKind};
 
-/// Declares values that each task has for itself, in the manner of [`std::thread_local!`]; each becomes a static [`LocalKey`].
+/// Declares values that each task has for itself, in the manner of [`std::thread_local!`]. Each
+/// becomes a static [`LocalKey`].
 ///
-/// With an initialiser, a task's value is made when it first uses it. Without, it has one only inside [`LocalKey::scope`], or once
-/// it has been [set](ValueKey::set). A plain thread has values of its own, as a task has.
+/// With an initialiser, a task's value is made when the task first uses it. Without one, a task has
+/// a value only inside [`LocalKey::scope`], or once it has been [set](ValueKey::set). A plain
+/// thread has values of its own, as a task has.
 ///
-/// Unlike a `thread_local!`, which all tasks of a thread share, it may be relied on across a suspension. Tasks do not inherit values.
-/// They need not be `Send`: a task stays on its thread.
+/// Unlike a `thread_local!`, which all tasks of a thread share, it can be relied on across a
+/// suspension. Tasks do not inherit values. Values need not be `Send`: a task stays on its thread.
 ///
-/// Values are dropped at the end of their task, on its stack and before [`join`](crate::JoinHandle::join) returns, the newest first; in
-/// a detached task, after its result. Their destructors may wait, also in a cancelled task, and come to their end; one that panics is
-/// reported by the panic hook, and harms nothing else.
+/// Values are dropped at the end of their task, on its stack and before
+/// [`join`](crate::JoinHandle::join) returns, newest first; in a detached task, after its result.
+/// Their destructors may wait, even in a cancelled task, and run to their end. A panic in one is
+/// reported by the panic hook, and affects nothing else.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -70,8 +75,9 @@ macro_rules! task_local {
 
 /// A value that each task has for itself; see [`task_local!`](crate::task_local).
 ///
-/// It offers what std's and tokio's keys do. Those for `Cell` and `RefCell` speak of what is in the cell; [`get`](ValueKey::get) and
-/// [`set`](ValueKey::set) of other types are those of [`ValueKey`], to which it dereferences.
+/// It offers what std's and tokio's keys do. The methods for `Cell` and `RefCell` act on what is in
+/// the cell. For other types, [`get`](ValueKey::get) and [`set`](ValueKey::set) are those of
+/// [`ValueKey`], to which it dereferences.
 ///
 /// ```
 /// greenloom::task_local! { static LIMIT: u32 = 10; }
@@ -80,7 +86,7 @@ macro_rules! task_local {
 /// ```
 pub struct LocalKey<T: 'static>(ValueKey<T>);
 
-/// What a [`LocalKey`] offers for values that are no cell.
+/// What a [`LocalKey`] offers for values that are not cells.
 ///
 /// ```
 /// greenloom::task_local! { static LIMIT: u32 = 10; }
@@ -130,12 +136,13 @@ impl<T: 'static> LocalKey<T> {
         Self(ValueKey { name, init })
     }
 
-    /// Calls `f` with the value of this task, or on a plain thread, of this thread. It is made first if it has an initialiser and has
-    /// not been used. Never waits by itself; `f` and the initialiser may suspend.
+    /// Calls `f` with the value of this task, or, on a plain thread, of this thread. The value is
+    /// made first if it has an initialiser and has not been used. Never waits by itself; `f` and
+    /// the initialiser may suspend.
     ///
     /// # Panics
-    /// If there is no value: without an initialiser outside of [`scope`](Self::scope), or when it has been dropped at the end of
-    /// its task. If `f` or the initialiser does.
+    /// If there is no value: without an initialiser outside of [`scope`](Self::scope), or after it
+    /// has been dropped at the end of its task. If `f` or the initialiser does.
     ///
     /// ```
     /// greenloom::task_local! { static LIMIT: u32 = 10; }
@@ -146,10 +153,10 @@ impl<T: 'static> LocalKey<T> {
         f(&self.0.expect_value())
     }
 
-    /// As [`with`](Self::with), but says so if there is no value.
+    /// Like [`with`](Self::with), but returns an error if there is no value.
     ///
     /// # Errors
-    /// Where `with` panics for lack of a value.
+    /// Where `with` panics because there is no value.
     ///
     /// # Panics
     /// If `f` or the initialiser does.
@@ -162,9 +169,10 @@ impl<T: 'static> LocalKey<T> {
         Ok(f(&*self.0.value()?))
     }
 
-    /// Calls `f`, in which the task has this value; afterwards, also after an unwinding, it has the one it had before. Never waits
-    /// by itself; `f` may suspend, and other tasks do not see the value. (The coroutine of another crate must
-    /// [not be suspended inside](crate#soundness-what-safe-code-can-rely-on).)
+    /// Calls `f`, during which the task has this value. Afterwards, also after an unwinding, the
+    /// task has the value it had before. Never waits by itself; `f` may suspend, and other tasks do
+    /// not see the value. (The coroutine of another crate must [not be suspended
+    /// inside](crate#soundness-what-safe-code-can-rely-on).)
     ///
     /// # Panics
     /// If `f` does. In the destructors of a plain thread that is ending.
@@ -179,7 +187,7 @@ impl<T: 'static> LocalKey<T> {
         impl Drop for Restore {
             fn drop(&mut self) {
                 let before = std::mem::replace(&mut self.1, Slot::Empty);
-                // The value of the scope goes here, outside of the list.
+                // Drops the value of the scope here, outside of the list.
                 drop(with_locals(|locals| locals.replace(self.0, before)));
             }
         }
@@ -195,7 +203,7 @@ impl<T: 'static> LocalKey<T> {
 }
 
 impl<T: 'static> ValueKey<T> {
-    /// What tells it from other keys: they are statics, and none is of size zero.
+    /// Its address distinguishes it from other keys: they are statics, and none is of size zero.
     fn key(&'static self) -> *const () {
         std::ptr::from_ref(self).cast()
     }
@@ -219,16 +227,17 @@ impl<T: 'static> ValueKey<T> {
             return Ok(value);
         }
         let init = self.init.ok_or(AccessError { dropped: false })?;
-        // No list is borrowed meanwhile: it may use other task-locals, and suspend.
+        // No list is borrowed meanwhile: the initialiser may use other task-locals, and suspend.
         let value = Rc::new(init());
         self.put(value.clone())?;
         Ok(value)
     }
 
-    /// The value, if there is one by now.
+    /// The value, if there already is one.
     fn existing(&'static self) -> Result<Option<Rc<T>>, AccessError> {
         match with_locals(|locals| locals.get(self.key()))? {
-            // Of another type only if a key was made otherwise than by the macro, and shares its address with another constant.
+            // It has another type only if a key was not made by the macro, and shares its address
+            // with another constant.
             Slot::Value(value) => Ok(value.downcast::<T>().ok()),
             Slot::Empty => Ok(None),
             Slot::Dropped => Err(AccessError { dropped: true }),
@@ -239,14 +248,15 @@ impl<T: 'static> ValueKey<T> {
         match with_locals(|locals| locals.get(self.key()))? {
             Slot::Dropped => Err(AccessError { dropped: true }),
             _ => {
-                // What was there before goes outside of the list.
+                // Drops what was there before, outside of the list.
                 drop(with_locals(|locals| locals.replace(self.key(), Slot::Value(value)))?);
                 Ok(())
             }
         }
     }
 
-    /// Replaces the value of this task. Who is inside `with` keeps the old one until it returns. Never waits.
+    /// Replaces the value of this task. A caller inside `with` keeps the old one until it returns.
+    /// Never waits.
     ///
     /// # Panics
     /// If the value has been dropped at the end of its task.
@@ -280,10 +290,10 @@ impl<T: 'static> ValueKey<T> {
         T::clone(&self.expect_value())
     }
 
-    /// As [`get`](Self::get), but says so if there is no value.
+    /// Like [`get`](Self::get), but returns an error if there is no value.
     ///
     /// # Errors
-    /// Where [`LocalKey::with`] panics for lack of a value.
+    /// Where [`LocalKey::with`] panics because there is no value.
     ///
     /// # Panics
     /// If the initialiser or the clone does.
@@ -302,7 +312,8 @@ impl<T: 'static> ValueKey<T> {
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
-    /// Sets what is in the cell; the initialiser, if there is one, need not run for that. Never waits.
+    /// Sets what is in the cell. The initialiser, if there is one, need not run for that. Never
+    /// waits.
     ///
     /// # Panics
     /// If the value has been dropped at the end of its task.
@@ -340,7 +351,8 @@ impl<T: 'static> LocalKey<Cell<T>> {
         self.with(Cell::get)
     }
 
-    /// Takes what is in the cell, and leaves the default. Never waits by itself; the initialiser may suspend.
+    /// Takes what is in the cell, and leaves the default. Never waits by itself; the initialiser
+    /// may suspend.
     ///
     /// # Panics
     /// As [`with`](Self::with).
@@ -358,7 +370,8 @@ impl<T: 'static> LocalKey<Cell<T>> {
         self.with(Cell::take)
     }
 
-    /// Sets what is in the cell, and returns what was. Never waits by itself; the initialiser may suspend.
+    /// Sets what is in the cell, and returns what was. Never waits by itself; the initialiser may
+    /// suspend.
     ///
     /// # Panics
     /// As [`with`](Self::with).
@@ -375,10 +388,11 @@ impl<T: 'static> LocalKey<Cell<T>> {
 }
 
 impl<T: 'static> LocalKey<RefCell<T>> {
-    /// Calls `f` with what is in the cell, borrowed. Never waits by itself; `f` and the initialiser may suspend.
+    /// Calls `f` with what is in the cell, borrowed. Never waits by itself; `f` and the initialiser
+    /// may suspend.
     ///
     /// # Panics
-    /// If it is borrowed mutably, and as [`with`](Self::with).
+    /// If the cell is borrowed mutably, and as [`with`](Self::with).
     ///
     /// ```
     /// use std::cell::RefCell;
@@ -390,10 +404,11 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.with(|cell| f(&cell.borrow()))
     }
 
-    /// Calls `f` with what is in the cell, borrowed mutably. Never waits by itself; `f` and the initialiser may suspend.
+    /// Calls `f` with what is in the cell, borrowed mutably. Never waits by itself; `f` and the
+    /// initialiser may suspend.
     ///
     /// # Panics
-    /// If it is borrowed, and as [`with`](Self::with).
+    /// If the cell is borrowed, and as [`with`](Self::with).
     ///
     /// ```
     /// use std::cell::RefCell;
@@ -405,10 +420,11 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.with(|cell| f(&mut cell.borrow_mut()))
     }
 
-    /// Sets what is in the cell; the initialiser, if there is one, need not run for that. Never waits.
+    /// Sets what is in the cell. The initialiser, if there is one, need not run for that. Never
+    /// waits.
     ///
     /// # Panics
-    /// If it is borrowed, or has been dropped at the end of its task.
+    /// If the cell is borrowed, or has been dropped at the end of its task.
     ///
     /// ```
     /// use std::cell::RefCell;
@@ -424,10 +440,11 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         }
     }
 
-    /// Takes what is in the cell, and leaves the default. Never waits by itself; the initialiser may suspend.
+    /// Takes what is in the cell, and leaves the default. Never waits by itself; the initialiser
+    /// may suspend.
     ///
     /// # Panics
-    /// If it is borrowed, and as [`with`](Self::with).
+    /// If the cell is borrowed, and as [`with`](Self::with).
     ///
     /// ```
     /// use std::cell::RefCell;
@@ -442,10 +459,11 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.with(RefCell::take)
     }
 
-    /// Sets what is in the cell, and returns what was. Never waits by itself; the initialiser may suspend.
+    /// Sets what is in the cell, and returns what was. Never waits by itself; the initialiser may
+    /// suspend.
     ///
     /// # Panics
-    /// If it is borrowed, and as [`with`](Self::with).
+    /// If the cell is borrowed, and as [`with`](Self::with).
     ///
     /// ```
     /// use std::cell::RefCell;
@@ -470,7 +488,8 @@ impl<T: 'static> fmt::Debug for ValueKey<T> {
     }
 }
 
-/// Calls `f`, which must not run code of a user, with the list of the running task, or else of this thread.
+/// Calls `f`, which must not run user code, with the list of the running task, or otherwise of this
+/// thread.
 fn with_locals<R>(f: impl FnOnce(&Locals) -> R) -> Result<R, AccessError> {
     let locals = match local::running() {
         Some((_, record)) => {
@@ -481,12 +500,12 @@ fn with_locals<R>(f: impl FnOnce(&Locals) -> R) -> Result<R, AccessError> {
         }
         None => thread_locals().ok_or(AccessError { dropped: true })?,
     };
-    // SAFETY: freed at the end of the task or thread, which does not come before `f` returns.
+    // SAFETY: the list is freed at the end of the task or thread, which comes after `f` returns.
     Ok(f(unsafe { &*locals }))
 }
 
 /// The list of this plain thread; `None` once the thread has dropped it.
-// Never inlined, as all accesses to thread-locals: see `prim::local`.
+// Never inlined, like all accesses to thread-locals: see `prim::local`.
 #[inline(never)]
 #[allow(clippy::missing_const_for_thread_local, reason = "loom's macro knows no const")]
 fn thread_locals() -> Option<*const Locals> {
@@ -497,8 +516,8 @@ fn thread_locals() -> Option<*const Locals> {
             let _ = LIST.try_with(|list| {
                 let locals = list.get();
                 if !locals.is_null() {
-                    // SAFETY: made below, and freed here alone. The pointer stays while the values are dropped, which may use each
-                    // other.
+                    // SAFETY: made below, and freed only here. The pointer stays while the values
+                    // are dropped, which may use each other.
                     unsafe {
                         (*locals).take_all(|value| catch_and_forget(|| drop(value)));
                         list.set(null());
@@ -509,7 +528,7 @@ fn thread_locals() -> Option<*const Locals> {
         }
     }
     crate::prim::thread_local! {
-        // Two, so that the list can be reached while its values are dropped.
+        // Two variables, so that the list can be reached while its values are dropped.
         static LIST: Cell<*const Locals> = Cell::new(null());
         static END: End = End;
     }

@@ -1,7 +1,8 @@
-//! Tasks: how they are made, joined, named, woken and cancelled. The usual functions are re-exported at the root of the crate.
+//! Tasks: how they are made, joined, named, woken and cancelled. The usual functions are
+//! re-exported at the root of the crate.
 //!
-//! A task is one allocation: a header and the room for its closure, which later holds the result. Its life is a
-//! state word.
+//! A task is one allocation: a header and the room for its closure, which later holds the result. A
+//! state word tracks its life.
 
 pub(crate) mod handle;
 pub(crate) mod join;
@@ -27,7 +28,8 @@ use crate::scheduler::task::Task;
 use crate::unwind::{self, Section, SectionKind, Verdict};
 use crate::wait::{self, Reason};
 
-/// The task that runs this code; on a plain OS thread, a handle to that thread, with a number of its own.
+/// The task that runs this code. On a plain OS thread, a handle to that thread, with a number of
+/// its own.
 ///
 /// Never waits.
 ///
@@ -41,12 +43,14 @@ pub fn current() -> Task {
     Task::thread(thread::current(), thread::number())
 }
 
-/// Waits until somebody calls [`Task::unpark`] on this task; returns at once if somebody has since the last `park`.
+/// Waits until somebody calls [`Task::unpark`] on this task. Returns at once if somebody has done
+/// so since the last `park`.
 ///
-/// Suspends the task. On a plain OS thread it is [`std::thread::park`], which blocks the thread. (After one that a limit of time has ended
-/// there, the next may return at once.)
+/// Suspends the task. On a plain OS thread it is [`std::thread::park`], which blocks the thread.
+/// (After a time limit has ended a `park` there, the next one may return at once.)
 ///
-/// Unlike there, a task's `park` does not return by itself; but since tokens are anyone's to leave, look at your condition again.
+/// Unlike there, a task's `park` does not return spuriously. But anyone may leave a token, so check
+/// your condition again.
 ///
 /// # Panics
 /// Inside [`no_suspend`].
@@ -90,15 +94,17 @@ pub fn park() {
         if !task.state().take_abort_wake() {
             return;
         }
-        // It is to unwind: does so now, or waits on where it must not.
+        // The task is to unwind: it does so now, or waits on if it must not unwind here.
         unwind::raise_after_wait(task);
     }
 }
 
-/// As [`park`], but for no longer than `limit`. Nothing tells whether somebody has called [`Task::unpark`] or time is up.
+/// Like [`park`], but for no longer than `limit`. The caller cannot tell whether somebody has
+/// called [`Task::unpark`] or time is up.
 ///
-/// Suspends the task. On a plain OS thread it is [`std::thread::park_timeout`], which blocks the thread. A time that is too long to
-/// be said is for ever; one of zero only takes the token, if there is one, and otherwise may [give way](crate#what-suspends).
+/// Suspends the task. On a plain OS thread it is [`std::thread::park_timeout`], which blocks the
+/// thread. A duration that cannot be represented waits forever. A duration of zero only takes the
+/// token, if there is one, and otherwise may [give way](crate#what-suspends).
 ///
 /// # Panics
 /// Inside [`no_suspend`].
@@ -146,12 +152,13 @@ pub fn park_timeout(limit: Duration) {
         if timed_out && unwind::after_wait(task, deadline) != Verdict::Raise {
             return;
         }
-        // It is to unwind: does so now, or waits on where it must not.
+        // The task is to unwind: it does so now, or waits on if it must not unwind here.
         unwind::raise_after_wait(task);
     }
 }
 
-/// Parks a plain thread, until a token or a limit comes, or a cancel scope is cancelled (which leaves a token).
+/// Parks a plain thread until a token or a limit comes, or a cancel scope is cancelled (which
+/// leaves a token).
 #[cold]
 #[track_caller]
 fn park_thread(limit: Option<Duration>) {
@@ -164,14 +171,15 @@ fn park_thread(limit: Option<Duration>) {
     }
     let now = prim::now();
     if unwind::is_over_on_thread(now, deadline.filter(|&deadline| deadline <= now)) {
-        // A token that came at this moment must not be lost: at worst a later park wakes for nothing, as std's may.
+        // A token that came at this moment must not be lost. At worst a later park wakes for
+        // nothing, as std's may.
         thread::current().unpark();
         unwind::raise_on_thread();
     }
 }
 
-/// Lets others run: the task goes to the end of its processor's queue of ready tasks, which takes turns with those that have not
-/// started yet.
+/// Lets others run: the task goes to the end of its processor's queue of ready tasks. Ready tasks
+/// take turns with those that have not started yet.
 ///
 /// Suspends the task. On a plain OS thread it is [`std::thread::yield_now`].
 ///
@@ -202,15 +210,16 @@ pub fn yield_now() {
     record.suspend(Suspend::Yield, Reason::Yield);
 }
 
-/// Runs `f`, in which a suspension of this task is a mistake: one that would happen panics instead.
+/// Runs `f`, during which this task must not suspend: a suspension panics instead.
 ///
-/// For code that assumes that nothing else runs on its thread in between: a borrowed thread-local, a reentrant lock; and above all
-/// scoped thread-locals and accesses that may run a `thread_local!` initialiser which waits, where a suspension would be
-/// [undefined behaviour](crate#soundness-what-safe-code-can-rely-on). On a plain OS thread it only runs `f`.
+/// For code that assumes that nothing else runs on its thread in between: a borrowed thread-local,
+/// a reentrant lock. Above all it is for scoped thread-locals, and for accesses that may run a
+/// `thread_local!` initialiser which waits; a suspension there would be [undefined
+/// behaviour](crate#soundness-what-safe-code-can-rely-on). On a plain OS thread it only runs `f`.
 ///
 /// # Panics
-/// If `f` does, or tries to suspend the task. A suspension in a destructor that runs because `f` unwinds aborts the process, as
-/// any panic there does.
+/// If `f` does, or tries to suspend the task. A suspension in a destructor that runs because `f`
+/// unwinds aborts the process, as any panic there does.
 ///
 /// ```
 /// thread_local! { static DEPTH: std::cell::Cell<u32> = const { std::cell::Cell::new(0) } }

@@ -19,15 +19,17 @@ const OUTSIDE: &str = "greenloom::spawn was called outside a runtime; call it fr
 
 /// Starts a task in the runtime of the calling task.
 ///
-/// Never waits: the task runs when its turn comes, here or on another processor: of tasks that have not started the newest first, by
-/// turns with those that are ready. It is fresh until then, and may be stolen; once it has started it stays on its thread.
+/// Never waits: the task runs when its turn comes, here or on another processor. Of the tasks that
+/// have not started, the newest runs first; they take turns with the ready ones. The task is fresh
+/// until it starts, and may be stolen. Once it has started it stays on its thread.
 ///
 /// # Panics
 /// Outside a runtime, and when there is no memory for the task.
 ///
-/// A panic in `f` stays in the task: the process's panic hook prints message and place, as for any thread, then a line on stderr names the
-/// task with its number and spawn site (or the runtime's [`on_panic`](crate::RuntimeBuilder::on_panic) hook is called), and
-/// [`JoinHandle::join`] gives the payload.
+/// A panic in `f` stays in the task. The process's panic hook prints the message and location, as
+/// for any thread. Then a line on stderr names the task with its number and spawn site, or the
+/// runtime's [`on_panic`](crate::RuntimeBuilder::on_panic) hook is called. [`JoinHandle::join`]
+/// returns the payload.
 ///
 /// ```
 /// greenloom::run(|| {
@@ -55,7 +57,8 @@ where
     }
 }
 
-/// Starts a task that stays on this thread from the beginning, so that neither its closure nor its result need be `Send`.
+/// Starts a task that stays on this thread from the beginning. Neither its closure nor its result
+/// need be `Send`.
 ///
 /// Never waits.
 ///
@@ -85,10 +88,10 @@ where
     let Some((local, _)) = local::running() else {
         panic!("greenloom::spawn_local was called outside a task; call it inside one, inside greenloom::run, say")
     };
-    // SAFETY: bound to this thread before anybody else hears of it.
+    // SAFETY: bound to this thread before anybody else learns of it.
     match unsafe { local.make_task(f, Location::caller(), None) } {
         Ok(task) => {
-            // SAFETY: new, and ours (rule 2 of the header).
+            // SAFETY: header rule 2: the task is new, and this machine binds it.
             unsafe { task.set_home(local.processor()) };
             local.push_next(Ready { task, bound: true });
             // SAFETY: made just now.
@@ -123,10 +126,11 @@ where
     unsafe { spawn_unbounded(shared, f, site, extra, placement) }
 }
 
-/// As [`spawn_on`], whatever the closure borrows.
+/// Like [`spawn_on`], whatever the closure borrows.
 ///
 /// # Safety
-/// `F` and `T` are `Send`. What they borrow lives until the closure, and what it returned, have been dropped.
+/// `F` and `T` are `Send`. What they borrow lives until the closure, and what it returned, have
+/// been dropped.
 #[inline]
 pub(crate) unsafe fn spawn_unbounded<F, T>(
     shared: &Shared,
@@ -140,14 +144,15 @@ where
 {
     let here = local::machine().filter(|local| std::ptr::eq::<Shared>(&*local.shared, shared));
     let task = match here {
-        // SAFETY: the caller's promise.
+        // SAFETY: `F` and `T` are Send, as `# Safety` demands.
         Some(local) => unsafe { local.make_task(f, site, extra) }?,
         None if shared.is_elsewhere() => return Err(io::Error::other(ELSEWHERE)),
-        // SAFETY: as above.
+        // SAFETY: `F` and `T` are Send, as `# Safety` demands.
         None => unsafe { TaskPtr::new(f, site, take_ids(1), extra, |layout| shared.cells.alloc(layout)) }
             .ok_or(io::ErrorKind::OutOfMemory)?,
     };
-    // SAFETY: made just now. Before it is placed: afterwards it may run and end at any time.
+    // SAFETY: made just now. This comes before it is placed: afterwards it may run and end at any
+    // time.
     let handle = unsafe { JoinHandle::new(task) };
     match here {
         Some(local) => Local::place(local, task, placement),
@@ -156,7 +161,7 @@ where
     Ok(handle)
 }
 
-/// A task to be started with more than a closure: a name, a stack of another size, a place.
+/// Starts a task with more than a closure: a name, a stack of another size, a place.
 ///
 /// ```
 /// use greenloom::task::{Builder, Placement};
@@ -180,7 +185,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A task with no name, the runtime's stack size, near its spawner.
+    /// A task with no name, the runtime's stack size, and a place near its spawner.
     pub fn new() -> Self {
         Self::default()
     }
@@ -191,17 +196,19 @@ impl Builder {
         self
     }
 
-    /// Gives the task a stack of at least this many bytes: from 16 KiB to 1 GiB, rounded up to a power of two. Memory is used as it is
-    /// touched. Without this it has the [runtime's size](crate::RuntimeBuilder::stack_size).
+    /// Gives the task a stack of at least this many bytes: from 16 KiB to 1 GiB, rounded up to a
+    /// power of two. Memory is used as it is touched. Without this the stack has the [runtime's
+    /// size](crate::RuntimeBuilder::stack_size).
     ///
-    /// In unoptimised builds a message of several KiB is copied a few times on the stack: with messages beyond some 4 KiB, give
-    /// tasks that you have given small stacks more, or box the messages.
+    /// Unoptimised builds copy a message of several KiB a few times on the stack. If messages are
+    /// larger than some 4 KiB, give more to tasks that you have given small stacks, or box the
+    /// messages.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Says where the task starts, and so where it stays; see [`Placement`].
+    /// Sets where the task starts, and so where it stays; see [`Placement`].
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
@@ -210,8 +217,9 @@ impl Builder {
     /// Starts the task in the runtime of the calling task. Never waits.
     ///
     /// # Errors
-    /// If the stack size is out of range, [`Placement::On`] names a processor that the runtime does not have, or there is no
-    /// memory for the task. If there is none for its stack when it starts, [`JoinHandle::join`] says so.
+    /// If the stack size is out of range, [`Placement::On`] names a processor that the runtime does
+    /// not have, or there is no memory for the task. If there is no memory for its stack when it
+    /// starts, [`JoinHandle::join`] returns an error.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -229,9 +237,10 @@ impl Builder {
         self.spawn_from(&local.shared, f, Location::caller())
     }
 
-    /// As [`spawn`](Self::spawn), in the handle's runtime, from anywhere.
+    /// Like [`spawn`](Self::spawn), but in the handle's runtime, from anywhere.
     ///
-    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it was cancelled.
+    /// If the runtime is ending or has ended, the task never runs, and its join handle says that it
+    /// was cancelled.
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).

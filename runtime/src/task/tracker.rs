@@ -1,12 +1,16 @@
-//! Tasks that somebody answers for: those of a scope, those of a group. They are counted, waited for, and cancelled together.
+//! Tasks that somebody answers for: those of a scope, those of a group. They are counted, waited
+//! for, and cancelled together.
 //!
-//! 1. A task is counted from before it is spawned ([`enter`](TaskTracker::enter)) until nothing of it is left that the others could
-//!    miss: closure, result, payload ([`leave`](TaskTracker::leave)).
-//! 2. While it runs, a node in its frame lists it ([`run`](TaskTracker::run)), so that it can be cancelled; a task that begins when the
-//!    others have been cancelled is cancelled too. Nothing is allocated.
-//! 3. One lock orders all that. The last task to leave touches the tracker for the last time when it releases the lock. Who waits
-//!    has either published itself before, and goes on when that task wakes it, without a look at the tracker; or it takes the lock
-//!    afterwards, and sees that nobody is left. So the tracker may lie in the frame of whoever waits.
+//! 1. A task is counted from before it is spawned ([`enter`](TaskTracker::enter)) until nothing of
+//!    it is left that the others could miss: closure, result, payload
+//!    ([`leave`](TaskTracker::leave)).
+//! 2. While it runs, a node in its frame lists it ([`run`](TaskTracker::run)), so that it can be
+//!    cancelled. A task that begins after the others have been cancelled is cancelled too. Nothing
+//!    is allocated.
+//! 3. One lock orders all that. The last task to leave touches the tracker for the last time when
+//!    it releases the lock. A waiter may have published itself before: then that task wakes it, and
+//!    it goes on without reading the tracker. Or it takes the lock afterwards, and sees that nobody
+//!    is left. So the tracker may lie in the frame of the waiter.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -27,7 +31,7 @@ use crate::wait::list::{List, Node};
 
 pub(crate) struct TaskTracker {
     inner: Lock<Inner>,
-    /// Models watch rule 3: each touch reads a cell that the end writes.
+    /// Models check rule 3: each touch reads a cell that the end writes.
     #[cfg(greenloom_loom)]
     alive: crate::prim::Alive,
 }
@@ -35,11 +39,11 @@ pub(crate) struct TaskTracker {
 struct Inner {
     /// Tasks that have entered and not left.
     count: usize,
-    /// All have been cancelled, and those to come are.
+    /// All have been cancelled; those to come are cancelled as well.
     cancelled: bool,
-    /// Those that run. The ones that have been told to end are behind the others.
+    /// Those that run. The ones already told to end are behind the others.
     running: List<Running>,
-    /// Who waits until all have left.
+    /// The waiter, until all have left.
     waiter: Option<Waiter>,
     /// The first panic that nobody else was told of.
     panic: Option<Box<dyn Any + Send>>,
@@ -51,7 +55,7 @@ struct Running {
     told: Cell<bool>,
 }
 
-/// Tasks that are cancelled under one holding of the lock.
+/// The number of tasks that are cancelled while the lock is held once.
 const AT_ONCE: usize = 16;
 
 impl TaskTracker {
@@ -76,7 +80,8 @@ impl TaskTracker {
         self.lock().count += 1;
     }
 
-    /// A task is gone, with all that it had. The last one wakes whoever waits; `self` may be gone then.
+    /// A task is gone, with all that it had. The last one wakes the waiter; `self` may be gone
+    /// then.
     #[inline]
     pub(crate) fn leave(&self) {
         Self::count_out(self.lock());
@@ -88,15 +93,15 @@ impl TaskTracker {
         let waiter = if inner.count == 0 { inner.waiter.take() } else { None };
         drop(inner);
         if let Some(waiter) = waiter {
-            // SAFETY: taken out, once.
+            // SAFETY: the waiter was taken out under the lock, so it is woken once.
             unsafe { waiter.wake() };
         }
     }
 
     /// [`leave`](Self::leave) of a task that never ran, called by the destructor of its closure.
     pub(crate) fn leave_unborn(&self) {
-        // Why did it not? It was cancelled, its spawner is told that it was not placed, or its runtime has ended; or else there was no
-        // stack, of which nobody hears but who joins.
+        // There are four reasons. It was cancelled; its spawner is told that it was not placed; its
+        // runtime has ended; or there was no stack, which only a joiner learns.
         if let Some((local, record)) = local::running()
             && local.refuses(record)
         {
@@ -106,15 +111,16 @@ impl TaskTracker {
         self.leave();
     }
 
-    /// How many have entered and not left.
+    /// The number of tasks that have entered and not left.
     pub(crate) fn count(&self) -> usize {
         self.lock().count
     }
 
-    /// Runs `f` in the calling task, one of those that have entered: cancelled with the others, its panic caught. If they have been
-    /// cancelled already, `f` is only dropped.
+    /// Runs `f` in the calling task, which must have entered. The task is cancelled with the
+    /// others, and its panic is caught. If they have been cancelled already, `f` is only dropped.
     ///
-    /// `take_result` gets what came of it. If it gives that back, the task is still counted; or else it is gone, and leaves.
+    /// `take_result` gets the result. If it gives the result back, the task is still counted.
+    /// Otherwise the result is gone, and the task leaves.
     #[inline]
     pub(crate) fn run<T>(
         &self,
@@ -131,7 +137,8 @@ impl TaskTracker {
             #[inline]
             fn drop(&mut self) {
                 let inner = self.tracker.lock();
-                // SAFETY: under the lock; in this list or in none: nobody else takes it out for good.
+                // SAFETY: under the lock. The node is in this list or in none: only its owner takes
+                // it out for good.
                 unsafe { inner.running.remove(&self.node) };
                 if self.leaves {
                     TaskTracker::count_out(inner);
@@ -144,11 +151,12 @@ impl TaskTracker {
         let inner = self.lock();
         let result = if inner.cancelled {
             drop(inner);
-            // Only the mark: it runs, so there is nothing to queue.
+            // Only sets the mark: the task runs, so there is nothing to queue.
             let _ = task.state().cancel();
             drop_whole(f).map_err(|p| task.ended_by(p, None)).and(Err(JoinError::cancelled()))
         } else {
-            // SAFETY: under the lock; the node is new, and stays where it is until it is taken out, before its frame ends.
+            // SAFETY: under the lock; the node is new, and stays where it is until it is taken out,
+            // before its frame ends.
             unsafe { inner.running.push_back(&listed.node, Waiter::NONE) };
             drop(inner);
             catch_unwind(AssertUnwindSafe(f)).map_err(|p| task.ended_by(p, None))
@@ -158,13 +166,13 @@ impl TaskTracker {
         kept
     }
 
-    /// Keeps a panic, if this is one and the first, for [`take_panic`](Self::take_panic).
+    /// Keeps the error for [`take_panic`](Self::take_panic), if it is a panic and the first one.
     pub(crate) fn keep_panic(&self, error: JoinError) {
         let Ok(payload) = error.try_into_panic() else { return };
         let mut inner = self.lock();
         let late = if inner.panic.is_none() { inner.panic.replace(payload) } else { Some(payload) };
         drop(inner);
-        // Here, before the task leaves: it is the user's value.
+        // Dropped here, before the task leaves: it is the user's value.
         catch_and_forget(|| drop(late));
     }
 
@@ -173,7 +181,7 @@ impl TaskTracker {
         self.lock().panic.take()
     }
 
-    /// Cancels all tasks: those that run, and those that are still to begin. Never waits.
+    /// Cancels all tasks: those that run, and those that have yet to begin. Never waits.
     pub(crate) fn cancel(&self) {
         let mut all_told = false;
         while !all_told {
@@ -181,16 +189,17 @@ impl TaskTracker {
             let mut inner = self.lock();
             inner.cancelled = true;
             for woken in &mut woken {
-                // SAFETY: under the lock, and used under it alone.
+                // SAFETY: under the lock, and used only under it.
                 match unsafe { inner.running.front() } {
                     Some(node) if !node.data().told.replace(true) => {
                         let task = node.data().task;
-                        // SAFETY: under the lock; its owner cannot take it out meanwhile.
+                        // SAFETY: under the lock, so its owner cannot take it out meanwhile.
                         unsafe {
                             inner.running.remove(node);
                             inner.running.push_back(node, Waiter::NONE);
                         }
-                        // The task is on its stack here: it cannot end before it has taken its node out.
+                        // The task is on its stack here: it cannot end before it has taken its node
+                        // out.
                         *woken = task.state().cancel().then_some(task);
                     }
                     _ => {
@@ -200,12 +209,13 @@ impl TaskTracker {
                 }
             }
             drop(inner);
-            // Won by the transition, so alive until they are queued.
+            // `cancel` gave these tasks to the caller to queue, so they are alive until they are
+            // queued.
             woken.into_iter().flatten().for_each(make_runnable);
         }
     }
 
-    /// Waits until all have left. One at a time waits.
+    /// Waits until all have left. Only one may wait at a time.
     ///
     /// Suspends a task; blocks a plain thread.
     ///
@@ -229,9 +239,10 @@ impl TaskTracker {
         let _ = wait::wait_for(Reason::Join, None, publish, || self.lock().waiter.take().is_some());
     }
 
-    /// As [`wait`](Self::wait), come what may: a cancelled task waits too, or one whose time is up.
+    /// Like [`wait`](Self::wait), but unconditionally: a cancelled task waits too, or one whose
+    /// time is up.
     pub(crate) fn wait_to_the_end(&self) {
-        /// Others use the frame that an unwinding would end.
+        /// An unwinding would end a frame that others use.
         struct Abort;
         impl Drop for Abort {
             fn drop(&mut self) {

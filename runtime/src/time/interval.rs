@@ -7,10 +7,10 @@ use crate::prim;
 use crate::task::checkpoint;
 use crate::wait;
 
-/// A tick is not missed if it is seen so soon after it was due: every sleep ends a little late.
+/// A tick that is seen this soon after it was due is not missed: every sleep ends a little late.
 const TOLERANCE: Duration = Duration::from_millis(5);
 
-/// What an [`Interval`] does about ticks that nobody was there for; tokio's choices.
+/// What an [`Interval`] does about ticks that nobody waited for; the choices are tokio's.
 ///
 /// ```
 /// use greenloom::time::MissedTickBehavior;
@@ -18,16 +18,16 @@ const TOLERANCE: Duration = Duration::from_millis(5);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissedTickBehavior {
-    /// They come at once, one after the other, until the interval has caught up.
+    /// They come at once, one after another, until the interval has caught up.
     #[default]
     Burst,
-    /// The next comes a period after the late one.
+    /// The next tick comes a period after the late one.
     Delay,
-    /// They are left out: the next comes at a multiple of the period from the start.
+    /// They are skipped: the next tick comes at a multiple of the period from the start.
     Skip,
 }
 
-/// Ticks every so often; see [`interval`].
+/// Ticks at regular intervals; see [`interval`].
 #[derive(Debug)]
 pub struct Interval {
     /// When the next tick is due; `None` if it never is.
@@ -36,7 +36,7 @@ pub struct Interval {
     missed: MissedTickBehavior,
 }
 
-/// A clock whose first tick is now, and whose others follow a period apart.
+/// A clock whose first tick is now; the others follow a period apart.
 ///
 /// # Panics
 /// If the period is zero.
@@ -58,7 +58,7 @@ pub fn interval(period: Duration) -> Interval {
     interval_at(prim::now(), period)
 }
 
-/// A clock whose first tick is at `start`, and whose others follow a period apart.
+/// A clock whose first tick is at `start`; the others follow a period apart.
 ///
 /// # Panics
 /// If the period is zero.
@@ -79,8 +79,8 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 impl Interval {
     /// Waits for the next tick, and returns when it was due.
     ///
-    /// Suspends the task; blocks a plain thread. Where the tick is due it returns at once. One that is too
-    /// far away to be said never comes.
+    /// Suspends the task; blocks a plain thread. Returns at once if the tick is due. A tick whose
+    /// time cannot be represented never comes.
     ///
     /// # Panics
     /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
@@ -106,7 +106,7 @@ impl Interval {
         due
     }
 
-    /// When the tick comes that follows the one that was due at `due`, and seen at `now`.
+    /// The time of the tick that follows the one that was due at `due` and seen at `now`.
     fn after(&self, due: Instant, now: Instant) -> Option<Instant> {
         let regular = due.checked_add(self.period);
         if now <= due + TOLERANCE {
@@ -123,7 +123,7 @@ impl Interval {
         }
     }
 
-    /// The next tick comes a period from now.
+    /// Lets the next tick come a period from now.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -137,7 +137,7 @@ impl Interval {
         self.next = prim::now().checked_add(self.period);
     }
 
-    /// The next tick comes at once.
+    /// Lets the next tick come at once.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -151,7 +151,7 @@ impl Interval {
         self.next = Some(prim::now());
     }
 
-    /// The next tick comes after this time.
+    /// Lets the next tick come after this time.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ impl Interval {
         self.next = prim::now().checked_add(after);
     }
 
-    /// The next tick comes at this moment.
+    /// Lets the next tick come at this moment.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -179,12 +179,13 @@ impl Interval {
         self.next = Some(deadline);
     }
 
-    /// What it does about missed ticks; [`MissedTickBehavior::Burst`] unless it was told otherwise.
+    /// What the interval does about missed ticks; [`MissedTickBehavior::Burst`] unless set
+    /// otherwise.
     pub fn missed_tick_behavior(&self) -> MissedTickBehavior {
         self.missed
     }
 
-    /// Says what it does about missed ticks.
+    /// Sets what the interval does about missed ticks.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,10 +1,11 @@
-//! Time: sleeping, limits, intervals. The channels of [`channel::after`](crate::channel::after), [`at`](crate::channel::at) and
-//! [`tick`](crate::channel::tick) are for [`select!`](crate::select!).
+//! Time: sleeping, limits, intervals. The channels of [`channel::after`](crate::channel::after),
+//! [`at`](crate::channel::at) and [`tick`](crate::channel::tick) are for
+//! [`select!`](crate::select!).
 //!
-//! Nothing here ends early; it may end late: by some 100 µs where a processor is idle; where it is busy, by as long as its tasks take to
-//! let others run, and some milliseconds.
+//! Nothing here ends early. It may end late: by some 100 µs on an idle processor; on a busy one, by
+//! as long as its tasks take to let others run, plus some milliseconds.
 //!
-//! All of it works on plain OS threads too, which it blocks.
+//! All of it works on plain OS threads too, and blocks them.
 
 mod interval;
 mod timeout;
@@ -19,10 +20,10 @@ use crate::task::yield_now;
 use crate::wait;
 use crate::wait::Reason;
 
-/// Waits for so long.
+/// Waits for the given duration.
 ///
-/// Suspends the task; blocks a plain thread. A duration that cannot be represented waits forever. One of zero lets others run, as
-/// [`yield_now`] does.
+/// Suspends the task; blocks a plain thread. A duration that cannot be represented waits forever. A
+/// duration of zero lets others run, as [`yield_now`] does.
 ///
 /// # Panics
 /// Inside [`no_suspend`](crate::no_suspend).
@@ -49,7 +50,7 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Waits until this moment has come. One that has passed lets others run, as [`yield_now`] does.
+/// Waits until this moment has come. If it has passed, lets others run, as [`yield_now`] does.
 ///
 /// Suspends the task; blocks a plain thread.
 ///

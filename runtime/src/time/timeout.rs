@@ -1,4 +1,4 @@
-//! Limits of time.
+//! Time limits.
 
 use std::time::{Duration, Instant};
 use std::{error, fmt, io};
@@ -28,34 +28,43 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Runs `f`, but for no longer than `limit`: when time is up, it unwinds to here from its next suspension point, or from the one it
-/// waits in.
+/// Runs `f`, but for no longer than `limit`. When time is up, `f` unwinds to here from its next
+/// suspension point, or from the one it is waiting in.
 ///
-/// That is so for whatever suspends inside, here or in any library that `f` calls. Destructors run, and may suspend. Of limits inside each
-/// other, the one that is over first ends what is inside it; if several are over, the outermost does. The task itself goes on
-/// after it.
+/// This holds for everything that suspends inside, here or in any library that `f` calls.
+/// Destructors run, and may suspend. Of nested limits, the one that is over first ends what is
+/// inside it; if several are over, the outermost does. The task itself goes on after it.
 ///
-/// - What never suspends is not ended; a [`checkpoint`](crate::checkpoint) in it helps. Nor is a loop over attempts (`try_recv`,
-///   `try_lock`, a `select!` with `default`, `is_finished`), though they [give way](crate#what-suspends): put a `checkpoint` into
-///   it. If `f` returns before it notices that time is up, its value counts.
-/// - A limit of zero lets `f` run to its first suspension point. A limit that cannot be represented is none.
-/// - A value that a partner had handed over before is returned by the suspension point, and the limit comes at the next one.
-/// - Catching the unwinding delays it to the next suspension point; the result is `Elapsed` all the same.
-/// - It poisons std locks that `f` holds, and a `LazyLock` whose initialiser it ends, as any panic does (not those of
-///   [`sync`](crate::sync)), and aborts the process if it has to cross `extern "C"`.
-/// - What `f` has started is another task, and goes on; but a [`scope`](crate::scope()) in it, or
-///   [`run_all`](crate::group::run_all), cancels its tasks and waits until they have ended, however long that takes.
-/// - It comes later inside [`uncancellable`](crate::uncancellable), and while the task is unwinding already: a limit in a destructor that
-///   runs because of an unwinding has no effect (use [`send_timeout`](crate::channel::Sender::send_timeout) or
+/// - Code that never suspends is not ended; a [`checkpoint`](crate::checkpoint) in it helps. Nor is
+///   a loop over attempts (`try_recv`, `try_lock`, a `select!` with `default`, `is_finished`),
+///   though they [give way](crate#what-suspends): put a `checkpoint` into it. If `f` returns before
+///   it notices that time is up, its value counts.
+/// - A limit of zero lets `f` run to its first suspension point. A limit that cannot be represented
+///   is no limit.
+/// - A value that a partner handed over before is returned by the suspension point; the limit comes
+///   at the next one.
+/// - Catching the unwinding delays it to the next suspension point; the result is still `Elapsed`.
+/// - It poisons std locks that `f` holds, and a `LazyLock` whose initialiser it ends, as any panic
+///   does (but not those of [`sync`](crate::sync)). It aborts the process if it has to cross
+///   `extern "C"`.
+/// - A task that `f` has started goes on. But a [`scope`](crate::scope()) in `f`, or
+///   [`run_all`](crate::group::run_all), cancels its tasks and waits until they have ended, however
+///   long that takes.
+/// - It is deferred inside [`uncancellable`](crate::uncancellable), and while the task is already
+///   unwinding. A limit in a destructor that runs during unwinding has no effect (use
+///   [`send_timeout`](crate::channel::Sender::send_timeout) or
 ///   [`recv_timeout`](crate::channel::Receiver::recv_timeout) there).
-/// - If a wait inside has a time of its own, and both are up when the task can go on, the earlier counts.
-/// - The coroutine of another crate must not be suspended inside a limit that it has entered itself: where the limit, or its task,
-///   ends out of order, [the process ends](crate#soundness-what-safe-code-can-rely-on).
+/// - If a wait inside has a deadline of its own, and both have passed when the task can go on, the
+///   earlier one counts.
+/// - The coroutine of another crate must not be suspended inside a limit that it has entered
+///   itself. If the limit, or its task, ends out of order, [the process
+///   ends](crate#soundness-what-safe-code-can-rely-on).
 ///
-/// A limit that is not reached costs a look at the clock and two short locks, and allocates nothing.
+/// A limit that is not reached costs one reading of the clock and two short locks, and allocates
+/// nothing.
 ///
-/// Neither suspends nor blocks by itself. On a plain OS thread the limit ends what waits there for something of this crate; what
-/// blocks in the kernel it does not.
+/// Neither suspends nor blocks by itself. On a plain OS thread, the limit ends waits for something
+/// of this crate; it does not end what blocks in the kernel.
 ///
 /// # Errors
 /// [`Elapsed`] if the limit has ended something of `f`.
@@ -85,7 +94,7 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
     limited(now, now.checked_add(limit), f)
 }
 
-/// As [`timeout`], with the moment when time is up.
+/// Like [`timeout`], but takes the moment when time is up.
 ///
 /// # Errors
 /// [`Elapsed`] if the limit has ended something of `f`.
@@ -125,8 +134,8 @@ fn limited<T>(now: Instant, deadline: Option<Instant>, f: impl FnOnce() -> T) ->
                     let woken = scope.cancel(Cause::Time);
                     debug_assert!(woken.is_none(), "the task runs");
                 } else {
-                    // SAFETY: new, and taken back by `disarm`, before its frame and the scope's end. The same wheel: the task stays
-                    // on its machine.
+                    // SAFETY: the timer is new, and `disarm` takes it back before its frame and the
+                    // scope's end. The wheel is the same: the task stays on its machine.
                     unsafe { timers.set(&timer, Aim::Cancel(scope), deadline) };
                 }
             };

@@ -1,4 +1,4 @@
-//! Frames that a task can be unwound to; what lies in them is a [`CancelScope`].
+//! Frames that a task can be unwound to; each holds a [`CancelScope`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::from_ref;
@@ -8,21 +8,22 @@ use crate::raw::header::Payload;
 use crate::unwind::payload::Cancelled;
 use crate::unwind::running::{Running, Section, SectionKind};
 
-/// What [`bounded`] was ended by.
+/// What [`in_cancel_scope`] was ended by.
 #[derive(Debug)]
 pub(crate) struct ScopeCancelled;
 
-/// What came of [`bounded`].
+/// The outcome of [`in_cancel_scope`].
 #[must_use]
 pub(crate) struct LeftScope<T> {
     pub(crate) result: Result<T, ScopeCancelled>,
-    /// The scope is cancelled, if too late to end anything.
+    /// Whether the scope was cancelled, even if too late to end anything.
     pub(crate) cancelled: bool,
 }
 
-/// Runs `f`; a cancel of the scope ends it.
+/// Runs `f`; cancelling the scope ends it.
 ///
-/// `arm` makes the scope known to whoever may cancel it; `disarm` takes that back, after which nobody does.
+/// `arm` makes the scope known to those who may cancel it. `disarm` takes that back; afterwards
+/// nobody cancels it.
 ///
 /// # Panics
 /// If `f` does. In a build with `panic = "abort"`.
@@ -54,11 +55,11 @@ pub(crate) fn in_cancel_scope<T>(
     LeftScope { result, cancelled }
 }
 
-/// An unwinding has come to the frame of a cancel scope: it ends here if it is the scope's own.
+/// An unwinding has reached the frame of a cancel scope: it ends here if it is the scope's own.
 #[cold]
 fn unwound<T>(payload: Payload, scope: &CancelScope) -> Result<T, ScopeCancelled> {
     match payload.downcast::<Cancelled>() {
-        // An old payload that somebody has kept may have the same address in it.
+        // An old payload that somebody has kept may hold the same address.
         Ok(raised) if raised.scope() == from_ref(scope).addr() && scope.raised.get() > 0 => Err(ScopeCancelled),
         Ok(raised) => resume_unwind(raised),
         Err(payload) => resume_unwind(payload),

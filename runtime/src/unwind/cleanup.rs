@@ -1,31 +1,36 @@
-//! Whether a task is in the middle of an unwinding, by what its stack says.
+//! Whether a task is in the middle of an unwinding, as its stack tells.
 //!
-//! std counts the unwindings of a thread. Where a destructor suspends its task in the middle of one, that count holds for all tasks of the
-//! thread, and nothing in it tells whether the one that asks unwinds itself. That matters: an unwinding that is raised in a destructor
-//! that an unwinding runs, and leaves it, ends the process.
+//! std counts the unwindings of a thread. If a destructor suspends its task in the middle of one,
+//! that count holds for all tasks of the thread. It does not tell whether the running task unwinds
+//! itself. That matters: an unwinding that is raised in a destructor that an unwinding runs, and
+//! that leaves it, ends the process.
 //!
-//! So the stack is asked what an unwinding would ask it. A frame that an unwinding passes runs its *cleanup*: the destructors of what it
-//! owns. The calls in a cleanup have an entry of their own in the frame's table of call sites, by which an unwinding that comes
-//! to them is filtered: no kind of it may go on, and the process ends. So has the body of an `extern "C"` function, which no
-//! unwinding may leave either. A task with such a frame on its stack may not be unwound, and any other may.
+//! So the stack is examined as an unwinding would examine it. A frame that an unwinding passes runs
+//! its *cleanup*: the destructors of what it owns. The calls in a cleanup have their own entry in
+//! the frame's table of call sites. The entry filters an unwinding that reaches them: no kind of it
+//! may go on, and the process ends. The body of an `extern "C"` function has such an entry too,
+//! since no unwinding may leave it. A task with such a frame on its stack may not be unwound; any
+//! other may.
 //!
-//! The table is the language-specific data area of the [Itanium C++ ABI](https://itanium-cxx-abi.github.io/cxx-abi/), in the form that
-//! LLVM and GCC give it. The unwinder of the system walks the stack; that takes tens of microseconds. Where something cannot be read,
-//! the stack counts as unwinding.
+//! The table is the language-specific data area of the [Itanium C++
+//! ABI](https://itanium-cxx-abi.github.io/cxx-abi/), in the form that LLVM and GCC give it. The
+//! system's unwinder walks the stack, which takes tens of microseconds. If something cannot be
+//! read, the stack counts as unwinding.
 //!
-//! In a model, which knows panics as failures alone, a task unwinds as long as it has a payload (`task::cancel`).
+//! A model knows panics only as failures. There, a task unwinds as long as it has a payload
+//! (`unwind::payload`).
 
 use std::ffi::{c_int, c_void};
 
 use crate::raw::record::Record;
 
-/// A frame, as the unwinder shows it.
+/// A frame, as the unwinder presents it.
 #[repr(C)]
 struct Frame {
     _private: [u8; 0],
 }
 
-// What std unwinds with, and links.
+// The unwinder that std uses and links.
 unsafe extern "C" {
     fn _Unwind_Backtrace(trace: extern "C" fn(*mut Frame, *mut c_void) -> c_int, argument: *mut c_void) -> c_int;
     fn _Unwind_GetCFA(frame: *mut Frame) -> usize;
@@ -34,7 +39,7 @@ unsafe extern "C" {
     fn _Unwind_GetLanguageSpecificData(frame: *mut Frame) -> *const u8;
 }
 
-/// Answers of a step of the walk: `_URC_NO_REASON`, and anything else.
+/// What a step of the walk returns: `_URC_NO_REASON`, or anything else.
 const GO_ON: c_int = 0;
 const STOP: c_int = 5;
 
@@ -43,25 +48,27 @@ const STOP: c_int = 5;
 #[inline(never)]
 pub(crate) fn is_in_cleanup(record: &Record) -> bool {
     let mut walk = Walk { bottom: record.slot().bottom, base: record.base(), at_home: false, in_cleanup: true };
-    // SAFETY: the walk is alive until the call returns, and nobody else has it.
+    // SAFETY: the walk lives until the call returns, and nobody else has it.
     unsafe { _Unwind_Backtrace(step, (&raw mut walk).cast()) };
     walk.in_cleanup
 }
 
 struct Walk {
-    /// Where on the stack frames of the task lie.
+    /// The range of the stack in which the task's frames lie.
     bottom: usize,
     base: usize,
-    /// It has come to the task's stack: at once, or from that of another crate's coroutine.
+    /// The walk has reached the task's stack: at once, or from the stack of another crate's
+    /// coroutine.
     at_home: bool,
-    /// Unless it comes to the base and finds otherwise.
+    /// True unless the walk reaches the base and finds otherwise.
     in_cleanup: bool,
 }
 
 extern "C" fn step(frame: *mut Frame, walk: *mut c_void) -> c_int {
-    // SAFETY: as `is_in_cleanup` passed it.
+    // SAFETY: `is_in_cleanup` passed a valid `Walk`, which nobody else uses.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
-    // SAFETY: the unwinder's, for as long as this call lasts. In spite of its name, this is where the frame itself ends.
+    // SAFETY: the unwinder's frame is valid for as long as this call lasts. Despite the function's
+    // name, this is where the frame itself ends.
     let end = unsafe { _Unwind_GetCFA(frame) };
     let at_home = (walk.bottom..walk.base).contains(&end);
     if walk.at_home && !at_home {
@@ -69,12 +76,12 @@ extern "C" fn step(frame: *mut Frame, walk: *mut c_void) -> c_int {
         return STOP;
     }
     walk.at_home |= at_home;
-    // SAFETY: as above.
+    // SAFETY: the frame is valid for as long as this call lasts.
     let call = unsafe { Call::of(frame) };
     if call == Call::Ordinary { GO_ON } else { STOP }
 }
 
-/// What an unwinding that comes to a frame, from the call in which it is, finds there.
+/// What an unwinding finds at a frame that it reaches from the frame's current call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     /// It may pass, or is caught.
@@ -85,37 +92,42 @@ enum Call {
     Unreadable,
 }
 
-/// The encodings of numbers in a table (those of DWARF's pointers), as far as compilers use them there.
+/// The encodings of numbers in a table (DWARF's pointer encodings), as far as compilers use them
+/// there.
 const ULEB128: u8 = 0x01;
 const FOUR_BYTES: u8 = 0x03;
 const OMITTED: u8 = 0xff;
 
 impl Call {
     /// # Safety
-    /// The frame is of a walk that goes on.
+    /// The frame belongs to a walk that is under way.
     unsafe fn of(frame: *mut Frame) -> Self {
         let mut is_before = 0;
-        // SAFETY: the caller's promise.
+        // SAFETY: the frame belongs to a walk that is under way, as `# Safety` demands.
         let (table, start, address) = unsafe {
             (_Unwind_GetLanguageSpecificData(frame), _Unwind_GetRegionStart(frame), _Unwind_GetIPInfo(frame, &raw mut is_before))
         };
         if table.is_null() {
             return Self::Ordinary;
         }
-        // A return address: it may belong to what follows the call.
+        // A return address may belong to what follows the call.
         let address = if is_before == 0 { address - 1 } else { address };
-        // SAFETY: the table of the frame's function, which begins at `start`, with the address in it.
+        // SAFETY: the table belongs to the frame's function, which begins at `start` and contains
+        // the address.
         unsafe { Self::find(Reader(table), address - start) }.unwrap_or(Self::Unreadable)
     }
 
-    /// Looks a call up; `None` if the table has not the usual form.
+    /// Looks up a call; `None` if the table does not have the usual form.
     ///
     /// # Safety
-    /// The reader is at the beginning of a function's table, and the place, counted from the function's beginning, is in it.
+    /// The reader is at the beginning of a function's table. The place, counted from the function's
+    /// beginning, is in that function.
     unsafe fn find(mut table: Reader, place: usize) -> Option<Self> {
-        // SAFETY: a table's length and the places in it are those that it says; the caller's promise.
+        // SAFETY: the table states its own length and offsets, and the reader is at its beginning,
+        // as `# Safety` demands.
         unsafe {
-            // Landing pads are counted from the function's beginning; otherwise they are elsewhere, and so is the rest.
+            // Landing pads are counted from the function's beginning. In another form they are
+            // elsewhere, and so is the rest.
             if table.byte() != OMITTED {
                 return None;
             }
@@ -141,13 +153,14 @@ impl Call {
         }
     }
 
-    /// Whether one of the actions at a landing pad is a filter: the types are counted from minus one down.
+    /// Whether one of the actions at a landing pad is a filter. Filters have types that are counted
+    /// from minus one down.
     ///
     /// # Safety
     /// The reader is at the first action.
     unsafe fn has_filter(mut action: Reader) -> bool {
         loop {
-            // SAFETY: each action says where the next is, until there is none.
+            // SAFETY: each action says where the next one is, until there is none.
             unsafe {
                 if action.signed() < 0 {
                     return true;
@@ -167,9 +180,9 @@ struct Reader(*const u8);
 
 impl Reader {
     /// # Safety
-    /// There is a byte to be read; so too below, for each number.
+    /// There is a byte to read. The methods below require the same for each number that they read.
     unsafe fn byte(&mut self) -> u8 {
-        // SAFETY: the caller's promise.
+        // SAFETY: there is a byte to read, as `# Safety` demands.
         unsafe {
             let byte = *self.0;
             self.0 = self.0.add(1);
@@ -177,11 +190,11 @@ impl Reader {
         }
     }
 
-    /// A number in LEB128, and how many bits it has.
+    /// A number in LEB128, and how many bits it takes.
     unsafe fn leb128(&mut self) -> (usize, u32) {
         let (mut number, mut bits) = (0, 0);
         loop {
-            // SAFETY: the caller's promise.
+            // SAFETY: the number's bytes can be read, as `byte` demands.
             let byte = unsafe { self.byte() };
             number |= usize::from(byte & 0x7f).checked_shl(bits).unwrap_or(0);
             bits += 7;
@@ -192,24 +205,24 @@ impl Reader {
     }
 
     unsafe fn unsigned(&mut self) -> usize {
-        // SAFETY: the caller's promise.
+        // SAFETY: the number's bytes can be read, as `byte` demands.
         unsafe { self.leb128().0 }
     }
 
     unsafe fn signed(&mut self) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: the number's bytes can be read, as `byte` demands.
         let (number, bits) = unsafe { self.leb128() };
         let unused = usize::BITS.saturating_sub(bits);
         (number << unused).cast_signed() >> unused
     }
 
-    /// A number in this encoding; `None` if that is an unusual one.
+    /// A number in this encoding; `None` if the encoding is unusual.
     unsafe fn number(&mut self, encoding: u8) -> Option<usize> {
         match encoding {
-            // SAFETY: the caller's promise.
+            // SAFETY: the number's bytes can be read, as `byte` demands.
             ULEB128 => Some(unsafe { self.unsigned() }),
             FOUR_BYTES => {
-                // SAFETY: as above.
+                // SAFETY: the number's four bytes can be read, as `byte` demands.
                 let bytes = [(); 4].map(|()| unsafe { self.byte() });
                 Some(u32::from_ne_bytes(bytes) as usize)
             }
@@ -230,10 +243,10 @@ mod tests {
     use crate::scheduler::local;
     use crate::{Runtime, park, spawn};
 
-    /// What was seen, in order.
+    /// The results, in order.
     type Seen = Arc<Lock<Vec<bool>>>;
 
-    /// Looks, as something does that an unwinding may come from.
+    /// Looks, from a call that an unwinding may come from.
     fn look(seen: &Seen) {
         let (_, record) = local::running().unwrap();
         seen.lock().push(is_in_cleanup(record));
@@ -250,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Has a destructor of its own, in which an unwinding would be caught.
+    /// Has a destructor of its own, which would catch an unwinding.
     struct LooksAndCatches(Seen);
 
     impl Drop for LooksAndCatches {
@@ -266,7 +279,7 @@ mod tests {
             let seen = seen.clone();
             move || {
                 f(&seen);
-                // Whatever was done, it is over.
+                // Whatever was done, it is over now.
                 look(&seen);
             }
         });
@@ -274,7 +287,7 @@ mod tests {
         assert_eq!(seen.split_last(), Some((&false, expected)));
     }
 
-    /// Unwinds past what `owned` has.
+    /// Unwinds past a frame that owns `owned`.
     fn unwind_past<T>(owned: T) {
         let unwound = catch_unwind(AssertUnwindSafe(|| {
             let _owned = owned;

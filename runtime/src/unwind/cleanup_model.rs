@@ -1,4 +1,4 @@
-//! A task of a model unwinds as long as it has a payload, which is looked at elsewhere.
+//! In a model, a task unwinds as long as it has a payload, which is checked elsewhere.
 
 use crate::raw::record::Record;
 

@@ -1,17 +1,20 @@
 //! The panics of a thread, which its tasks share.
 //!
-//! std counts them by thread, and says no more than whether there are any. A task that is suspended in the middle of one leaves it
-//! counted while others run. Where that is decides what becomes of it:
+//! std counts panics by thread, and tells only whether there are any. A task that is suspended in
+//! the middle of a panic leaves it counted while others run. Where the task is suspended decides
+//! what happens to the count:
 //!
-//! - *In the panic hook*, or where the message is made, the count also carries std's mark that a hook runs. Both go with the task
-//!   ([`panic_count`]): for the others there is no panic.
-//! - *In a destructor of its unwinding*, the count stays, and `std::thread::panicking` is true for all of the thread until the task has
-//!   unwound. What of ours would go by it asks further: who is about to raise an unwinding looks at its own stack
-//!   ([`cleanup`]); locks, which poison, are told whether it is their task that was suspended so first.
+//! - *In the panic hook*, or where the message is made, the count also carries std's mark that a
+//!   hook runs. Both go with the task ([`panic_count`]): for the other tasks there is no panic.
+//! - *In a destructor of its unwinding*, the count stays, and `std::thread::panicking` is true for
+//!   the whole thread until the task has unwound. Code of this crate that would rely on it checks
+//!   further. Code that is about to raise an unwinding inspects its own stack ([`cleanup`]). Locks,
+//!   which poison, are told whether their task is the one that was first suspended this way.
 //!
-//! The two are told apart when the task is suspended, by its stack. That takes long; so it is not done while another task is suspended in
-//! its unwinding, since every suspension on the thread would have to do it. Then a task in the hook is not noticed, and if another
-//! panics before it goes on, std ends the process.
+//! The two are told apart by the task's stack when the task is suspended. That takes long, so it is
+//! not done while another task is suspended in its unwinding, since every suspension on the thread
+//! would have to do it. A task in the hook then goes unnoticed, and if another task panics before
+//! it goes on, std ends the process.
 
 use std::ptr::{eq, null};
 
@@ -26,7 +29,8 @@ use crate::unwind::raise::is_cancelling;
 use crate::unwind::running::Who;
 
 impl Panics {
-    /// After a switch away from the task on this stack, which may have ended, while one is noted: forgets that one, if none unwinds any more.
+    /// Called after a switch away from the task on this stack, which may have ended, while a task
+    /// is noted. Forgets the noted task if none unwinds any more.
     #[cold]
     pub(crate) fn forget_first(&self, record: &Record, ended: bool) {
         if !thread::panicking() {
@@ -36,13 +40,13 @@ impl Panics {
         }
     }
 
-    /// Whether the thread's panic is that of the running task, on this stack, as far as is noted.
+    /// Whether the thread's panic belongs to the running task, on this stack, as far as is noted.
     pub(crate) fn are_of(&self, record: &Record) -> bool {
         !self.are_noted() || eq(self.first.get(), record)
     }
 
-    /// Whether the running task, on this stack, must not begin to unwind, given that its thread panics: it is in the middle of an unwinding
-    /// or of the panic hook.
+    /// Whether the running task, on this stack, must not begin to unwind, given that its thread
+    /// panics: it is in the middle of an unwinding or of the panic hook.
     pub(crate) fn forbid_unwinding_of(&self, record: &Record) -> bool {
         !self.are_noted() || cleanup::is_in_cleanup(record)
     }
@@ -51,9 +55,10 @@ impl Panics {
 impl Record {
     /// Switches from the running task to its worker.
     ///
-    /// Always inlined, and so are its callers up to the public functions: the switch leaves by a `ret`, whose target the CPU
-    /// predicts to be behind the innermost call. If that call is the resumption, both switches are predicted; with one more
-    /// frame in between neither is, which costs some 20 ns.
+    /// Always inlined, and so are its callers up to the public functions. The switch leaves by a
+    /// `ret`, and the CPU predicts its target to be behind the innermost call. If that call is the
+    /// resumption, both switches are predicted. With one more frame in between neither is, which
+    /// costs some 20 ns.
     #[inline(always)]
     pub(crate) fn suspend(&self, how: Suspend, reason: Reason) {
         if thread::panicking() {
@@ -63,7 +68,7 @@ impl Record {
         }
     }
 
-    /// The same while the thread panics; see the module.
+    /// Like `suspend`, while the thread panics; see the module.
     #[cold]
     #[inline(never)]
     fn suspend_panicking(&self, how: Suspend, reason: Reason) {
@@ -75,8 +80,8 @@ impl Record {
     }
 }
 
-/// The running task is about to be suspended while its thread panics. Whether it has hidden its own panic from the others, so that the
-/// caller must show it again afterwards.
+/// The running task is about to be suspended while its thread panics. Returns whether it has hidden
+/// its own panic from the other tasks, in which case the caller must show it again afterwards.
 #[cold]
 fn hide_or_note() -> bool {
     let Some(machine) = machine() else { return false };
@@ -85,7 +90,7 @@ fn hide_or_note() -> bool {
     if panics.are_noted() {
         return false;
     }
-    // The panic is the running task's.
+    // The panic belongs to the running task.
     if !is_cancelling() && !cleanup::is_in_cleanup(record) && panic_count::hide() {
         say_that_hook_waits(record);
         return true;
@@ -94,7 +99,7 @@ fn hide_or_note() -> bool {
     false
 }
 
-/// Says so, once.
+/// Reports, once, that the panic hook waits.
 fn say_that_hook_waits(record: &Record) {
     // Relaxed: a flag that carries no data.
     static SAID: AtomicBool = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! What an unwinding carries, and how code of a user's runs that must come to its end.
+//! What an unwinding carries, and how to run user code that must come to its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,8 @@ use crate::raw::error::JoinError;
 use crate::raw::header::Payload;
 use crate::unwind::running::{running, uncancellable};
 
-/// The payload of a cancellation's unwinding, or of one to a cancel scope: private, so that nobody else can raise or recognise it.
+/// The payload of an unwinding that is raised for a cancellation or a cancel scope. Private, so
+/// that nobody else can raise or recognise it.
 pub(crate) struct Cancelled {
     /// The number of the task, or thread, that raised it.
     id: u64,
@@ -31,8 +32,8 @@ impl Cancelled {
 
 impl Drop for Cancelled {
     fn drop(&mut self) {
-        // Whoever caught it may have taken it anywhere; where it does not end in its own task, that is taken to unwind by
-        // cancellation until it ends.
+        // A task that caught the payload may have moved it anywhere. If it is not dropped in its
+        // own task, that task counts as unwinding by cancellation until it ends.
         if let Some(running) = running()
             && running.id() == self.id
             && running.interrupts.unwinding.get() == self.serial
@@ -48,18 +49,19 @@ impl JoinError {
     }
 }
 
-/// Runs what drops something for the user: whole, though the task may be cancelled, and with its panic caught.
+/// Runs `f`, which drops something for the user, to its end even if the task is cancelled. Its
+/// panic is caught.
 pub(crate) fn whole(f: impl FnOnce()) -> Result<(), Payload> {
     catch_unwind(AssertUnwindSafe(|| uncancellable(f)))
 }
 
-/// Drops what the runtime drops for the user, [`whole`].
+/// Drops, as [`whole`], a value that the runtime drops for the user.
 pub(crate) fn drop_whole<T>(value: T) -> Result<(), Payload> {
     whole(|| drop(value))
 }
 
-/// Runs code of the user's whole that has nobody to tell if it panics: the panic hook has spoken. A payload that panics when it is
-/// dropped is leaked.
+/// Runs user code, as [`whole`], when nobody is left to receive its panic: the panic hook has
+/// already reported it. A payload that panics when it is dropped is leaked.
 pub(crate) fn catch_and_forget(f: impl FnOnce()) {
     if let Err(payload) = whole(f)
         && let Err(second) = drop_whole(payload)

@@ -1,10 +1,13 @@
-//! Raising an unwinding: a cancelled task unwinds to its end from its next suspension point, and one with a cancelled bound to the
-//! scope's frame. Cancellation comes first; of cancel scopes, the outermost.
+//! Raising an unwinding. A cancelled task unwinds to its end from its next suspension point. A task
+//! with a cancelled scope unwinds to that scope's frame. Cancellation comes before cancel scopes,
+//! and the outermost scope before the others.
 //!
-//! Not in a destructor that an unwinding of the same task runs, nor in the panic hook before it. Both are looked for only where the
-//! thread has a panic, by std's count; that it is another task's is seen from this one's stack, see
-//! [`unwinding`](crate::unwind::cleanup). So one that is suspended in a destructor keeps no other from ending, and there is nothing to
-//! be made up for when it goes on: what puts an unwinding off is the task's own, and cannot change while it is suspended.
+//! Nothing is raised in a destructor that an unwinding of the same task runs, nor in the panic hook
+//! that runs before an unwinding. Both are looked for only if std's count says that the thread is
+//! panicking. Whether the panic is another task's shows on this task's stack; see
+//! [`unwinding`](crate::unwind::cleanup). So a task that is suspended in a destructor does not keep
+//! other tasks from ending. Nothing has to be caught up on when it goes on: what defers an
+//! unwinding belongs to the task alone, and cannot change while the task is suspended.
 
 use std::time::Instant;
 
@@ -18,31 +21,35 @@ use crate::sys::stderr::say;
 use crate::unwind::payload::Cancelled;
 use crate::unwind::running::{Running, running};
 
-/// When a task that catches what is raised, and goes on, is named on stderr.
+/// After so many raises, a task that catches them and goes on is named on stderr.
 const SWALLOWED: u32 = 1000;
 
-/// Called by the running task at a suspension point: unwinds if it is cancelled, or a cancel scope is cancelled.
+/// Called by the running task at a suspension point: unwinds if the task is cancelled, or a cancel
+/// scope around it is.
 ///
-/// Returns whether the suspension must be shielded from cancellation: the task is to unwind, but may not. It is inside
-/// [`uncancellable`], or it unwinds already (a destructor suspends), and an unwinding that leaves the destructor would end the
-/// process.
+/// Returns whether the suspension must be shielded from cancellation, which is so if the task
+/// should unwind but may not. Either it is inside [`uncancellable`], or it is unwinding already (a
+/// destructor suspends), and an unwinding that leaves the destructor would end the process.
 ///
-/// In a build with `panic = "abort"` there is no unwinding: cancellation of what has started is refused, that is, shielded for good.
+/// In a build with `panic = "abort"` there is no unwinding. Cancellation of a task that has started
+/// is refused: the task is shielded for good.
 #[inline(always)]
 pub(crate) fn raise_or_defer(task: TaskPtr) -> bool {
     if task.state().is_interrupted() { raise_or_defer_slow(task) } else { false }
 }
 
-/// Called by the running task as soon as its suspension was ended for an unwinding: raises it, unless it has to be put off.
+/// Called by the running task as soon as its suspension was ended for an unwinding: raises the
+/// unwinding, unless it has to be deferred.
 #[cold]
 #[inline(never)]
 pub(crate) fn raise_after_wait(task: TaskPtr) {
-    // Put off: the suspension that follows is shielded.
+    // Deferred: the suspension that follows is shielded.
     let _ = raise_or_defer_slow(task);
 }
 
-/// The same, but only says what is to be done; so whoever waits can keep its place in a queue. If the time of the wait is up too, since
-/// `time_up`, the earlier counts: a cancellation always does, a limit if its time was up before.
+/// Like `raise_after_wait`, but only returns what is to be done, so that a waiter can keep its
+/// place in a queue. If the time of the wait is up too, since `time_up`, the earlier event counts:
+/// a cancellation always does, and a limit does if its time was up before.
 #[cold]
 #[inline(never)]
 pub(crate) fn after_wait(task: TaskPtr, time_up: Option<Instant>) -> Verdict {
@@ -65,18 +72,19 @@ fn raise_or_defer_slow(task: TaskPtr) -> bool {
     interrupts.raise(to, task.id())
 }
 
-/// What is to be done about a task that is interrupted.
+/// What to do about a task that is interrupted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is not, or not any more.
+    /// It is not interrupted, or not any more.
     Nothing,
-    /// It may not unwind now, or its wait was over before: its next suspension is shielded.
+    /// It may not unwind now, or its wait was over before: shield its next suspension.
     PutOff,
-    /// It unwinds.
+    /// Unwind it.
     Raise,
 }
 
-/// What the running task is to do, and the scope that it is to unwind to; its end, if there is none.
+/// What the running task is to do, and the scope that it is to unwind to; `None` for the task's
+/// end.
 fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a CancelScope>) {
     if !task.state().is_interrupted() {
         return (Verdict::Nothing, None);
@@ -104,7 +112,7 @@ fn judge<'a>(task: TaskPtr, time_up: Option<Instant>) -> (Verdict, Option<&'a Ca
     (Verdict::Raise, to)
 }
 
-/// As `raise_or_defer`, on a plain thread, which has nothing but cancel scopes.
+/// Like `raise_or_defer`, on a plain thread, which has only cancel scopes.
 #[cold]
 pub(crate) fn raise_on_thread() {
     let Some(interrupts) = scopes_on_thread() else { return };
@@ -118,32 +126,33 @@ pub(crate) fn raise_on_thread() {
     interrupts.raise(over, thread::number())
 }
 
-/// When a plain thread that waits is to ask [`is_over_on_thread`]; `None` if it need not.
+/// When a plain thread that waits must call [`is_over_on_thread`]; `None` if it need not.
 #[cold]
 pub(crate) fn next_look_on_thread() -> Option<Instant> {
     scopes_on_thread()?.next_look(prim::now())
 }
 
-/// When the next scope of the thread cancels by itself.
+/// When the next scope of the thread cancels itself.
 #[cold]
 pub(crate) fn deadline_on_thread() -> Option<Instant> {
     scopes_on_thread()?.next_deadline()
 }
 
-/// Whether the thread has to unwind by this moment. If the time of its wait is up too, since `time_up`, see [`after_wait`].
+/// Whether the thread has to unwind at `now`. If the time of its wait is up too, since `time_up`,
+/// see [`after_wait`].
 #[cold]
 pub(crate) fn is_over_on_thread(now: Instant, time_up: Option<Instant>) -> bool {
     scopes_on_thread().is_some_and(|interrupts| interrupts.outermost_over(now, time_up).is_some())
 }
 
-/// A plain thread's, if it has cancel scopes, and an unwinding may be raised.
+/// The interrupts of a plain thread, if it has cancel scopes and an unwinding may be raised.
 fn scopes_on_thread<'a>() -> Option<&'a Interrupts> {
     let Running { interrupts, .. } = running()?;
     (!interrupts.scope.get().is_null() && !thread::panicking()).then_some(interrupts)
 }
 
 impl Interrupts {
-    /// Counts that an unwinding is raised; whether it has been so often that it should be said.
+    /// Counts a raised unwinding; true if there have been so many that a warning is due.
     fn count(&self, to: Option<&CancelScope>) -> bool {
         let count = to.map_or(&self.cancellations, |scope| &scope.raised);
         count.set(count.get().saturating_add(1));
@@ -165,14 +174,18 @@ fn report(who: impl std::fmt::Display, what: &str) {
     ));
 }
 
-/// Unwinds if the task is cancelled, or the time of a [`timeout`](crate::time::timeout) around is up; does nothing else.
+/// Unwinds if the task is cancelled, or if the time of a [`timeout`](crate::time::timeout) around
+/// the call is up. Otherwise it does nothing.
 ///
-/// For loops that compute for long and never wait, which nothing could end otherwise. It costs one load, lets no other task run, and
-/// may be called inside [`no_suspend`](crate::no_suspend). That time is up is noticed by the runtime's monitor while a task holds
-/// its thread, some milliseconds late. On a plain OS thread, which cannot be cancelled, it looks at the clock if there is a limit.
+/// Use it in loops that compute for long and never wait, since nothing else could end them. It
+/// costs one load, lets no other task run, and may be called inside
+/// [`no_suspend`](crate::no_suspend). While a task occupies its thread, the runtime's monitor
+/// notices that time is up, some milliseconds late. A plain OS thread cannot be cancelled; there,
+/// this reads the clock if there is a limit.
 ///
 /// # Cancellation
-/// This is what it is for; but not inside [`uncancellable`], nor in a destructor that runs because of an unwinding.
+/// This call is a cancellation point, except inside [`uncancellable`] and in a destructor that runs
+/// because of an unwinding.
 ///
 /// ```
 /// use std::time::Duration;
@@ -194,11 +207,11 @@ pub fn checkpoint() {
     }
 }
 
-/// As [`checkpoint`], for one who has waited and been given what can be given back, a lock or a permit: if it unwinds, `give_back`
-/// sees to that.
+/// Like [`checkpoint`], for a caller that has waited for and received something that it can give
+/// back, such as a lock or a permit. If this unwinds, `give_back` runs.
 ///
-/// Which of the two came first is not asked: the waiter knows of neither before it goes on, and to unwind then is sooner than at
-/// its next suspension.
+/// It does not matter whether the cancellation or what was waited for came first. The waiter knows
+/// of neither before it goes on, and unwinding here is sooner than at its next suspension.
 #[inline(always)]
 pub(crate) fn checkpoint_with(give_back: impl FnOnce()) {
     struct GiveBack<F: FnOnce()>(Option<F>);
@@ -214,8 +227,8 @@ pub(crate) fn checkpoint_with(give_back: impl FnOnce()) {
     unwinding.0 = None;
 }
 
-/// Whether an unwinding that the running code has raised, for its cancellation or a cancel scope, has not been dealt with. Where something
-/// unwinds, this tells why.
+/// Whether the running code has raised an unwinding, for its cancellation or a cancel scope, that
+/// has not been dealt with. During an unwinding, this tells its cause.
 pub(crate) fn is_cancelling() -> bool {
     running().is_some_and(|running| running.interrupts.unwinding.get() != 0)
 }
@@ -223,7 +236,8 @@ pub(crate) fn is_cancelling() -> bool {
 /// Why the running code unwinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unwinding {
-    /// It does not; another task of its thread may be suspended in the middle of an unwinding.
+    /// It does not unwind; another task of its thread may be suspended in the middle of an
+    /// unwinding.
     No,
     /// A panic.
     Panic,
@@ -233,11 +247,13 @@ pub(crate) enum Unwinding {
 
 /// Whether the running code unwinds, and why.
 ///
-/// A task unwinds by cancellation, or to a cancel scope, as long as the payload lives. Of panics std knows only whether the thread has one. The
-/// machine notes which task was suspended first while it had; until that has ended, no other task is said to unwind by a panic,
-/// even if it does. (Its stack would tell, see `stack::unwinding`, but that takes long, and locks ask here.) A destructor that
-/// suspends during a panic, and a second task that panics on that thread meanwhile: the second poisons nothing. (The other way
-/// round, locks would be poisoned that nothing happened to.)
+/// A task unwinds by cancellation, or to a cancel scope, for as long as the payload lives. For
+/// panics, std only knows whether the thread has one. The machine notes which task was first
+/// suspended while panicking. Until that task has ended, no other task counts as unwinding by a
+/// panic, even if it does. (Its stack would tell, see `unwind::cleanup`, but reading it takes long,
+/// and locks ask here.) Suppose a destructor suspends during a panic, and meanwhile a second task
+/// panics on that thread: the second task poisons nothing. (Otherwise, locks would be poisoned
+/// although nothing happened to them.)
 #[cold]
 pub(crate) fn unwinding() -> Unwinding {
     if !thread::panicking() {
@@ -252,7 +268,7 @@ pub(crate) fn unwinding() -> Unwinding {
     }
 }
 
-/// Says, once, why tasks do not end that were told to.
+/// Prints, once, why tasks that were cancelled do not end.
 fn refuse() {
     // Relaxed: a flag that carries no data.
     static SAID: AtomicBool = AtomicBool::new(false);

@@ -1,15 +1,19 @@
-//! What may end the running code early, and what puts that off: kept for each task in its stack's record, and for each plain thread.
+//! What may end the running code early, and what defers that. Kept for each task in its stack's
+//! record, and for each plain thread.
 //!
-//! What a limit, `uncancellable`, `no_suspend` or a task-local's `scope` notes here holds while its frame runs: a [`Section`]. That these
-//! frames nest is no law of nature. The coroutine of another crate, which safe code may resume wherever it likes, can be suspended
-//! inside one. Then the rest of the task would run in that section; sections would end in another order than they began; and a cancel scope
-//! in the frame of a coroutine that is left behind would outlive its task, so that its timer ends whatever has the task's memory by
-//! then. So each section that ends must be the innermost, of the same task or thread, and none may be left where a task ends: looked
-//! at in every build, since going on would be undefined behaviour. (On a plain thread a section may be left behind: what it
-//! notes leads to memory that is leaked with it.)
+//! A limit, `uncancellable`, `no_suspend` and a task-local's `scope` each make a note here that
+//! holds while their frame runs: a [`Section`]. Nothing guarantees that these frames nest. Another
+//! crate's coroutine, which safe code may resume wherever it likes, can be suspended inside one.
+//! The rest of the task would then run in that section. Sections would end in another order than
+//! they began. A cancel scope in the frame of an abandoned coroutine would outlive its task, and
+//! its timer would end whatever has the task's memory by then. So a section that ends must be the
+//! innermost one, and on the task or thread that it began on. None may be left when a task ends.
+//! Both are checked in every build, since to go on would be undefined behaviour. (A plain thread
+//! may leave a section behind: what the section notes leads to memory that is leaked with it.)
 //!
-//! A [`scope`](crate::scope()) is no section: it notes nothing, and like std's it is sound wherever its frame runs or is left, since
-//! its tasks are waited for, or borrow what is never freed. The waits themselves suspend the whole task, coroutine and all.
+//! A [`scope`](crate::scope()) is not a section: it notes nothing. Like std's, it is sound wherever
+//! its frame runs or is abandoned, since its tasks are waited for, or borrow what is never freed.
+//! The waits themselves suspend the whole task, with any coroutine in it.
 
 use std::fmt;
 
@@ -21,7 +25,8 @@ use crate::raw::record::Record;
 use crate::raw::report::name_task;
 use crate::sys::stderr::say;
 
-/// Those of a plain thread; `None` if it is ending and has given them back. Never inlined, as no access to a thread-local is.
+/// The interrupts of a plain thread; `None` if the thread is ending and has destroyed them. Never
+/// inlined, as no access to a thread-local is.
 #[allow(clippy::missing_const_for_thread_local, reason = "loom's macro knows no const")]
 #[inline(never)]
 fn of_thread<'a>() -> Option<&'a Interrupts> {
@@ -29,8 +34,8 @@ fn of_thread<'a>() -> Option<&'a Interrupts> {
         static INTERRUPTS: Interrupts = Interrupts::new();
     }
     let interrupts = INTERRUPTS.try_with(std::ptr::from_ref).ok()?;
-    // SAFETY: std never destroys what needs no drop; loom does after all code of the thread but destructors of thread-locals, which
-    // then get an error here.
+    // SAFETY: std never destroys what needs no drop. Loom destroys it after all code of the thread
+    // except destructors of thread-locals, which then get an error here.
     Some(unsafe { &*interrupts })
 }
 
@@ -42,9 +47,9 @@ pub(crate) struct Running<'a> {
     pub(crate) task: Option<TaskPtr>,
 }
 
-/// Who runs; `None` on a thread that is ending and has given its own away.
+/// The code that is running; `None` on a thread that is ending and has destroyed its interrupts.
 ///
-/// Good for as long as the caller runs.
+/// Valid for as long as the caller runs.
 pub(crate) fn running<'a>() -> Option<Running<'a>> {
     match machine::record() {
         Some(record) => Some(Running::task(record)),
@@ -52,7 +57,7 @@ pub(crate) fn running<'a>() -> Option<Running<'a>> {
     }
 }
 
-/// Whether a frame around the caller may be unwound to.
+/// Whether the caller is inside a frame that may be unwound to.
 pub(crate) fn is_in_cancel_scope() -> bool {
     running().is_some_and(|running| !running.interrupts.scope.get().is_null())
 }
@@ -63,14 +68,14 @@ impl<'a> Running<'a> {
         Self { interrupts: record.interrupts(), task: Some(record.task()) }
     }
 
-    /// Its number.
+    /// The number of the task or thread.
     pub(super) fn id(self) -> u64 {
         self.task.map_or_else(thread::number, TaskPtr::id)
     }
 }
 
-/// A section of the running code in which something of its [`Interrupts`] is changed; see the module. It ends when this is dropped, which
-/// comes before what was changed is put back.
+/// A section of the running code in which something in its [`Interrupts`] is changed; see the
+/// module. It ends when this is dropped, before the change is undone.
 #[must_use]
 pub(crate) struct Section {
     interrupts: *const Interrupts,
@@ -79,7 +84,7 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// The running code, whose these are, enters a section.
+    /// Enters a section. `interrupts` are those of the running code.
     #[inline(always)]
     pub(crate) fn enter(interrupts: &Interrupts, kind: SectionKind) -> Self {
         let depth = interrupts.sections.get() + 1;
@@ -89,10 +94,11 @@ impl Section {
 }
 
 impl Drop for Section {
-    /// Its frame ends. If it is not where it has to be, so does the process.
+    /// The section's frame ends. If this is not the innermost section of the running code, the
+    /// process aborts.
     #[inline(always)]
     fn drop(&mut self) {
-        // None: only in a model, whose threads lose their own when they end.
+        // None: only in a model, whose threads lose their interrupts when they end.
         let Some(Running { interrupts, .. }) = running() else { return };
         if !std::ptr::eq(interrupts, self.interrupts) || interrupts.sections.get() != self.depth {
             left_out_of_order(self.kind);
@@ -101,11 +107,13 @@ impl Drop for Section {
     }
 }
 
-/// Runs `f`, in which neither the task's cancellation nor a [`timeout`](crate::time::timeout) around ends anything: that comes at the
-/// first suspension point afterwards.
+/// Runs `f` with cancellation deferred: neither the task's cancellation nor a
+/// [`timeout`](crate::time::timeout) around this call ends anything inside `f`. They take effect at
+/// the first suspension point afterwards.
 ///
-/// For what must not stop half way though it waits, such as telling a partner that this task goes. A limit of time that begins
-/// inside is kept. On a plain OS thread it puts off the limits of time there.
+/// Use it for code that waits but must not stop halfway, such as telling a partner that this task
+/// is ending. A limit of time that begins inside `f` still applies. On a plain OS thread, this
+/// defers the limits of time around the call.
 ///
 /// # Panics
 /// If `f` does.
@@ -140,7 +148,7 @@ pub fn uncancellable<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// What a [`Section`] is.
+/// The kinds of [`Section`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SectionKind {
     CancelScope,
@@ -171,7 +179,7 @@ fn left_out_of_order(kind: SectionKind) -> ! {
     std::process::abort();
 }
 
-/// A task ends in a section: a coroutine that it has left behind is.
+/// A task ends inside a section, because it has left a suspended coroutine behind in one.
 #[cold]
 #[inline(never)]
 pub(crate) fn ended_in_section(record: &Record) -> ! {
@@ -192,7 +200,7 @@ pub(crate) fn ended_in_section(record: &Record) -> ! {
     std::process::abort();
 }
 
-/// How messages name the task on this stack, or else this plain thread.
+/// How messages name the task on this stack, or the plain thread if there is none.
 pub(crate) struct Who<'a>(pub(crate) Option<&'a Record>);
 
 impl fmt::Display for Who<'_> {

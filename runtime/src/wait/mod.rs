@@ -1,15 +1,19 @@
-//! Waiting: who waits, why, and how one is woken.
+//! Waiting: who waits, why, and how a waiter is woken.
 //!
-//! Every blocking primitive is written against [`Waiter`] alone, so that it works for a task and for a plain OS thread alike:
+//! Every blocking primitive is written against [`Waiter`] alone, so that it works both for a task
+//! and for a plain OS thread:
 //!
-//! 1. The waiting side publishes its `Waiter` where the partner will find it, under the primitive's own word or lock, and calls
-//!    [`wait_for`].
-//! 2. Whoever takes the waiter out of there, deciding by that same word or lock, owes it exactly one [`Waiter::wake`].
-//! 3. Cancellation and timers never touch the primitive. They wake the task, which then takes its waiter back itself. If a partner
-//!    has it already, the wake is still to come: the task absorbs it and returns the partner's value. So there is one word that
-//!    decides, and neither a canceller nor a timer ever looks into a frame.
+//! 1. The waiting side publishes its `Waiter` where the partner will find it, under the primitive's
+//!    own word or lock, and calls [`wait_for`].
+//! 2. A partner that takes the waiter out of there, as decided by that same word or lock, owes it
+//!    exactly one [`Waiter::wake`].
+//! 3. Cancellation and timers never touch the primitive. They wake the task, and the task then
+//!    takes its waiter back itself. If a partner has the waiter already, its wake is still to come:
+//!    the task absorbs it and returns the partner's value. So one word decides, and neither a
+//!    canceller nor a timer ever looks into a frame.
 //!
-//! [`wait_for`] is the whole of it. Primitives with queues take them from [`list`], whose nodes lie in the waiters' frames.
+//! [`wait_for`] is the whole interface. Primitives with queues take them from [`list`], whose nodes
+//! lie in the waiters' frames.
 
 pub(crate) mod list;
 pub(crate) mod queue;
@@ -27,7 +31,7 @@ use crate::scheduler::overtime;
 use crate::scheduler::timers::{Aim, Timer};
 use crate::unwind::{self, LeftScope, ScopeCancelled, Unwinding, Verdict};
 
-/// What came of a wait.
+/// The result of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum WaitOutcome {
@@ -39,17 +43,19 @@ pub(crate) enum WaitOutcome {
 
 /// Publishes the caller (task or thread) through `publish` and waits to be woken.
 ///
-/// `publish` returns false if there is nothing to wait for any more. `withdraw` ends a wait that a deadline or cancellation has
-/// aborted: it takes the waiter back, or returns false if a partner has it already, whose wake is then received.
+/// `publish` returns false if there is nothing to wait for any more. `withdraw` ends a wait that a
+/// deadline or a cancellation has aborted: it takes the waiter back. It returns false if a partner
+/// has the waiter already; the partner's wake is then received.
 ///
 /// Suspends a task; blocks a plain thread.
 ///
 /// # Cancellation
-/// A cancelled task, or one with a cancelled scope, unwinds from here before anything is published, or after it was withdrawn. Where
-/// unwinding must wait, it keeps its place: nothing is withdrawn, and no wake gets lost in between. So does a plain thread with a
-/// scope. If the deadline has passed as well when it goes on (its thread was busy, say), a cancellation comes first, and a limit if its
-/// time was up before.
-// Inlined for the sake of `Record::suspend`.
+/// A cancelled task, or one with a cancelled scope, unwinds from here: before anything is
+/// published, or after it was withdrawn. If unwinding must be put off, the task keeps its place:
+/// nothing is withdrawn, and no wake is lost in between. A plain thread with a scope does the same.
+/// If the deadline has passed as well by the time the caller goes on (its thread was busy, say), a
+/// cancellation takes precedence, and so does a limit if its time was up before the deadline.
+// Inlined for `Record::suspend`.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn wait_for(
@@ -78,7 +84,7 @@ pub(crate) fn wait_for(
     }
 }
 
-/// Suspends the running task, which has published itself; whether the deadline has passed.
+/// Suspends the running task, which has published itself. Returns whether the deadline has passed.
 #[inline(always)]
 fn suspend_for(local: &Local, record: &Record, how: Suspend, reason: Reason, deadline: Option<Instant>) -> bool {
     match deadline {
@@ -90,7 +96,8 @@ fn suspend_for(local: &Local, record: &Record, how: Suspend, reason: Reason, dea
     }
 }
 
-/// A deadline, or an unwinding that is to come, has ended a wait. `None` if it is to begin again.
+/// Called when a deadline, or a pending unwinding, has ended a wait. `None` if the wait is to begin
+/// again.
 #[cold]
 #[inline(never)]
 fn aborted(
@@ -112,7 +119,7 @@ fn aborted(
             Verdict::PutOff => Suspend::WaitShielded,
             Verdict::Nothing => Suspend::Wait,
         };
-        // It keeps its place.
+        // The task keeps its place.
         timed_out = suspend_for(local, record, how, reason, deadline);
         if !task.state().take_abort_wake() {
             return Some(WaitOutcome::Done);
@@ -129,8 +136,8 @@ fn aborted(
     None
 }
 
-/// Lets others run first, if the caller is a task and a few are ready on its processor: they may bring what it is about to wait for.
-/// Whether it has.
+/// Lets other tasks run first, if the caller is a task and a few others are ready on its processor:
+/// they may be what it is about to wait for. Returns whether it has.
 ///
 /// # Cancellation
 /// As in [`wait_for`], with this deadline.
@@ -158,17 +165,19 @@ pub(crate) fn let_few_run(reason: Reason, deadline: impl FnOnce() -> Option<Inst
     true
 }
 
-/// Begins whatever waits if it must (`recv`, `send`, `lock`, `acquire` and their like): if the time slice of this run is over, others run
-/// first. A loop over such operations that never has to wait would hold its machine for ever otherwise.
+/// Called at the start of each operation that may wait (`recv`, `send`, `lock`, `acquire` and their
+/// like): if the time slice of this run is over, other tasks run first. Otherwise a loop over such
+/// operations that never has to wait would hold its machine forever.
 ///
-/// It raises nothing: what comes next may not have to wait. It is no suspension inside `no_suspend`, nor in the middle of an unwinding. On a
-/// plain thread it does nothing.
+/// It raises nothing: what comes next may not have to wait. It does not suspend inside
+/// `no_suspend`, nor during an unwinding. On a plain thread it does nothing.
 #[inline(always)]
 pub(crate) fn look_at_slice() {
     look_at_slice_if(|| true);
 }
 
-/// The same, of an operation that may be one that never waits: nobody expects those to suspend, and many a std lock is held across them.
+/// The same, for an operation that in some cases never waits. Such an operation is not expected to
+/// suspend in these cases, and std locks are often held across it.
 #[inline(always)]
 pub(crate) fn look_at_slice_if(may_wait: impl FnOnce() -> bool) {
     if overtime::is_any() {
@@ -197,8 +206,9 @@ fn raise_unless_over(task: TaskPtr, deadline: Option<Instant>) {
     }
 }
 
-/// Ends a frame that could be unwound to: where its scope is cancelled, others run first if the time slice is over. A loop over limits that
-/// are over before anything has to wait is one over operations that never do.
+/// Leaves a frame that could be unwound to. If its scope is cancelled and the time slice is over,
+/// other tasks run first. A loop over limits that are over before anything has to wait is a loop
+/// over operations that never wait.
 #[inline(always)]
 pub(crate) fn leave_scope<T>(LeftScope { result, cancelled }: LeftScope<T>) -> Result<T, ScopeCancelled> {
     if cancelled {
@@ -208,11 +218,13 @@ pub(crate) fn leave_scope<T>(LeftScope { result, cancelled }: LeftScope<T>) -> R
     result
 }
 
-/// Ends every attempt that has failed instead of waiting (`try_recv` and its like): lets others run, if the monitor has seen this
-/// task hold its machine, and many have failed since. A loop over attempts would hold it for ever otherwise.
+/// Called at the end of each attempt that has failed instead of waiting (`try_recv` and its like).
+/// It lets other tasks run, if the monitor has seen this task hold its machine and many attempts
+/// have failed since. Otherwise a loop over attempts would hold the machine forever.
 ///
-/// It raises nothing: the caller gets the answer it has, with the message that was not sent, say. It is no suspension inside
-/// `no_suspend`, nor in the middle of an unwinding. On a plain thread it does nothing.
+/// It raises nothing: the caller gets the result it has, for instance with the message that was not
+/// sent. It does not suspend inside `no_suspend`, nor during an unwinding. On a plain thread it
+/// does nothing.
 #[inline]
 pub(crate) fn yield_if_hogging() {
     if let Some((local, record)) = local::running()
@@ -223,7 +235,7 @@ pub(crate) fn yield_if_hogging() {
     }
 }
 
-/// Suspends the running task behind all others of its machine, if it may be suspended.
+/// Suspends the running task behind all other tasks of its machine, if it may be suspended.
 #[cold]
 #[inline(never)]
 fn let_others_go_first(local: &Local, record: &Record) -> bool {
@@ -235,12 +247,14 @@ fn let_others_go_first(local: &Local, record: &Record) -> bool {
     may
 }
 
-/// Suspends the running task, which has published itself, with a timer; whether that has fired.
+/// Suspends the running task, which has published itself, with a timer. Returns whether the timer
+/// has fired.
 #[inline(always)]
 pub(crate) fn suspend_until(local: &Local, record: &Record, how: Suspend, reason: Reason, deadline: Instant) -> bool {
     let timers = &local.processor().timers;
     let timer = Timer::new();
-    // SAFETY: new, and taken back below, before the frame can end: a suspension does not unwind.
+    // SAFETY: the timer is new. It is taken back below, before the frame can end: a suspension does
+    // not unwind.
     unsafe { timers.set(&timer, Aim::Wake(record.task()), deadline) };
     record.suspend(how, reason);
     let fired = timers.take_back(&timer);
@@ -303,7 +317,7 @@ fn consume_late_wake(record: &Record, reason: Reason) {
     }
 }
 
-/// Waits until the deadline has passed; for ever if there is none.
+/// Waits until the deadline has passed, or forever if there is none.
 ///
 /// Suspends a task; blocks a plain thread.
 ///

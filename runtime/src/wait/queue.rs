@@ -5,12 +5,13 @@ use std::cell::Cell;
 use crate::raw::waiter::Waiter;
 use crate::wait::list::{List, Node};
 
-/// Waiters, oldest first, of which a primitive releases one or all.
+/// Waiters, oldest first. A primitive releases one or all of them.
 ///
-/// To release all takes the list away whole, in a few instructions under the primitive's lock, and counts the generation up. From
-/// then on the released nodes belong to whoever holds [`Released`], who wakes their owners without the lock: an owner that is
-/// cancelled in the meantime sees by the generation that it has been released, touches no link, and waits for its wake. Nobody who
-/// comes later is released with them.
+/// Releasing all takes the whole list away, in a few instructions under the primitive's lock, and
+/// increments the generation. From then on the released nodes belong to the holder of [`Released`],
+/// which wakes their owners without the lock. An owner that is cancelled in the meantime sees by
+/// the generation that it has been released: it touches no link, and waits for its wake. Later
+/// waiters are not released with them.
 pub(crate) struct WaitQueue<D> {
     list: List<Queued<D>>,
     generation: u64,
@@ -57,16 +58,18 @@ impl<D> WaitQueue<D> {
     pub(crate) unsafe fn push(&mut self, node: &Node<Queued<D>>, waiter: Waiter) {
         node.data().generation.set(self.generation);
         self.len += 1;
-        // SAFETY: the caller's promise.
+        // SAFETY: rules 1 and 2 of the list hold, as `# Safety` demands.
         unsafe { self.list.push_back(node, waiter) };
     }
 
-    /// Takes a waiter back, by its owner; false if it has been released, in which case its wake comes.
+    /// Takes a waiter back; called by its owner. Returns false if it has been released, in which
+    /// case its wake comes.
     ///
     /// # Safety
-    /// Rule 1; the node has been pushed to this queue.
+    /// Rule 1. The node has been pushed to this queue.
     pub(crate) unsafe fn withdraw(&mut self, node: &Node<Queued<D>>) -> bool {
-        // SAFETY: the caller's promise; a node of this generation is in this list or in none.
+        // SAFETY: rule 1, as `# Safety` demands; a node of this generation is in this list or in
+        // none.
         let withdrawn = node.data().generation.get() == self.generation && unsafe { self.list.remove(node) };
         self.len -= usize::from(withdrawn);
         withdrawn
@@ -75,9 +78,9 @@ impl<D> WaitQueue<D> {
     /// Takes the oldest waiter out; the caller owes it a wake.
     ///
     /// # Safety
-    /// Rules 1 and 3; the result is used under the same holding of the lock.
+    /// Rules 1 and 3. The result is used before the lock is released.
     pub(crate) unsafe fn release_one<'a>(&mut self) -> Option<&'a Node<Queued<D>>> {
-        // SAFETY: the caller's promise.
+        // SAFETY: rules 1 and 3 of the list hold, as `# Safety` demands.
         let node = unsafe { self.list.pop_front() }?;
         self.len -= 1;
         Some(node)
@@ -88,7 +91,7 @@ impl<D> WaitQueue<D> {
     /// # Safety
     /// As [`release_one`](Self::release_one).
     pub(crate) unsafe fn release_newest<'a>(&mut self) -> Option<&'a Node<Queued<D>>> {
-        // SAFETY: the caller's promise; what is at the back of the list is in it.
+        // SAFETY: rules 1 and 3 hold, as `# Safety` demands; the node at the back is in the list.
         unsafe {
             let node = self.list.back()?;
             self.list.remove(node);
@@ -97,7 +100,8 @@ impl<D> WaitQueue<D> {
         }
     }
 
-    /// Releases all who wait now. They are woken when the result is dropped: after the lock was released.
+    /// Releases all current waiters. They are woken when the result is dropped, which is after the
+    /// lock is released.
     pub(crate) fn release_all(&mut self) -> Released<D> {
         self.generation += 1;
         self.len = 0;
@@ -105,7 +109,7 @@ impl<D> WaitQueue<D> {
     }
 }
 
-/// Waiters that have been released and are owed their wake, which they get when this is dropped.
+/// Waiters that have been released and are owed their wake. They are woken when this is dropped.
 #[must_use = "must outlive the lock"]
 pub(crate) struct Released<D>(List<Queued<D>>);
 
@@ -117,8 +121,9 @@ impl<D> Released<D> {
 
 impl<D> Drop for Released<D> {
     fn drop(&mut self) {
-        // SAFETY: the nodes are this one's alone (see `WaitQueue`), and alive, since their owners have not been woken. Each is out of the
-        // list before its owner is.
+        // SAFETY: the nodes belong to this value alone (see `WaitQueue`). They are alive, since
+        // their owners have not been woken. Each is taken out of the list before its owner is
+        // woken.
         unsafe {
             while let Some(waiter) = self.0.pop_front().map(Node::waiter) {
                 waiter.wake();

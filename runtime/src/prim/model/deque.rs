@@ -1,8 +1,10 @@
-//! A stand-in for crossbeam-deque, which loom cannot look into. It proves nothing about the deque itself.
+//! A stand-in for crossbeam-deque, which loom cannot see into. It proves nothing about the deque
+//! itself.
 //!
-//! Each operation is one step of an atomic count, and the items lie where loom does not look: the two happen in one, since loom
-//! lets other threads run only before an operation. The orderings are the weakest that a deque could do with: what was done
-//! before a push is seen by whoever takes, and nothing else. A look at the length may be stale unless something else orders it.
+//! Each operation is one step of an atomic count, and the items lie where loom does not look. Both
+//! happen as one, since loom lets other threads run only before an operation. The orderings are the
+//! weakest that a deque could have: a thread that takes an item sees what was done before its push,
+//! and nothing else. A look at the length may be stale unless something else orders it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -24,7 +26,7 @@ impl<T> Queue<T> {
         self.items.lock().unwrap().push_back(item);
     }
 
-    /// An exchange that fails where the queue is empty, as a thief's does that finds it so.
+    /// An exchange that fails if the queue is empty, like that of a thief that finds it so.
     fn take(&self, end: impl FnOnce(&mut VecDeque<T>) -> Option<T>) -> Option<T> {
         let taken = self.len.fetch_update(Ordering::Acquire, Ordering::Acquire, |len| len.checked_sub(1));
         taken.ok().and_then(|_| end(&mut self.items.lock().unwrap()))
@@ -38,7 +40,7 @@ impl<T> Queue<T> {
 pub(crate) enum Steal<T> {
     Success(T),
     Empty,
-    /// Never comes from the stand-in.
+    /// Never returned by the stand-in.
     Retry,
 }
 
@@ -109,7 +111,8 @@ impl<T> Stealer<T> {
         Steal::of(self.0.take(VecDeque::pop_front))
     }
 
-    /// Steals one only: a batch is so many single steals, and the models have no such crowds.
+    /// Steals only one: a batch equals as many single steals, and the models do not have so many
+    /// tasks.
     pub(crate) fn steal_batch_and_pop(&self, _into: &Worker<T>) -> Steal<T> {
         self.steal()
     }

@@ -1,4 +1,5 @@
-//! The lock for short sections: loom's, which lets other threads run until it is free, where the real one spins.
+//! The lock for short sections: loom's mutex. It lets other threads run until it is free, where the
+//! real lock spins.
 
 use std::ops::{Deref, DerefMut};
 

@@ -12,13 +12,14 @@ const PARKED: u32 = u32::MAX;
 
 /// The futex's state machine, with loom's blocking in place of the system call.
 ///
-/// Between the step to `PARKED` and the blocking there is no operation at which loom could let another thread run, and the same
-/// holds for the token and the wake. So the wait is atomic with the check of the word, as the kernel makes it, and the wake comes
-/// at once, where the real one may come late to an address that somebody else uses by then.
+/// Between the step to `PARKED` and the blocking there is no operation at which loom could let
+/// another thread run, and the same holds for the token and the wake. So the wait is atomic with
+/// the check of the word, as in the kernel. The wake comes at once; the real one may come late, to
+/// an address that something else uses by then.
 pub(crate) struct Parker {
     state: AtomicU32,
     sleeper: Mutex<Option<loom::thread::Thread>>,
-    /// The sleeper may leave, and with it its frame, as soon as it has the token.
+    /// As soon as the sleeper has the token, it may leave, and its frame with it.
     alive: Alive,
 }
 
@@ -41,8 +42,9 @@ impl Parker {
         }
     }
 
-    /// Time stands still in a model. But a deadline that was over before the wait began is noticed, at whatever moment loom lets this
-    /// thread come to it; so a model may have a wait end late, with a partner on its way.
+    /// Time stands still in a model. But a deadline that had passed before the wait began is
+    /// noticed, whenever loom lets this thread reach it. So a model may let a wait end late, with a
+    /// partner on its way.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
         if deadline > super::now() {
             self.park();

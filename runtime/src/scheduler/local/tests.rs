@@ -1,4 +1,4 @@
-//! Whose turn it is, and what goes where: a processor's own decisions, without a machine.
+//! A processor's own decisions, without a machine: what runs next, and what goes where.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::scheduler::Phase;
 use crate::scheduler::placement::Placement;
 use crate::scheduler::timers::{Aim, Timer};
 
-/// A runtime of so many processors that nobody drives.
+/// A runtime of this many processors, which no machine drives.
 fn idle_runtime(processors: usize) -> Arc<Shared> {
     let (config, stacks) = Runtime::builder().processors(processors).describe().unwrap();
     Shared::new(config, stacks)
@@ -33,7 +33,7 @@ fn processor(shared: &Shared, index: usize) -> &Processor {
 
 fn task(id: u64) -> TaskPtr {
     let alloc = |layout| TaskSlab::new(0).alloc(layout);
-    // SAFETY: never run, and leaked.
+    // SAFETY: the task never runs, and is leaked.
     unsafe { TaskPtr::new(|| (), Location::caller(), id, None, alloc) }.unwrap()
 }
 
@@ -45,9 +45,9 @@ fn inbox(shared: &Shared, index: usize) -> Vec<u64> {
     ids(processor(shared, index).inbox.take())
 }
 
-/// SAFETY of the callers: the tasks are theirs.
+/// The callers own the tasks.
 fn home(task: TaskPtr) -> *const Processor {
-    // SAFETY: as above.
+    // SAFETY: header rule 2: the callers own the tasks.
     unsafe { task.home() }
 }
 
@@ -64,14 +64,14 @@ impl Local {
         ids((0..count).map_while(|_| self.pick()))
     }
 
-    /// The next pick is a fair one. If it finds nothing, it is the ready tasks' turn.
+    /// The next pick is a fair one. If it finds nothing, the ready tasks have their turn.
     fn fair_pick(&self) -> Option<u64> {
         self.until_fair.set(1);
         self.fresh_first.set(false);
         self.pick().map(TaskPtr::id)
     }
 
-    /// The same, where not all picks since the last fair one have been of the next slot.
+    /// The same, when not all picks since the last fair one have been of the next slot.
     fn fair_pick_beside_others(&self) -> Option<u64> {
         self.chain_only.set(false);
         self.fair_pick()
@@ -88,7 +88,7 @@ fn ready_tasks_come_in_their_order_and_fresh_ones_newest_first_by_turns() {
     local.add_ready(1..=4);
     local.add_fresh(11..=13);
     assert_eq!(local.picks(9), [1, 13, 2, 12, 3, 11, 4]);
-    // Where there is one kind only, every pick is of it.
+    // Where there is only one kind, every pick is of that kind.
     local.add_fresh(21..=23);
     assert_eq!(local.picks(9), [23, 22, 21]);
     local.add_ready(31..=33);
@@ -104,7 +104,7 @@ fn what_was_made_ready_last_is_next_and_displaces_what_was() {
         local.push_next(Ready { task: task(3), bound });
         assert_eq!(local.picks(1), [3]);
     }
-    // The bound one went behind the ready, the other one to where thieves may have it.
+    // The bound one went behind the ready ones, the other one to where thieves may take it.
     assert_eq!(ids(local.steal_oldest(local.processor())), [2]);
     assert_eq!(local.picks(9), [1, 2]);
 }
@@ -121,7 +121,7 @@ fn a_chain_ends_with_its_slice_and_queues_like_everyone() {
         local.push_next(Ready { task: task(2), bound });
         local.begin_slice();
         assert_eq!(local.picks(9), [1, 2]);
-        // The new slice is as long as any.
+        // The new slice is as long as any other.
         local.add_ready([1]);
         local.push_next(Ready { task: task(2), bound });
         assert_eq!(local.picks(9), [2, 1]);
@@ -181,7 +181,7 @@ fn a_new_slice_brings_the_mail() {
     let local = alone();
     local.add_ready([1]);
     let mail = task(2);
-    // SAFETY: ours.
+    // SAFETY: header rule 2: the task is ours.
     unsafe { mail.set_home(local.processor()) };
     local.shared.send(mail, local.processor());
     assert_eq!(local.picks(1), [1]);
@@ -190,10 +190,10 @@ fn a_new_slice_brings_the_mail() {
     assert_eq!(local.picks(1), [2]);
 }
 
-/// The task sleeps, and its time has come. The timer is new, and to be taken back.
+/// The task sleeps until its time has come. The timer is new, and the caller must take it back.
 fn sleep_to_the_end(local: &Local, sleeper: TaskPtr, timer: &Timer) {
     let timers = &local.processor().timers;
-    // SAFETY: the callers'.
+    // SAFETY: the callers take the timer back before it ends.
     unsafe { timers.set(timer, Aim::Wake(sleeper), prim::now()) };
     let _ = sleeper.state().commit(Park::Wait, false);
     while !timers.is_due(prim::now()) {
@@ -223,7 +223,7 @@ fn every_sixty_first_pick_looks_at_what_the_others_would_starve() {
     let picks = local.picks(150);
     let at = |id| picks.iter().position(|&picked| picked == id).map(|i| i + 1);
     assert_eq!((at(2001), at(2002)), (Some(61), Some(122)));
-    // Mail too, though it then queues.
+    // Mail is looked at too, though it then queues.
     local.shared.send(task(3001), local.processor());
     assert!(local.picks(61).contains(&3001));
 }
@@ -246,7 +246,7 @@ fn of_the_fresh_those_are_old_that_were_there_for_a_slice() {
     assert!(local.fair_pick_beside_others() >= Some(100), "the others are younger");
     slice(3);
     assert_eq!(local.fair_pick_beside_others(), Some(11));
-    // What was taken otherwise meanwhile is not waited for.
+    // What was taken in another way meanwhile is not waited for.
     local.fresh_first.set(true);
     assert_eq!(local.picks(1), [13]);
     slice(4);
@@ -267,7 +267,7 @@ fn the_old_and_the_injected_are_looked_at_by_turns() {
     (11..=14).for_each(|id| local.shared.injector.push(task(id)));
     let old: Vec<bool> = (0..6).map(|_| local.fair_pick_beside_others().unwrap() < 10).collect();
     assert!(old.windows(2).all(|pair| pair[0] != pair[1]), "{old:?}");
-    // Where there is one kind, it has every turn.
+    // Where there is only one kind, it has every turn.
     assert_eq!(local.fair_pick_beside_others(), Some(14));
     assert!(local.fair_pick_beside_others() >= Some(100));
 }
@@ -278,7 +278,7 @@ fn beside_a_chain_the_newest_fresh_task_begins_and_only_beside_one() {
     let chain = |expected| {
         local.push_next(Ready { task: task(1), bound: true });
         assert_eq!(local.fair_pick(), Some(expected));
-        // What the fair pick has taken instead leaves it next.
+        // What the fair pick has taken instead leaves the chain's task next.
         if expected != 1 {
             assert_eq!(local.picks(1), [1]);
         }
@@ -287,7 +287,7 @@ fn beside_a_chain_the_newest_fresh_task_begins_and_only_beside_one() {
     chain(1);
     chain(13);
     chain(12);
-    // Somebody else has had a turn: no need.
+    // Another task has had a turn, so there is no need.
     local.add_ready([2]);
     local.fresh_first.set(false);
     assert_eq!(local.picks(1), [2]);
@@ -310,7 +310,7 @@ fn whoever_gives_way_does_so_to_what_it_has_made_ready_and_to_the_neglected() {
 fn whoever_gives_way_does_so_to_mail_and_to_timers_that_are_due() {
     let local = alone();
     let (mail, timer) = (task(2), Timer::new());
-    // SAFETY: ours.
+    // SAFETY: header rule 2: the task is ours.
     unsafe { mail.set_home(local.processor()) };
     sleep_to_the_end(&local, task(3), &timer);
     local.shared.send(mail, local.processor());
@@ -326,15 +326,15 @@ fn mail_goes_where_it_belongs_and_fresh_mail_is_marked() {
     let shared = idle_runtime(2);
     let local = drive(&shared, 0);
     let (bound, fresh) = (task(1), task(2));
-    // SAFETY: ours.
+    // SAFETY: header rule 2: the task is ours.
     unsafe { bound.set_home(local.processor()) };
     [bound, fresh].into_iter().for_each(|task| shared.send(task, local.processor()));
     assert_eq!(local.processor().placed.load(Ordering::Relaxed), 2);
     assert!(local.take_mail() && !local.take_mail());
     assert_eq!(local.processor().placed.load(Ordering::Relaxed), 0);
-    // SAFETY: ours.
+    // SAFETY: header rule 3: the tasks are ours.
     assert!(unsafe { fresh.was_sent() && !bound.was_sent() });
-    // Where thieves may have it, and where not.
+    // Thieves may take one of them, and not the other.
     assert_eq!(ids(local.steal_oldest(local.processor())), [2]);
     assert_eq!(local.picks(9), [1]);
 }
@@ -358,7 +358,7 @@ fn a_deque_that_thieves_have_emptied_is_found_empty_and_one_they_have_filled_is_
     assert_eq!(local.picks(9), [5]);
 }
 
-/// Processor `index` sleeps, as far as the words say.
+/// Makes processor `index` sleep, as far as the words say.
 fn put_to_sleep(shared: &Shared, index: usize) {
     assert!(processor(shared, index).inbox.fall_asleep());
     let _ = shared.idle.fell_asleep(processor(shared, index).spare);
@@ -372,7 +372,7 @@ fn a_crowd_wakes_a_searcher_and_a_few_do_not() {
     let granted = || processor(&shared, 1).search_granted.swap(0, Ordering::Relaxed);
     local.add_fresh(1..=7);
     assert_eq!((granted(), shared.idle.peek().sleepers()), (0, 1));
-    // Some are gone by thieves, whom nobody counts.
+    // Thieves have taken some, which are not counted.
     for _ in 0..4 {
         local.steal_oldest(local.processor()).unwrap();
     }
@@ -411,13 +411,13 @@ fn tasks_are_spread_over_the_processors_in_turn_and_bound() {
     let local = drive(&shared, 1);
     let tasks: Vec<TaskPtr> = (0..7).map(task).collect();
     tasks.iter().for_each(|&task| local.place(task, Placement::Spread));
-    // It begins with its own.
+    // It begins with its own processor.
     assert_eq!(local.picks(9), [0, 3, 6]);
     assert_eq!((inbox(&shared, 2), inbox(&shared, 0)), (vec![1, 4], vec![2, 5]));
     for (i, &task) in tasks.iter().enumerate() {
         assert!(std::ptr::eq(home(task), processor(&shared, (i + 1) % 3)));
     }
-    // By others than machines.
+    // Spawned by threads other than machines.
     (0..7).map(task).for_each(|task| shared.place(task, Placement::Spread));
     assert_eq!([0, 1, 2].map(|i| inbox(&shared, i)), [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
 }
@@ -447,14 +447,15 @@ fn describe(shared: &Shared, index: usize, live: u32, resting: bool) {
     processor(shared, index).resting.store(u32::from(resting), Ordering::Relaxed);
 }
 
-/// Whether one more task that is about to start goes elsewhere.
+/// Whether one more task that is about to start goes to another processor.
 fn sends(local: &Local, id: u64) -> bool {
     local.place_elsewhere(task(id))
 }
 
 #[test]
 fn a_processor_keeps_what_it_starts_until_it_is_clearly_ahead() {
-    // More than 8 ahead of one that rests; of one that works more than twice as many and 256 more.
+    // More than 8 ahead of one that rests. For one that works, more than twice as many and 256
+    // more.
     for (live, resting, level) in [(0, true, 8), (5, true, 13), (0, false, 256), (10, false, 276)] {
         let shared = idle_runtime(2);
         let local = drive(&shared, 0);
@@ -526,11 +527,11 @@ fn a_run_ends_where_its_reason_is_gone() {
     local.set_live(9);
     describe(&shared, 1, 0, true);
     assert!(sends(&local, 1) && sends(&local, 2));
-    // It has overtaken this one by a whole run.
+    // The target has overtaken this one by a whole run.
     describe(&shared, 1, 9 + 64 - 3, true);
     assert!(sends(&local, 3));
     assert!(!sends(&local, 4));
-    // For good: nothing is left of the run.
+    // It ends for good: nothing is left of the run.
     describe(&shared, 1, 0, true);
     processor(&shared, 1).placed.store(0, Ordering::Relaxed);
     local.set_live(3);
@@ -545,7 +546,7 @@ fn what_was_placed_or_sent_here_stays() {
     describe(&shared, 1, 0, true);
     local.set_live(1000);
     let (placed, sent) = (task(1), task(2));
-    // SAFETY: ours.
+    // SAFETY: header rules 2 and 3: the tasks are ours.
     unsafe {
         placed.set_home(local.processor());
         sent.note_sent();

@@ -1,4 +1,4 @@
-//! What those who have a reader-writer lock hold.
+//! The guards of a reader-writer lock.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -10,20 +10,21 @@ use super::raw::Raw;
 use crate::sync::poison::{Flag, Made};
 use crate::sync::shown_as_value;
 
-/// Shared access to what an [`RwLock`] protects, until it is dropped.
+/// Shared access to the value that an [`RwLock`] protects. Unlocks the lock when dropped.
 ///
-/// It may be held across a suspension. It stays on its thread, as std's does.
+/// It may be held across a suspension. It stays on its thread, like std's guard.
 #[must_use = "the lock is given back at once if its guard is not kept"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
-    /// Not by way of the lock, which would make the guard invariant in `T`: what only reads may shorten the lifetimes in it.
+    /// Does not go through the lock, because that would make the guard invariant in `T`. A guard
+    /// that only reads may shorten the lifetimes in `T`.
     value: NonNull<T>,
     raw: &'a Raw,
 }
 
-/// Access to what an [`RwLock`] protects, until it is dropped.
+/// Exclusive access to the value that an [`RwLock`] protects. Unlocks the lock when dropped.
 ///
-/// It may be held across a suspension. It stays on its thread, as std's does.
+/// It may be held across a suspension. It stays on its thread, like std's guard.
 #[must_use = "the lock is given back at once if its guard is not kept"]
 #[clippy::has_significant_drop]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
@@ -38,27 +39,28 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
-    /// The caller has taken the lock for reading, and gives it to the guard.
+    /// The caller has taken the lock for reading and passes it to the guard.
     #[inline(always)]
     pub(super) fn new(lock: &'a RwLock<T>) -> Self {
         lock.value.announce_read();
-        // SAFETY: the address of a cell, which is not null.
+        // SAFETY: the address of a cell is not null.
         let value = unsafe { NonNull::new_unchecked(lock.value.get()) };
         Self { value, raw: &lock.raw }
     }
 }
 
 impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
-    /// The caller has taken the lock for writing, and gives it to the guard.
+    /// The caller has taken the lock for writing and passes it to the guard.
     #[inline(always)]
     pub(super) fn new(lock: &'a RwLock<T>) -> Self {
         lock.value.announce_write();
         Self { lock, made: Flag::enter(), _not_send: PhantomData }
     }
 
-    /// Makes a guard for reading of one for writing; no other writer has the lock in between. Never waits.
+    /// Turns a guard for writing into one for reading. No other writer holds the lock in between.
+    /// Never waits.
     ///
-    /// Readers that wait are let in as well, a writer that waits is next after them.
+    /// Waiting readers are let in as well. A waiting writer is next after them.
     ///
     /// ```
     /// use greenloom::sync::{RwLock, RwLockWriteGuard};
@@ -71,7 +73,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     /// assert!(lock.try_read().is_ok() && lock.try_write().is_err());
     /// ```
     pub fn downgrade(s: Self) -> RwLockReadGuard<'a, T> {
-        // It does not give the lock up, and does not poison it.
+        // This does not release the lock, and does not poison it.
         let lock = ManuallyDrop::new(s).lock;
         lock.raw.downgrade();
         RwLockReadGuard::new(lock)
@@ -83,7 +85,8 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the guard has the lock for reading: nobody writes. It borrows the lock, and so the value is there.
+        // SAFETY: the guard holds the lock for reading, so nobody writes. It borrows the lock, so
+        // the value is alive.
         unsafe { self.value.as_ref() }
     }
 }
@@ -93,7 +96,7 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the guard has the lock for writing, and with it the value.
+        // SAFETY: the guard holds the lock for writing, and with it the value.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -101,7 +104,7 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the guard has the lock for writing, and with it the value.
+        // SAFETY: the guard holds the lock for writing, and with it the value.
         unsafe { &mut *self.lock.value.get() }
     }
 }

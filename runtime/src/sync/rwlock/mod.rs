@@ -1,4 +1,4 @@
-//! The reader-writer lock. Its protocol is told in [`raw`].
+//! The reader-writer lock. [`raw`] describes its protocol.
 
 mod guard;
 mod raw;
@@ -15,13 +15,15 @@ use crate::wait;
 
 pub use guard::{RwLockReadGuard, RwLockWriteGuard};
 
-/// A lock that many may have for reading or one for writing: [`std::sync::RwLock`]'s shape. It suspends the task that waits for it, and
-/// blocks a plain thread.
+/// A lock that many readers or one writer may hold. It suspends a waiting task and blocks a waiting
+/// plain thread. The API is that of [`std::sync::RwLock`].
 ///
-/// Its guards may be held across a suspension. Readers and writers take turns, so that neither starve: who comes to read while
-/// a writer waits, waits until that one is done. A task that reads already and reads again may therefore wait for ever.
+/// Its guards may be held across a suspension. Readers and writers take turns, so that neither
+/// starves: a reader that arrives while a writer waits has to wait until that writer is done. A
+/// task that already reads and reads again may therefore wait forever.
 ///
-/// Poisoned by a panic while a guard for writing is held, as std's; not by the unwinding of a cancellation.
+/// A panic while a guard for writing is held poisons the lock, as in std. Unwinding from a
+/// cancellation does not.
 ///
 /// ```
 /// use greenloom::sync::RwLock;
@@ -40,9 +42,10 @@ pub struct RwLock<T: ?Sized> {
     value: Value<T>,
 }
 
-// SAFETY: the lock gives the value to one writer at a time, on whatever thread.
+// SAFETY: the lock gives the value to one writer at a time, on any thread.
 unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
-// SAFETY: as above, or to several readers, on several threads.
+// SAFETY: the lock gives the value to one writer at a time, on any thread, or to several readers on
+// several threads.
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 
 impl<T: ?Sized> UnwindSafe for RwLock<T> {}
@@ -50,7 +53,7 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 
 impl<T> RwLock<T> {
     const_fn! {
-        /// A lock around `value`, free.
+        /// Creates an unlocked lock around `value`.
         ///
         /// ```
         /// static LIMIT: greenloom::sync::RwLock<u64> = greenloom::sync::RwLock::new(10);
@@ -64,7 +67,7 @@ impl<T> RwLock<T> {
     /// Takes the value out. Never waits.
     ///
     /// # Errors
-    /// If the lock is poisoned; the value is in the error.
+    /// Fails if the lock is poisoned. The value is in the error.
     ///
     /// ```
     /// assert_eq!(greenloom::sync::RwLock::new(1).into_inner().unwrap(), 1);
@@ -75,18 +78,19 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Takes the lock for reading, when no writer has it or waits for it.
+    /// Takes the lock for reading, waiting until no writer holds it or waits for it.
     ///
     /// Suspends the task until then; blocks a plain thread.
     ///
     /// # Errors
-    /// If the lock is poisoned; the guard is in the error.
+    /// Fails if the lock is poisoned. The guard is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait. If there are more readers than can be counted.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait. Panics if there are more
+    /// readers than can be counted.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait, without the lock.
+    /// A cancelled task unwinds from here, without the lock, if it has to wait.
     ///
     /// ```
     /// assert_eq!(*greenloom::sync::RwLock::new(1).read().unwrap(), 1);
@@ -98,11 +102,12 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.wrap(RwLockReadGuard::new(self))
     }
 
-    /// Takes the lock for reading if no writer has it or waits for it. Does not wait; a failure may [give
-    /// way](crate#what-suspends).
+    /// Takes the lock for reading if no writer holds it or waits for it. Does not wait, but a
+    /// failed attempt may [give way](crate#what-suspends).
     ///
     /// # Errors
-    /// If one does, or the lock is poisoned; in the latter case the guard is in the error.
+    /// Fails if a writer holds the lock or waits for it, or if the lock is poisoned. If it is
+    /// poisoned, the guard is in the error.
     ///
     /// ```
     /// let lock = greenloom::sync::RwLock::new(1);
@@ -119,7 +124,7 @@ impl<T: ?Sized> RwLock<T> {
         guard
     }
 
-    /// As [`try_read`](Self::try_read), without giving way.
+    /// Like [`try_read`](Self::try_read), without giving way.
     #[inline]
     fn attempt_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if !self.raw.try_read() {
@@ -128,18 +133,19 @@ impl<T: ?Sized> RwLock<T> {
         Ok(self.poison.wrap(RwLockReadGuard::new(self))?)
     }
 
-    /// Takes the lock for writing, when it is free and the caller's turn.
+    /// Takes the lock for writing, waiting until it is free and it is the caller's turn.
     ///
-    /// Suspends the task until then; blocks a plain thread. Never returns to a task that has the lock already.
+    /// Suspends the task until then; blocks a plain thread. Never returns to a task that already
+    /// holds the lock.
     ///
     /// # Errors
-    /// If the lock is poisoned; the guard is in the error.
+    /// Fails if the lock is poisoned. The guard is in the error.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait, without the lock.
+    /// A cancelled task unwinds from here, without the lock, if it has to wait.
     ///
     /// ```
     /// let lock = greenloom::sync::RwLock::new(1);
@@ -152,10 +158,11 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.wrap(RwLockWriteGuard::new(self))
     }
 
-    /// Takes the lock for writing if it is free. Does not wait; a failure may [give way](crate#what-suspends).
+    /// Takes the lock for writing if it is free. Does not wait, but a failed attempt may [give
+    /// way](crate#what-suspends).
     ///
     /// # Errors
-    /// If it is not, or the lock is poisoned; in the latter case the guard is in the error.
+    /// Fails if the lock is not free or is poisoned. If it is poisoned, the guard is in the error.
     ///
     /// ```
     /// let lock = greenloom::sync::RwLock::new(1);
@@ -172,7 +179,8 @@ impl<T: ?Sized> RwLock<T> {
         Ok(self.poison.wrap(RwLockWriteGuard::new(self))?)
     }
 
-    /// Whether a panic has ended a writer. A hint, unless the caller has the lock. Never waits.
+    /// Returns whether a writer has panicked. A hint, unless the caller holds the lock. Never
+    /// waits.
     ///
     /// ```
     /// assert!(!greenloom::sync::RwLock::new(1).is_poisoned());
@@ -181,7 +189,7 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.get()
     }
 
-    /// Forgets that a panic has ended a writer. Never waits.
+    /// Clears the poison that a panicking writer left. Never waits.
     ///
     /// ```
     /// let lock = greenloom::sync::RwLock::new(1);
@@ -192,10 +200,10 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.clear();
     }
 
-    /// The value; nobody else can have the lock. Never waits.
+    /// Returns the value mutably. Nobody else can hold the lock. Never waits.
     ///
     /// # Errors
-    /// If the lock is poisoned; the reference is in the error.
+    /// Fails if the lock is poisoned. The reference is in the error.
     ///
     /// ```
     /// let mut lock = greenloom::sync::RwLock::new(1);

@@ -7,21 +7,24 @@
 //! | 0 | 0 | 0 | free |
 //! | 1 | 0 | 0 | held by a writer; nobody waits |
 //! | 0 | n | 0 | held by n readers; nobody waits |
-//! | 1 | 0 | 1 | held by a writer, who will hand it over |
-//! | 0 | n | 1 | held by readers, the last of whom will hand it over; a writer waits |
-//! | 0 | 0 | 1 | the last reader is gone and about to hand it over |
+//! | 1 | 0 | 1 | held by a writer, which will hand it over |
+//! | 0 | n | 1 | held by n readers, the last of which will hand it over; a writer waits |
+//! | 0 | 0 | 1 | the last reader has left and is about to hand it over |
 //!
-//! 1. `WAITING` says that somebody is in a queue. It changes under the queues' lock only, and while it is set nobody takes the lock
-//!    without that.
-//! 2. A waiter queues itself if, under the queues' lock, the word says that it cannot have the lock, in the same step that sets
-//!    `WAITING`. So the unlock that follows sees `WAITING` and takes the queues' lock to hand over.
-//! 3. A writer hands over to all the readers that wait, or if there are none, to the oldest writer. The last reader hands over to the oldest
-//!    writer. A reader that comes while a writer waits, waits.
-//! 4. Whoever is woken has the lock.
+//! 1. `WAITING` says that a queue is not empty. It changes only under the queues' lock. While it is
+//!    set, nobody takes the lock without the queues' lock.
+//! 2. Under the queues' lock, a waiter queues itself if the word says that it cannot have the lock,
+//!    in the same step that sets `WAITING`. The next unlock therefore sees `WAITING` and takes the
+//!    queues' lock to hand over.
+//! 3. A writer hands over to all waiting readers, or to the oldest writer if no reader waits. The
+//!    last reader hands over to the oldest writer. A reader that arrives while a writer waits has
+//!    to wait.
+//! 4. A waiter that is woken holds the lock.
 //!
-//! So the phases alternate: a reader waits for one writer at most, and a writer for one phase of readers for each writer ahead
-//! of it (phase-fair, after Brandenburg and Anderson, "Spin-Based Reader-Writer Synchronization for Multiprocessor Real-Time Systems",
-//! 2010). Neither can starve the other.
+//! So the phases alternate. A reader waits for at most one writer. A writer waits for one phase of
+//! readers for each writer ahead of it. Neither can starve the other. (Phase-fair, after
+//! Brandenburg and Anderson, "Spin-Based Reader-Writer Synchronization for Multiprocessor Real-Time
+//! Systems", 2010.)
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -50,10 +53,10 @@ impl Word {
         }
     }
 
-    /// Applies `step` until it sticks.
+    /// Applies `step` until the exchange succeeds.
     ///
-    /// AcqRel: whoever takes the lock sees what its last holders did (pairs with `unlock_read` and `unlock_write`), also where it
-    /// takes it on behalf of others, to whom the wake passes it on.
+    /// AcqRel: the new holder sees what the last holders did (pairs with `unlock_read` and
+    /// `unlock_write`). If the lock is taken on behalf of waiters, the wake passes this on to them.
     #[inline(always)]
     fn change<R>(&self, mut step: impl FnMut(usize) -> (usize, R)) -> R {
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -86,51 +89,56 @@ impl Word {
         s + more * READER
     }
 
-    /// Under the queues' lock: takes the lock for reading, or says that somebody waits; whether it was taken.
+    /// Under the queues' lock: takes the lock for reading, or records that somebody waits. Returns
+    /// whether the lock was taken.
     fn read_or_wait(&self, writers_wait: bool) -> bool {
         self.change(|s| if s & WRITER == 0 && !writers_wait { (Self::with_readers(s, 1), true) } else { (s | WAITING, false) })
     }
 
-    /// Under the queues' lock: takes the lock for writing, or says that somebody waits; whether it was taken.
+    /// Under the queues' lock: takes the lock for writing, or records that somebody waits. Returns
+    /// whether the lock was taken.
     fn write_or_wait(&self) -> bool {
         self.change(|s| if s == 0 { (WRITER, true) } else { (s | WAITING, false) })
     }
 
-    /// Gives the lock up after reading; whether the caller has to hand it over.
+    /// Releases the lock after reading. Returns whether the caller has to hand it over.
     #[inline(always)]
     fn unlock_read(&self) -> bool {
-        // Release: pairs with the Acquire of the next writer, or of whoever takes the lock on its behalf.
+        // Release: pairs with the Acquire of the next writer, or of the one that takes the lock on
+        // its behalf.
         self.0.fetch_sub(READER, Ordering::Release) == READER | WAITING
     }
 
-    /// Gives the lock up after writing; false if it must be handed over.
+    /// Releases the lock after writing. Returns false if it must be handed over.
     #[inline(always)]
     fn unlock_write(&self) -> bool {
-        // Release: pairs with the Acquire of whoever is next.
+        // Release: pairs with the Acquire of the next holder.
         self.0.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    /// Makes the writer a reader; false if others wait, who must be let in.
+    /// Turns the writer into a reader. Returns false if there are waiters, which must be let in.
     #[inline(always)]
     fn downgrade(&self) -> bool {
         // Release: pairs with the Acquire of the readers that join.
         self.0.compare_exchange(WRITER, READER, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    /// Under the queues' lock: whether the last reader has left the lock to be handed over.
+    /// Under the queues' lock: returns whether the last reader has left the lock to be handed over.
     fn is_left(&self) -> bool {
-        // Relaxed: while it says so, nobody changes it without the queues' lock.
+        // Relaxed: while this holds, nobody changes the word without the queues' lock.
         self.0.load(Ordering::Relaxed) == WAITING
     }
 
-    /// Under the queues' lock, by the one who hands over: gives the lock to so many readers, or to a writer.
+    /// Under the queues' lock, by the caller that hands over: gives the lock to `readers` readers,
+    /// or to a writer if that is 0.
     fn give(&self, readers: usize, more_wait: bool) {
         let holders = if readers == 0 { WRITER } else { Self::with_readers(0, readers) };
         self.change(|_| (holders | if more_wait { WAITING } else { 0 }, ()));
     }
 
-    /// Under the queues' lock, after a waiter has left: lets the readers in, if they waited for that one; else says whether anybody
-    /// still waits. Whether the readers are in.
+    /// Under the queues' lock, after a waiter has left: lets the readers in if they waited only for
+    /// that one. Otherwise records whether anybody still waits. Returns whether the readers were
+    /// let in.
     fn admit(&self, readers: usize, writers_wait: bool) -> bool {
         self.change(|s| {
             if s & WRITER == 0 && !writers_wait {
@@ -144,7 +152,7 @@ impl Word {
     }
 }
 
-/// Those who wait. All who wait for the lock have it when they are woken.
+/// The waiters. Every one of them holds the lock when it is woken.
 struct Queues {
     readers: WaitQueue<()>,
     writers: List<()>,
@@ -156,7 +164,7 @@ pub(super) struct Raw {
     queues: Lock<Queues>,
 }
 
-// Guards for reading have a share of it, and the lock itself is safe whatever `T` is.
+// Guards for reading share a reference to it. The lock itself is unwind safe for every `T`.
 impl UnwindSafe for Raw {}
 impl RefUnwindSafe for Raw {}
 
@@ -167,7 +175,7 @@ impl Raw {
         }
     }
 
-    /// Takes the lock for reading, when no writer has it or waits for it.
+    /// Takes the lock for reading, waiting until no writer holds it or waits for it.
     #[inline(always)]
     #[track_caller]
     pub(super) fn read(&self) {
@@ -177,13 +185,13 @@ impl Raw {
         }
     }
 
-    /// Takes the lock for reading if no writer has it or waits for it.
+    /// Takes the lock for reading if no writer holds it or waits for it.
     #[inline(always)]
     pub(super) fn try_read(&self) -> bool {
         self.word.try_read()
     }
 
-    /// Takes the lock for writing, when it is free and the caller's turn.
+    /// Takes the lock for writing, waiting until it is free and it is the caller's turn.
     #[inline(always)]
     #[track_caller]
     pub(super) fn write(&self) {
@@ -199,7 +207,7 @@ impl Raw {
         self.word.try_write()
     }
 
-    /// Gives the lock up after reading.
+    /// Releases the lock after reading.
     #[inline(always)]
     pub(super) fn unlock_read(&self) {
         if self.word.unlock_read() {
@@ -207,7 +215,7 @@ impl Raw {
         }
     }
 
-    /// Gives the lock up after writing.
+    /// Releases the lock after writing.
     #[inline(always)]
     pub(super) fn unlock_write(&self) {
         if !self.word.unlock_write() {
@@ -215,7 +223,7 @@ impl Raw {
         }
     }
 
-    /// Makes the writer a reader.
+    /// Turns the writer into a reader.
     #[inline(always)]
     pub(super) fn downgrade(&self) {
         if !self.word.downgrade() {
@@ -244,8 +252,8 @@ impl Raw {
         if self.word.read_or_wait(!queues.writers.is_empty()) {
             return false;
         }
-        // SAFETY: under the queues' lock; the node is in no list, and stays where it is as long as it is in one: the wait ends when
-        // it was taken out.
+        // SAFETY: rules 1 and 2 of `wait::list`: the queues are locked; the node is in no list, and
+        // it does not move while it is in one, because the wait lasts until it is taken out.
         unsafe { queues.readers.push(node, waiter) };
         true
     }
@@ -255,14 +263,14 @@ impl Raw {
         if self.word.write_or_wait() {
             return false;
         }
-        // SAFETY: as in `publish_reader`.
+        // SAFETY: rules 1 and 2 of `wait::list`, as in `publish_reader`.
         unsafe { queues.writers.push_back(node, waiter) };
         true
     }
 
     fn withdraw_reader(&self, node: &Node<Queued<()>>) -> bool {
         let mut queues = self.queues.lock();
-        // SAFETY: under the queues' lock; pushed before.
+        // SAFETY: rule 1 of `wait::list`: the queues are locked. The node was pushed to this queue.
         let withdrawn = unsafe { queues.readers.withdraw(node) };
         let released = if withdrawn { self.admit(&mut queues) } else { Released::none() };
         drop(queues);
@@ -272,7 +280,8 @@ impl Raw {
 
     fn withdraw_writer(&self, node: &Node<()>) -> bool {
         let mut queues = self.queues.lock();
-        // SAFETY: under the queues' lock; in this list or in none.
+        // SAFETY: rule 1 of `wait::list`: the queues are locked. The node is in this list or in
+        // none.
         let withdrawn = unsafe { queues.writers.remove(node) };
         let released = if withdrawn { self.admit(&mut queues) } else { Released::none() };
         drop(queues);
@@ -280,7 +289,7 @@ impl Raw {
         withdrawn
     }
 
-    /// After a waiter has left: releases the readers who waited for it alone.
+    /// After a waiter has left: releases the readers that waited only for that one.
     fn admit(&self, queues: &mut Queues) -> Released<()> {
         let admitted = self.word.admit(queues.readers.len(), !queues.writers.is_empty());
         if admitted { queues.readers.release_all() } else { Released::none() }
@@ -296,18 +305,18 @@ impl Raw {
             drop(queues);
             drop(released);
         } else if queues.writers.is_empty() {
-            // Whoever waited has left, and the word no longer says that anybody does.
+            // The waiters have left, and the word no longer says that anybody waits.
             let unlocked = self.word.unlock_write();
             debug_assert!(unlocked);
         } else {
             let writer = self.give_to_writer(&queues);
             drop(queues);
-            // SAFETY: taken out of the queue just now.
+            // SAFETY: rule 2 of `wait`: taken out of the queue just now, so it is owed one wake.
             unsafe { writer.wake() };
         }
     }
 
-    /// The writer goes on as one of the readers to whom it hands over.
+    /// The writer goes on as one of the readers that it hands over to.
     #[cold]
     fn downgrade_among_waiters(&self) {
         let mut queues = self.queues.lock();
@@ -320,18 +329,20 @@ impl Raw {
     #[cold]
     fn hand_over_after_readers(&self) {
         let queues = self.queues.lock();
-        // Whoever waited may have left, and others have come.
+        // The waiters may have left, and others may have come.
         if self.word.is_left() {
             let writer = self.give_to_writer(&queues);
             drop(queues);
-            // SAFETY: taken out of the queue just now.
+            // SAFETY: rule 2 of `wait`: taken out of the queue just now, so it is owed one wake.
             unsafe { writer.wake() };
         }
     }
 
-    /// Gives the lock to the oldest writer, under the queues' lock; the caller owes it a wake.
+    /// Gives the lock to the oldest writer, under the queues' lock. The caller owes the writer a
+    /// wake.
     fn give_to_writer(&self, queues: &Queues) -> Waiter {
-        // SAFETY: under the queues' lock, of which the waiter is all that is used afterwards.
+        // SAFETY: rules 1 and 3 of `wait::list`: the queues are locked; after they are unlocked,
+        // only the waiter is used.
         let writer = unsafe { queues.writers.pop_front() }.expect("readers alone wait for nothing but a writer");
         self.word.give(0, !queues.writers.is_empty() || !queues.readers.is_empty());
         writer.waiter()

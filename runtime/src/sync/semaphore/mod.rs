@@ -2,14 +2,15 @@
 //!
 //! # The word
 //!
-//! | field | changes | means |
+//! | field | changes | meaning |
 //! |---|---|---|
-//! | `CLOSED` | under the queue's lock, once | nobody gets a permit any more |
-//! | `WAITERS` | under the queue's lock | the queue is not empty: permits belong to the oldest waiter, and gather until they are enough for it |
-//! | permits | an acquisition takes some only without `WAITERS`; a release adds some with the queue's lock if it sees `WAITERS` | |
+//! | `CLOSED` | under the queue's lock, once | no more permits are given out |
+//! | `WAITERS` | under the queue's lock | the queue is not empty: permits belong to the oldest waiter, and accumulate until there are enough for it |
+//! | permits | an acquisition takes some only if `WAITERS` is not set; a release adds some, and takes the queue's lock if it sees `WAITERS` | |
 //!
-//! A waiter queues itself if, under the queue's lock, the word has too few permits in the same step that sets `WAITERS`. So the release
-//! that follows sees `WAITERS`, takes the lock, and serves the queue from its front as far as the permits go.
+//! Under the queue's lock, a waiter queues itself if the word has too few permits in the same step
+//! that sets `WAITERS`. The next release therefore sees `WAITERS`, takes the lock, and serves the
+//! queue from its front as long as there are permits.
 
 mod permit;
 
@@ -34,15 +35,16 @@ const PERMIT: usize = 1 << 2;
 
 const TOO_MANY: &str = "a semaphore cannot have so many permits";
 
-/// Waiters that are served under one holding of the queue's lock.
+/// The maximum number of waiters served each time the queue's lock is taken.
 const AT_ONCE: usize = 32;
 
-/// Permits that are given out in the order in which they are asked for: [tokio's shape], but blocking.
+/// Permits that are given out in the order in which they are requested. The API is [tokio's], but
+/// blocking.
 ///
-/// Whoever asks for many is served before those who came later and ask for few. Permits may also be added and taken away, so that
-/// they stand for whatever can be counted.
+/// A request for many permits is served before later requests for few. Permits may also be added
+/// and removed, so they can stand for anything that can be counted.
 ///
-/// [tokio's shape]: https://docs.rs/tokio/latest/tokio/sync/struct.Semaphore.html
+/// [tokio's]: https://docs.rs/tokio/latest/tokio/sync/struct.Semaphore.html
 ///
 /// ```
 /// use greenloom::sync::Semaphore;
@@ -86,7 +88,7 @@ impl fmt::Display for AcquireError {
 
 impl std::error::Error for AcquireError {}
 
-/// Why a [`Semaphore`] gives no permit at once.
+/// The reason why a [`Semaphore`] gives no permit at once.
 ///
 /// ```
 /// use greenloom::sync::{Semaphore, TryAcquireError};
@@ -113,14 +115,14 @@ impl fmt::Display for TryAcquireError {
 impl std::error::Error for TryAcquireError {}
 
 impl Semaphore {
-    /// The most permits that a semaphore can have.
+    /// The maximum number of permits that a semaphore can have.
     pub const MAX_PERMITS: usize = usize::MAX >> 3;
 
     const_fn! {
-        /// A semaphore with so many permits.
+        /// Creates a semaphore with the given number of permits.
         ///
         /// # Panics
-        /// If there are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+        /// Panics if there are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
         ///
         /// ```
         /// static CONNECTIONS: greenloom::sync::Semaphore = greenloom::sync::Semaphore::new(100);
@@ -133,18 +135,19 @@ impl Semaphore {
         }
     }
 
-    /// Takes a permit, when it is the caller's turn and there is one.
+    /// Takes a permit, waiting until it is the caller's turn and there is one.
     ///
     /// Suspends the task until then; blocks a plain thread.
     ///
     /// # Errors
-    /// If the semaphore is closed, or is while the caller waits.
+    /// Fails if the semaphore is closed, or is closed while the caller waits.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it: what it was given goes to the next.
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost: if the task was
+    /// given one, it goes to the next waiter.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(1);
@@ -159,18 +162,21 @@ impl Semaphore {
         self.acquire_many(1)
     }
 
-    /// Takes so many permits together, when it is the caller's turn and there are as many.
+    /// Takes `permits` permits together, waiting until it is the caller's turn and there are that
+    /// many.
     ///
-    /// Suspends the task until then; blocks a plain thread. Permits gather for the oldest waiter: nobody overtakes it.
+    /// Suspends the task until then; blocks a plain thread. Permits accumulate for the oldest
+    /// waiter: nobody overtakes it.
     ///
     /// # Errors
-    /// If the semaphore is closed, or is while the caller waits.
+    /// Fails if the semaphore is closed, or is closed while the caller waits.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
-    /// A cancelled task unwinds from here if it has to wait. No permit is lost with it: what it was given goes to the next.
+    /// A cancelled task unwinds from here if it has to wait. No permit is lost: those that the task
+    /// was given go to the next waiter.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(3);
@@ -198,10 +204,12 @@ impl Semaphore {
         Ok(SemaphorePermit::new(self, permits))
     }
 
-    /// Takes a permit if there is one and nobody waits. Does not wait; a failure may [give way](crate#what-suspends).
+    /// Takes a permit if there is one and nobody waits. Does not wait, but a failed attempt may
+    /// [give way](crate#what-suspends).
     ///
     /// # Errors
-    /// Which of the two it is, or that the semaphore is closed.
+    /// Fails if there is no permit or others wait, or if the semaphore is closed. The error says
+    /// which.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(1);
@@ -214,11 +222,12 @@ impl Semaphore {
         self.try_acquire_many(1)
     }
 
-    /// Takes so many permits together if they are there and nobody waits. Does not wait; a failure may [give
-    /// way](crate#what-suspends).
+    /// Takes `permits` permits together if there are that many and nobody waits. Does not wait, but
+    /// a failed attempt may [give way](crate#what-suspends).
     ///
     /// # Errors
-    /// Which of the two it is, or that the semaphore is closed.
+    /// Fails if there are too few permits or others wait, or if the semaphore is closed. The error
+    /// says which.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(1);
@@ -235,15 +244,15 @@ impl Semaphore {
         Err(error)
     }
 
-    /// As [`acquire`](Self::acquire), with a permit that owns its share of the semaphore.
+    /// Like [`acquire`](Self::acquire), but the permit shares ownership of the semaphore.
     ///
     /// Suspends the task until there is one; blocks a plain thread.
     ///
     /// # Errors
-    /// If the semaphore is closed, or is while the caller waits.
+    /// Fails if the semaphore is closed, or is closed while the caller waits.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// As [`acquire`](Self::acquire).
@@ -259,15 +268,15 @@ impl Semaphore {
         self.acquire_many_owned(1)
     }
 
-    /// As [`acquire_many`](Self::acquire_many), with permits that own their share of the semaphore.
+    /// Like [`acquire_many`](Self::acquire_many), but the permits share ownership of the semaphore.
     ///
-    /// Suspends the task until there are as many; blocks a plain thread.
+    /// Suspends the task until there are that many; blocks a plain thread.
     ///
     /// # Errors
-    /// If the semaphore is closed, or is while the caller waits.
+    /// Fails if the semaphore is closed, or is closed while the caller waits.
     ///
     /// # Panics
-    /// Inside [`no_suspend`](crate::no_suspend), if it has to wait.
+    /// Panics inside [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// As [`acquire_many`](Self::acquire_many).
@@ -283,7 +292,7 @@ impl Semaphore {
         Ok(OwnedSemaphorePermit::new(self, permits))
     }
 
-    /// As [`try_acquire`](Self::try_acquire), with a permit that owns its share of the semaphore.
+    /// Like [`try_acquire`](Self::try_acquire), but the permit shares ownership of the semaphore.
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire).
@@ -298,7 +307,8 @@ impl Semaphore {
         self.try_acquire_many_owned(1)
     }
 
-    /// As [`try_acquire_many`](Self::try_acquire_many), with permits that own their share of the semaphore.
+    /// Like [`try_acquire_many`](Self::try_acquire_many), but the permits share ownership of the
+    /// semaphore.
     ///
     /// # Errors
     /// As [`try_acquire_many`](Self::try_acquire_many).
@@ -312,10 +322,10 @@ impl Semaphore {
         Ok(OwnedSemaphorePermit::new(self, permits))
     }
 
-    /// Adds so many permits, first of all for those who wait. Never waits.
+    /// Adds permits. Waiters are served first. Never waits.
     ///
     /// # Panics
-    /// If the semaphore would have more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+    /// Panics if the semaphore would have more than [`MAX_PERMITS`](Self::MAX_PERMITS).
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(0);
@@ -332,8 +342,8 @@ impl Semaphore {
         }
     }
 
-    /// Gives back what was taken. Where so many have been added meanwhile that it finds no room, it is forgotten: this may be a destructor
-    /// in an unwinding, which must not panic.
+    /// Gives permits back. If so many have been added in the meantime that there is no room, they
+    /// are forgotten: this may run in a destructor during unwinding, which must not panic.
     #[inline]
     fn give_back(&self, permits: u32) {
         if let TransitionByAdd::Serve = self.word.add(permits as usize) {
@@ -341,7 +351,8 @@ impl Semaphore {
         }
     }
 
-    /// Takes away so many permits for good, or as many as could be taken at once, and says how many. Never waits.
+    /// Removes `n` permits for good, or as many as can be taken at once. Returns how many were
+    /// removed. Never waits.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(3);
@@ -352,7 +363,7 @@ impl Semaphore {
         self.word.forget(n)
     }
 
-    /// How many permits may be taken at once; none, while somebody waits. Never waits.
+    /// Returns how many permits can be taken at once: none while somebody waits. Never waits.
     ///
     /// ```
     /// assert_eq!(greenloom::sync::Semaphore::new(2).available_permits(), 2);
@@ -361,8 +372,8 @@ impl Semaphore {
         self.word.available()
     }
 
-    /// Gives no more permits: those who wait, and all who come later, get an error. Permits that are out may still be given back.
-    /// Never waits.
+    /// Closes the semaphore. All current waiters and all later callers get an error. Permits that
+    /// have been acquired may still be given back. Never waits.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(1);
@@ -370,14 +381,14 @@ impl Semaphore {
     /// assert!(semaphore.acquire().is_err());
     /// ```
     pub fn close(&self) {
-        // Under the lock, so that who looked before is in the queue now.
+        // Under the lock, so that a waiter that looked at the word before is now in the queue.
         let queue = self.queue.lock();
         self.word.close();
         drop(queue);
         self.serve();
     }
 
-    /// Whether it has been closed. Never waits.
+    /// Returns whether the semaphore has been closed. Never waits.
     ///
     /// ```
     /// assert!(!greenloom::sync::Semaphore::new(1).is_closed());
@@ -386,24 +397,27 @@ impl Semaphore {
         self.word.is_closed()
     }
 
-    /// Gives permits to those who wait, oldest first, as long as there are enough for the next; or refuses them all.
+    /// Gives permits to the waiters, oldest first, as long as there are enough for the next one. Or
+    /// refuses them all.
     #[cold]
     fn serve(&self) {
         loop {
             let mut wakes = Wakes::new();
             let queue = self.queue.lock();
             for _ in 0..AT_ONCE {
-                // SAFETY: under the queue's lock, of which the waiter is all that is used afterwards.
+                // SAFETY: rule 1 of `wait::list`: the queue is locked, and the node is used only
+                // while it is.
                 let Some(oldest) = (unsafe { queue.front() }) else { return };
                 let claim = oldest.data();
-                // SAFETY: under the queue's lock.
+                // SAFETY: rule 1 of `wait::list`: the queue is locked.
                 let last = unsafe { queue.iter() }.nth(1).is_none();
                 match self.word.serve(claim.permits, last) {
                     TransitionByTake::Taken => {}
                     TransitionByTake::Closed => claim.refused.set(true),
                     TransitionByTake::TooFew => return,
                 }
-                // SAFETY: under the queue's lock, in this list.
+                // SAFETY: rules 1 and 3 of `wait::list`: the queue is locked, the node is in it,
+                // and `wakes` owes the wake.
                 unsafe {
                     queue.remove(oldest);
                     wakes.add(oldest);
@@ -419,17 +433,17 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-/// What came of asking for permits.
+/// The result of a request for permits.
 #[must_use]
 #[derive(Clone, Copy, PartialEq)]
 enum TransitionByTake {
     Taken,
     Closed,
-    /// Fewer than asked for, or others were first.
+    /// Fewer than requested, or others came first.
     TooFew,
 }
 
-/// What came of adding permits.
+/// The result of adding permits.
 #[must_use]
 enum TransitionByAdd {
     Added,
@@ -448,9 +462,10 @@ impl Word {
         }
     }
 
-    /// Applies `step` until it sticks.
+    /// Applies `step` until the exchange succeeds.
     ///
-    /// AcqRel: who takes a permit sees what was done by those who gave permits back before; `add` pairs with `take` and `serve`.
+    /// AcqRel: the taker of a permit sees what was done before earlier permits were given back.
+    /// `add` pairs with `take` and `serve`.
     #[inline(always)]
     fn change<R>(&self, mut step: impl FnMut(usize) -> (usize, R)) -> R {
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -472,7 +487,7 @@ impl Word {
         self.change(|s| Self::without(s, permits, s & WAITERS != 0))
     }
 
-    /// Under the queue's lock: takes permits, or says that somebody waits.
+    /// Under the queue's lock: takes permits, or records that somebody waits.
     fn take_or_wait(&self, permits: u32) -> TransitionByTake {
         self.change(|s| match Self::without(s, permits, s & WAITERS != 0) {
             (_, TransitionByTake::TooFew) => (s | WAITERS, TransitionByTake::TooFew),
@@ -480,7 +495,8 @@ impl Word {
         })
     }
 
-    /// Under the queue's lock: takes permits for the oldest waiter; `last` if there is no other.
+    /// Under the queue's lock: takes permits for the oldest waiter. `last` means that there is no
+    /// other.
     fn serve(&self, permits: u32, last: bool) -> TransitionByTake {
         self.change(|s| match Self::without(s, permits, false) {
             (_, TransitionByTake::TooFew) => (s, TransitionByTake::TooFew),
@@ -490,7 +506,8 @@ impl Word {
 
     #[inline(always)]
     fn without(s: usize, permits: u32, others_first: bool) -> (usize, TransitionByTake) {
-        // No overflow: 34 bits at most; where a word has 32, it cannot hold so many, and the product saturates.
+        // No overflow: the product has 34 bits at most. A word of 32 bits cannot hold that many
+        // permits, and there the product saturates.
         let asked = (permits as usize).saturating_mul(PERMIT);
         if s & CLOSED != 0 {
             (s, TransitionByTake::Closed)
@@ -513,7 +530,7 @@ impl Word {
         })
     }
 
-    /// Takes away permits that nobody waits for; how many.
+    /// Removes permits that nobody waits for, and returns how many.
     fn forget(&self, permits: usize) -> usize {
         self.change(|s| {
             let gone = permits.min(Self::spare(s));
@@ -536,11 +553,11 @@ impl Word {
     }
 
     fn available(&self) -> usize {
-        // Relaxed: a number that may be old when it arrives.
+        // Relaxed: the number may be out of date when it is read.
         Self::spare(self.0.load(Ordering::Relaxed))
     }
 
-    /// Permits that do not gather for a waiter.
+    /// The permits that do not accumulate for a waiter.
     fn spare(s: usize) -> usize {
         if s & WAITERS != 0 { 0 } else { s / PERMIT }
     }
@@ -549,11 +566,12 @@ impl Word {
 /// What the queue keeps for a waiter.
 struct Claim {
     permits: u32,
-    /// The semaphore was closed. Written under the queue's lock, read by the owner after its wait.
+    /// Whether the semaphore was closed. Written under the queue's lock, read by the owner after
+    /// its wait.
     refused: Cell<bool>,
 }
 
-/// One who waits for permits.
+/// A waiter for permits.
 struct Request<'a> {
     semaphore: &'a Semaphore,
     node: Node<Claim>,
@@ -582,8 +600,9 @@ impl<'a> Request<'a> {
                 false
             }
             TransitionByTake::TooFew => {
-                // SAFETY: under the queue's lock; the node is in no list, and stays where it is as long as it is in one: the wait
-                // ends when it was taken out.
+                // SAFETY: rules 1 and 2 of `wait::list`: the queue is locked; the node is in no
+                // list, and it does not move while it is in one, because the wait lasts until it is
+                // taken out.
                 unsafe { queue.push_back(&self.node, waiter) };
                 true
             }
@@ -593,7 +612,7 @@ impl<'a> Request<'a> {
     #[cold]
     fn withdraw(&self) -> bool {
         let queue = self.semaphore.queue.lock();
-        // SAFETY: under the queue's lock; in this list or in none.
+        // SAFETY: rule 1 of `wait::list`: the queue is locked. The node is in this list or in none.
         if !unsafe { queue.remove(&self.node) } {
             return false;
         }
@@ -602,7 +621,7 @@ impl<'a> Request<'a> {
             return true;
         }
         drop(queue);
-        // What was too little for this one may be enough for the next.
+        // Too few permits for this waiter may be enough for the next.
         self.semaphore.serve();
         true
     }

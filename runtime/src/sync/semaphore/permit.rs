@@ -1,11 +1,11 @@
-//! Permits that are out.
+//! Permits that have been acquired.
 
 use super::{Semaphore, TOO_MANY};
 use crate::prim::untracked::Arc;
 
 const OTHERS: &str = "permits of another semaphore cannot be joined to these";
 
-/// Some permits of a [`Semaphore`], which has them back when this is dropped.
+/// Permits of a [`Semaphore`]. They go back to it when this is dropped.
 ///
 /// ```
 /// let semaphore = greenloom::sync::Semaphore::new(3);
@@ -20,8 +20,8 @@ pub struct SemaphorePermit<'a> {
     permits: u32,
 }
 
-/// Some permits of a shared [`Semaphore`], which has them back when this is dropped. It keeps the semaphore alive, and may go into a
-/// task.
+/// Permits of a shared [`Semaphore`]. They go back to it when this is dropped. They keep the
+/// semaphore alive, and may be moved into a task.
 ///
 /// ```
 /// use greenloom::sync::Semaphore;
@@ -49,13 +49,14 @@ pub struct OwnedSemaphorePermit {
 }
 
 impl<'a> SemaphorePermit<'a> {
-    /// The caller has taken the permits, which are this one's from now on.
+    /// The caller has taken the permits and passes them on.
     #[inline(always)]
     pub(super) fn new(semaphore: &'a Semaphore, permits: u32) -> Self {
         Self { semaphore, permits }
     }
 
-    /// Keeps the permits from going back: the semaphore has so many less, until some are [added](Semaphore::add_permits).
+    /// Forgets the permits: they never go back. The semaphore has that many fewer, until some are
+    /// [added](Semaphore::add_permits).
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(1);
@@ -66,10 +67,11 @@ impl<'a> SemaphorePermit<'a> {
         self.permits = 0;
     }
 
-    /// Joins other permits of the same semaphore to these. Never waits.
+    /// Merges other permits of the same semaphore into these. Never waits.
     ///
     /// # Panics
-    /// If they are of another semaphore, or more than can be counted together. The others go back then.
+    /// Panics if `other` belongs to another semaphore, or if the sum cannot be counted. The permits
+    /// of `other` then go back.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(3);
@@ -84,7 +86,7 @@ impl<'a> SemaphorePermit<'a> {
         other.permits = 0;
     }
 
-    /// Takes so many permits out of these, if there are as many. Never waits.
+    /// Splits `n` permits off, if there are that many. Never waits.
     ///
     /// ```
     /// let semaphore = greenloom::sync::Semaphore::new(3);
@@ -99,7 +101,7 @@ impl<'a> SemaphorePermit<'a> {
         Some(Self { semaphore: self.semaphore, permits })
     }
 
-    /// How many permits these are.
+    /// Returns the number of permits.
     ///
     /// ```
     /// assert_eq!(greenloom::sync::Semaphore::new(1).acquire().unwrap().num_permits(), 1);
@@ -119,13 +121,13 @@ impl Drop for SemaphorePermit<'_> {
 }
 
 impl OwnedSemaphorePermit {
-    /// As [`SemaphorePermit::new`].
+    /// Like [`SemaphorePermit::new`].
     #[inline(always)]
     pub(super) fn new(semaphore: Arc<Semaphore>, permits: u32) -> Self {
         Self { semaphore, permits }
     }
 
-    /// Keeps the permits from going back, as [`SemaphorePermit::forget`].
+    /// Forgets the permits, like [`SemaphorePermit::forget`].
     ///
     /// ```
     /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
@@ -136,10 +138,12 @@ impl OwnedSemaphorePermit {
         self.permits = 0;
     }
 
-    /// Joins other permits of the same semaphore to these, as [`SemaphorePermit::merge`]. Never waits.
+    /// Merges other permits of the same semaphore into these, like [`SemaphorePermit::merge`].
+    /// Never waits.
     ///
     /// # Panics
-    /// If they are of another semaphore, or more than can be counted together. The others go back then.
+    /// Panics if `other` belongs to another semaphore, or if the sum cannot be counted. The permits
+    /// of `other` then go back.
     ///
     /// ```
     /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(3));
@@ -154,7 +158,8 @@ impl OwnedSemaphorePermit {
         other.permits = 0;
     }
 
-    /// Takes so many permits out of these, if there are as many, as [`SemaphorePermit::split`]. Never waits.
+    /// Splits `n` permits off, if there are that many, like [`SemaphorePermit::split`]. Never
+    /// waits.
     ///
     /// ```
     /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(3));
@@ -168,7 +173,7 @@ impl OwnedSemaphorePermit {
         Some(Self { semaphore: self.semaphore.clone(), permits })
     }
 
-    /// Whose permits these are.
+    /// Returns the semaphore that these permits belong to.
     ///
     /// ```
     /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(2));
@@ -179,7 +184,7 @@ impl OwnedSemaphorePermit {
         &self.semaphore
     }
 
-    /// How many permits these are.
+    /// Returns the number of permits.
     ///
     /// ```
     /// let semaphore = std::sync::Arc::new(greenloom::sync::Semaphore::new(1));
