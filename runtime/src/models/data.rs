@@ -13,7 +13,7 @@ use crate::raw::state::{Park, State, TransitionByDrop, TransitionToComplete, Tra
 use crate::scheduler::inbox::{Inbox, Posted};
 use crate::scheduler::processor::{NextSlot, Ready};
 
-/// Stands for what one party does and another must see. An access that is not ordered behind those
+/// Stands for what one party does and another must see. An access that is not ordered after those
 /// before it fails the model.
 struct Data(UnsafeCell<u32>);
 
@@ -134,7 +134,7 @@ pub fn a_completion_carries_the_result_to_who_detaches() {
     look_meets(|state| _ = state.complete(true), |state| !state.detach());
 }
 
-/// The party that frees the task does so behind all that others did with it.
+/// The party that frees the task does so after all that others did with it.
 pub fn the_last_reference_goes_behind_all_uses() {
     let shared = Arc::new((State::new(), Data::new(), AtomicUsize::new(0)));
     shared.0.add_ref();

@@ -90,8 +90,8 @@ pub fn work_left_to_a_claim_that_finds_no_sleeper_is_seen() {
     impl Machine {
         fn win(&self, search: bool) -> bool {
             let won = self.inbox.win_sleeper();
-            // Either thread may be interrupted here for long. As a yield, that costs the model no
-            // forced switch.
+            // Either thread may be interrupted here for long. An explicit yield makes that possible
+            // without a forced switch of the model.
             thread::yield_now();
             if won {
                 self.granted.store(search, Ordering::Relaxed);

@@ -23,7 +23,7 @@ pub fn a_wake_is_neither_lost_nor_doubled() {
     assert_eq!(queued + waker.join().unwrap(), 1);
 }
 
-/// The same for a token. Of two tokens, one wakes, and at most the other stays.
+/// The same for a token. Of two tokens, one wakes the task, and at most the other stays.
 pub fn a_token_is_neither_lost_nor_doubled() {
     let state = Arc::new(State::new());
     let unparkers: Vec<_> = (0..2)

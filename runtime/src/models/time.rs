@@ -168,8 +168,8 @@ pub fn a_cancelled_scope_wakes_a_shielded_task() {
 }
 
 /// Two cancel scopes, one inside the other, are cancelled while the inner one's frame ends. The
-/// outer one's cancellation is not lost, neither scope is touched after its frame, and nothing is
-/// left of either behind both.
+/// outer one's cancellation is not lost, neither scope is touched after its frame, and nothing of
+/// either is left after both.
 pub fn a_cancelled_scope_meets_the_end_of_an_inner_one() {
     struct Registered(*const CancelScope);
     // SAFETY: a canceller holds the lock under which the scope is withdrawn.

@@ -24,9 +24,10 @@ const NAP: Duration = Duration::from_micros(50);
 /// A spin lock that soon gives up spinning.
 ///
 /// Why not a futex: its release is a read-modify-write, to learn of sleepers, while the release of
-/// this lock is a store. Channels take such a lock for each operation, and a futex would be a fifth
-/// of the time. The price is paid if the holder loses its CPU inside the section: a waiter then
-/// looks again now and then, instead of being woken. Nothing here depends on who is first.
+/// this lock is a store. Channels take such a lock for each operation, and the read-modify-write
+/// would be a fifth of that time. The price is paid if the holder loses its CPU inside the section:
+/// a waiter then looks again now and then, instead of being woken. Nothing here depends on who is
+/// first.
 #[repr(C)]
 pub(crate) struct Lock<T> {
     taken: AtomicBool,

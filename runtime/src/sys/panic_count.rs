@@ -33,7 +33,7 @@ use corosensei::stack::Stack;
 use corosensei::{Coroutine, Yielder};
 
 /// Takes this thread's one panic, whose hook has not returned, off the thread's count. Returns
-/// false if the thread still panics: then the hook had returned, and nothing has changed.
+/// false if a panic is still counted: then the hook had returned, and nothing has changed.
 #[cold]
 pub(crate) fn hide() -> bool {
     let _ = catch_unwind(|| resume_unwind(Box::new(())));
