@@ -2,7 +2,7 @@
 //! clock.
 //!
 //! A plain build takes them from std ([`real`]). Under `cfg(greenloom_loom)` the same names are
-//! loom's ([`model`]), so that the scheduler's real code runs inside the model checker. Nothing
+//! loom's (`model`), so that the scheduler's real code runs inside the model checker. Nothing
 //! here decides anything: it is vocabulary.
 //!
 //! [`Lock`] is the lock for sections of a few instructions: wait queues, channels, timers.

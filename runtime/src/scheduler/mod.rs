@@ -14,12 +14,12 @@
 //!    oldest there, while the owner takes the newest. Started tasks wait in its ready queue, which
 //!    no other thread sees. The task that was made ready last is [next](processor::NextSlot).
 //! 2. Other threads leave what they have for a processor (wakes of its tasks, tasks placed there)
-//!    in its [inbox](inbox). The inbox's word also says whether the machine sleeps. Work for any
+//!    in its [inbox]. The inbox's word also says whether the machine sleeps. Work for any
 //!    machine goes to the injector.
 //! 3. A task that switches away says what it wants ([`Suspend`](crate::raw::record::Suspend)). Only
 //!    then does the worker commit it to *parked* in its [state word](crate::raw::state). A wake
 //!    before that makes the commit fail, and the task is queued again.
-//! 4. A [worker](worker) that finds nothing searches the others for a while, one searcher ramping
+//! 4. A [worker] that finds nothing searches the others for a while, one searcher ramping
 //!    up at a time, and then sleeps. The [idle word](idle) keeps count; its module explains why no
 //!    wake is lost.
 //! 5. The monitor (`monitor`) ticks while any machine is awake. It advances the time slice. It

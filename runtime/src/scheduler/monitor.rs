@@ -3,7 +3,7 @@
 //! A tick comes every millisecond if that could help somebody, and every ten milliseconds otherwise
 //! (one processor, and no timers). In each tick:
 //!
-//! - the monitor advances the time slice every [`SLICE`](super::SLICE);
+//! - the monitor advances the time slice every [`SLICE`];
 //! - while a processor sleeps, it wakes that processor for fresh tasks that wait elsewhere: this is
 //!   the upper bound of their wait;
 //! - it tells a machine whose timers are late, and the machine then fires them before its next

@@ -27,6 +27,7 @@ mod rwlock;
 mod semaphore;
 mod value;
 mod wait_group;
+mod word;
 
 use std::fmt;
 use std::ops::Deref;

@@ -51,6 +51,7 @@ use super::value::Value;
 use super::{const_fn, shown_as_value};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicU32, Ordering};
+use crate::sync::word;
 use crate::unwind;
 use crate::wait;
 use crate::wait::Reason;
@@ -371,18 +372,8 @@ impl Word {
     /// AcqRel: the new holder sees what the last holder did (pairs with `unlock`). If the lock is
     /// taken on behalf of a waiter, the wake passes this on to the waiter.
     #[inline(always)]
-    fn change<R>(&self, mut step: impl FnMut(u32) -> (u32, R)) -> R {
-        let mut seen = self.0.load(Ordering::Relaxed);
-        loop {
-            let (next, answer) = step(seen);
-            if next == seen {
-                return answer;
-            }
-            match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return answer,
-                Err(now) => seen = now,
-            }
-        }
+    fn change<R>(&self, step: impl FnMut(u32) -> (u32, R)) -> R {
+        word::change(&self.0, step)
     }
 
     /// Takes the lock if it is free, ahead of waiters, unless it is being handed over.

@@ -6,7 +6,7 @@
 //!
 //! `std::thread::panicking` counts per thread, and tasks interleave on their thread. If it says no,
 //! nothing more is checked. That costs one load of a global counter and no thread-local access. If
-//! it says yes, [`unwind::unwinding`](crate::unwind::raise::unwinding) tells whether this task
+//! it says yes, [`unwind::unwinding`](crate::unwind::unwinding) tells whether this task
 //! unwinds, and why.
 
 use std::sync::{LockResult, PoisonError};

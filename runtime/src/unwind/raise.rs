@@ -28,7 +28,7 @@ const SWALLOWED: u32 = 1000;
 /// scope around it is.
 ///
 /// Returns whether the suspension must be shielded from cancellation, which is so if the task
-/// should unwind but may not. Either it is inside [`uncancellable`], or it is unwinding already (a
+/// should unwind but may not. Either it is inside `uncancellable`, or it is unwinding already (a
 /// destructor suspends), and an unwinding that leaves the destructor would end the process.
 ///
 /// In a build with `panic = "abort"` there is no unwinding. Cancellation of a task that has started
@@ -184,8 +184,8 @@ fn report(who: impl std::fmt::Display, what: &str) {
 /// this reads the clock if there is a limit.
 ///
 /// # Cancellation
-/// This call is a cancellation point, except inside [`uncancellable`] and in a destructor that runs
-/// because of an unwinding.
+/// This call is a cancellation point, except inside [`uncancellable`](crate::uncancellable) and in a
+/// destructor that runs because of an unwinding.
 ///
 /// ```
 /// use std::time::Duration;

@@ -12,44 +12,10 @@ use greenloom::group::Group;
 use greenloom::pool::WorkerPool;
 use greenloom::sync::{Mutex, RwLock, Semaphore};
 use greenloom::time::timeout;
-use greenloom::{LocalJoinHandle, current, no_suspend, park, park_timeout, scope, spawn, spawn_local, yield_now};
+use greenloom::{current, no_suspend, park, park_timeout, scope, spawn, spawn_local, yield_now};
 use test_support::{Counter, OnDrop, run_with_spares, yield_until};
 
-/// Another started task of this machine, which is ready, and counts when its turn comes.
-struct Other {
-    ran: Counter,
-    task: LocalJoinHandle<()>,
-}
-
-impl Other {
-    fn ready() -> Self {
-        let (begun, ran) = (Counter::default(), Counter::default());
-        let task = spawn_local({
-            let (begun, ran) = (begun.clone(), ran.clone());
-            move || {
-                begun.add();
-                yield_now();
-                ran.add();
-            }
-        });
-        yield_until(|| begun.get() == 1);
-        let other = Self { ran, task };
-        assert!(!other.has_run());
-        other
-    }
-
-    fn has_run(&self) -> bool {
-        self.ran.get() == 1
-    }
-
-    /// Tries until the other task has had its turn: on this thread only a suspension gives it one.
-    fn wait_trying(self, mut attempt: impl FnMut()) {
-        while !self.has_run() {
-            attempt();
-        }
-        self.task.join().unwrap();
-    }
-}
+use crate::other::Other;
 
 /// Runs a case in a task, at one processor and at two.
 #[track_caller]
@@ -85,15 +51,15 @@ fn often(attempt: impl FnMut()) {
 fn a_loop_over_try_recv_lets_others_run() {
     in_tasks(|| {
         let (_s, r) = unbounded::<()>();
-        Other::ready().wait_trying(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
+        Other::ready().wait_repeating(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
         let (_s, r) = bounded::<()>(0);
-        Other::ready().wait_trying(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
+        Other::ready().wait_repeating(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
         let (_, r) = bounded::<()>(1);
-        Other::ready().wait_trying(|| assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected)));
+        Other::ready().wait_repeating(|| assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected)));
         let r = after(Duration::from_secs(3600));
-        Other::ready().wait_trying(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
+        Other::ready().wait_repeating(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
         let r = never::<()>();
-        Other::ready().wait_trying(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
+        Other::ready().wait_repeating(|| assert_eq!(r.try_recv(), Err(TryRecvError::Empty)));
     });
 }
 
@@ -101,7 +67,7 @@ fn a_loop_over_try_recv_lets_others_run() {
 fn a_loop_over_try_iter_lets_others_run() {
     in_tasks(|| {
         let (_s, r) = unbounded::<()>();
-        Other::ready().wait_trying(|| assert_eq!(r.try_iter().count(), 0));
+        Other::ready().wait_repeating(|| assert_eq!(r.try_iter().count(), 0));
     });
 }
 
@@ -110,19 +76,19 @@ fn a_loop_over_try_send_lets_others_run_and_keeps_its_message() {
     in_tasks(|| {
         let mut message = Some(Box::new(1));
         let (s, r) = bounded(0);
-        Other::ready().wait_trying(|| match s.try_send(message.take().unwrap()) {
+        Other::ready().wait_repeating(|| match s.try_send(message.take().unwrap()) {
             Err(TrySendError::Full(back)) => message = Some(back),
             other => panic!("{other:?}"),
         });
         drop(r);
-        Other::ready().wait_trying(|| match s.try_send(message.take().unwrap()) {
+        Other::ready().wait_repeating(|| match s.try_send(message.take().unwrap()) {
             Err(TrySendError::Disconnected(back)) => message = Some(back),
             other => panic!("{other:?}"),
         });
         assert_eq!(message, Some(Box::new(1)));
         let (s, _r) = bounded(1);
         s.send(1).unwrap();
-        Other::ready().wait_trying(|| assert_eq!(s.try_send(2), Err(TrySendError::Full(2))));
+        Other::ready().wait_repeating(|| assert_eq!(s.try_send(2), Err(TrySendError::Full(2))));
     });
 }
 
@@ -130,14 +96,14 @@ fn a_loop_over_try_send_lets_others_run_and_keeps_its_message() {
 fn a_loop_over_a_select_with_default_lets_others_run() {
     in_tasks(|| {
         let (s, r) = bounded::<()>(0);
-        Other::ready().wait_trying(|| {
+        Other::ready().wait_repeating(|| {
             select! {
                 recv(r) -> _ => unreachable!(),
                 send(s, ()) -> _ => unreachable!(),
                 default => {}
             }
         });
-        Other::ready().wait_trying(|| {
+        Other::ready().wait_repeating(|| {
             select_biased! {
                 recv(r) -> _ => unreachable!(),
                 default => {}
@@ -147,8 +113,8 @@ fn a_loop_over_a_select_with_default_lets_others_run() {
         let mut select = Select::new();
         select.recv(&r);
         select.recv(&far);
-        Other::ready().wait_trying(|| assert!(select.try_select().is_err()));
-        Other::ready().wait_trying(|| assert!(select.try_ready().is_err()));
+        Other::ready().wait_repeating(|| assert!(select.try_select().is_err()));
+        Other::ready().wait_repeating(|| assert!(select.try_ready().is_err()));
     });
 }
 
@@ -157,12 +123,12 @@ fn a_loop_over_locks_that_are_taken_lets_others_run() {
     in_tasks(|| {
         let mutex = Mutex::new(());
         let guard = mutex.lock().unwrap();
-        Other::ready().wait_trying(|| assert!(mutex.try_lock().is_err()));
+        Other::ready().wait_repeating(|| assert!(mutex.try_lock().is_err()));
         drop(guard);
         let lock = RwLock::new(());
         let guard = lock.write().unwrap();
-        Other::ready().wait_trying(|| assert!(lock.try_read().is_err()));
-        Other::ready().wait_trying(|| assert!(lock.try_write().is_err()));
+        Other::ready().wait_repeating(|| assert!(lock.try_read().is_err()));
+        Other::ready().wait_repeating(|| assert!(lock.try_write().is_err()));
         drop(guard);
     });
 }
@@ -171,12 +137,12 @@ fn a_loop_over_locks_that_are_taken_lets_others_run() {
 fn a_loop_over_permits_that_are_out_lets_others_run() {
     in_tasks(|| {
         let permits = Arc::new(Semaphore::new(0));
-        Other::ready().wait_trying(|| assert!(permits.try_acquire().is_err()));
-        Other::ready().wait_trying(|| assert!(permits.try_acquire_many(2).is_err()));
-        Other::ready().wait_trying(|| assert!(permits.clone().try_acquire_owned().is_err()));
-        Other::ready().wait_trying(|| assert!(permits.clone().try_acquire_many_owned(2).is_err()));
+        Other::ready().wait_repeating(|| assert!(permits.try_acquire().is_err()));
+        Other::ready().wait_repeating(|| assert!(permits.try_acquire_many(2).is_err()));
+        Other::ready().wait_repeating(|| assert!(permits.clone().try_acquire_owned().is_err()));
+        Other::ready().wait_repeating(|| assert!(permits.clone().try_acquire_many_owned(2).is_err()));
         permits.close();
-        Other::ready().wait_trying(|| assert!(permits.try_acquire().is_err()));
+        Other::ready().wait_repeating(|| assert!(permits.try_acquire().is_err()));
     });
 }
 
@@ -184,14 +150,14 @@ fn a_loop_over_permits_that_are_out_lets_others_run() {
 fn a_loop_over_is_finished_lets_others_run() {
     in_tasks(|| {
         let task = spawn(park);
-        Other::ready().wait_trying(|| assert!(!task.is_finished()));
+        Other::ready().wait_repeating(|| assert!(!task.is_finished()));
         task.cancel();
         let task = spawn_local(park);
-        Other::ready().wait_trying(|| assert!(!task.is_finished()));
+        Other::ready().wait_repeating(|| assert!(!task.is_finished()));
         task.cancel();
         scope(|s| {
             let task = s.spawn(park);
-            Other::ready().wait_trying(|| assert!(!task.is_finished()));
+            Other::ready().wait_repeating(|| assert!(!task.is_finished()));
             task.cancel();
         });
     });
@@ -203,20 +169,20 @@ fn a_loop_over_a_full_pool_or_group_lets_others_run() {
         let pool = WorkerPool::new(1, 1);
         let mut jobs = Vec::new();
         // Some are taken at first.
-        Other::ready().wait_trying(|| jobs.extend(pool.try_submit(park)));
+        Other::ready().wait_repeating(|| jobs.extend(pool.try_submit(park)));
         let group = Group::<()>::new();
         group.set_limit(1);
         group.spawn(|| {
             park();
             Ok(())
         });
-        Other::ready().wait_trying(|| assert!(!group.try_spawn(|| unreachable!())));
+        Other::ready().wait_repeating(|| assert!(!group.try_spawn(|| unreachable!())));
     });
 }
 
 #[test]
 fn a_loop_over_a_park_without_time_lets_others_run() {
-    in_tasks(|| Other::ready().wait_trying(|| park_timeout(Duration::ZERO)));
+    in_tasks(|| Other::ready().wait_repeating(|| park_timeout(Duration::ZERO)));
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod fairness;
 mod give_way;
 mod hogs;
 mod holders;
+mod other;
 mod overtime;
 mod pinning;
 mod placement;

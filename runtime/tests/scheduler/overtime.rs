@@ -9,46 +9,10 @@ use greenloom::channel::{Select, bounded, select, unbounded};
 use greenloom::sync::{Barrier, Mutex, Notify, RwLock, Semaphore, WaitGroup};
 use greenloom::task::{Builder, Placement};
 use greenloom::time::{interval, timeout};
-use greenloom::{
-    Handle, LocalJoinHandle, checkpoint, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, yield_now,
-};
+use greenloom::{Handle, checkpoint, current, no_suspend, park, park_timeout, sleep, spawn, spawn_local, yield_now};
 use test_support::{Counter, OnDrop, Ticks, run_on, run_with_spares, spin_until, yield_until};
 
-/// Another started task of this machine, which is ready, and counts when its turn comes.
-struct Other {
-    ran: Counter,
-    task: LocalJoinHandle<()>,
-}
-
-impl Other {
-    fn ready() -> Self {
-        let (begun, ran) = (Counter::default(), Counter::default());
-        let task = spawn_local({
-            let (begun, ran) = (begun.clone(), ran.clone());
-            move || {
-                begun.add();
-                yield_now();
-                ran.add();
-            }
-        });
-        yield_until(|| begun.get() == 1);
-        let other = Self { ran, task };
-        assert!(!other.has_run());
-        other
-    }
-
-    fn has_run(&self) -> bool {
-        self.ran.get() == 1
-    }
-
-    /// Repeats the operation until the other task has had its turn: on this thread only a suspension gives it one.
-    fn wait_repeating(self, mut operation: impl FnMut()) {
-        while !self.has_run() {
-            operation();
-        }
-        self.task.join().unwrap();
-    }
-}
+use crate::other::Other;
 
 /// Runs a case in a task, at one processor and at two.
 #[track_caller]

@@ -31,6 +31,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::sync::const_fn;
+use crate::sync::word;
 use crate::unwind;
 use crate::wait;
 use crate::wait::Reason;
@@ -58,18 +59,8 @@ impl Word {
     /// AcqRel: the new holder sees what the last holders did (pairs with `unlock_read` and
     /// `unlock_write`). If the lock is taken on behalf of waiters, the wake passes this on to them.
     #[inline(always)]
-    fn change<R>(&self, mut step: impl FnMut(usize) -> (usize, R)) -> R {
-        let mut seen = self.0.load(Ordering::Relaxed);
-        loop {
-            let (next, answer) = step(seen);
-            if next == seen {
-                return answer;
-            }
-            match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return answer,
-                Err(now) => seen = now,
-            }
-        }
+    fn change<R>(&self, step: impl FnMut(usize) -> (usize, R)) -> R {
+        word::change(&self.0, step)
     }
 
     #[inline(always)]

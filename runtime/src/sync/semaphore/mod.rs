@@ -21,6 +21,7 @@ use super::const_fn;
 use crate::prim::Lock;
 use crate::prim::atomic::{AtomicUsize, Ordering};
 use crate::prim::untracked::Arc;
+use crate::sync::word;
 use crate::unwind;
 use crate::wait;
 use crate::wait::Reason;
@@ -467,18 +468,8 @@ impl Word {
     /// AcqRel: the taker of a permit sees what was done before earlier permits were given back.
     /// `add` pairs with `take` and `serve`.
     #[inline(always)]
-    fn change<R>(&self, mut step: impl FnMut(usize) -> (usize, R)) -> R {
-        let mut seen = self.0.load(Ordering::Relaxed);
-        loop {
-            let (next, answer) = step(seen);
-            if next == seen {
-                return answer;
-            }
-            match self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return answer,
-                Err(now) => seen = now,
-            }
-        }
+    fn change<R>(&self, step: impl FnMut(usize) -> (usize, R)) -> R {
+        word::change(&self.0, step)
     }
 
     /// Takes permits if there are enough and nobody waits.
