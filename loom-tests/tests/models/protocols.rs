@@ -1,4 +1,4 @@
-//! Protocols by themselves; see `runtime/src/models.rs`.
+//! Protocols by themselves; see `runtime/src/models/`.
 
 macro_rules! models {
     ($($name:ident at $bound:literal;)*) => {$(

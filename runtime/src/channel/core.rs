@@ -288,7 +288,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// Receives a message into `to`, if that does not block.
+    /// Receives a message into `to`, if it can do so without blocking.
     ///
     /// # Safety
     /// `to` is room for a message. If the answer is `Done`, the message is there.

@@ -16,8 +16,8 @@
 //!   scopes. A canceller marks a scope before it sets the bit. So if an outer scope is cancelled at
 //!   that moment, the bit is kept or set again.
 //! - A cancel scope that has been raised stays so: its frame ends as cancelled even if the
-//!   unwinding was swallowed in between. A scope that was cancelled too late to be raised is
-//!   forgotten.
+//!   unwinding was swallowed in between. If a scope is cancelled too
+//!   late for an unwinding to be raised, its cancellation is dropped.
 //!
 //! A plain thread has cancel scopes as well. When it waits, it looks at them itself: at their
 //! deadlines, and every [`LOOK`] at those without.

@@ -299,6 +299,8 @@ impl RuntimeBuilder {
         }
         let class = self.stack_size.map_or(Ok(Class::DEFAULT), Class::for_stack)?;
         #[cfg(not(greenloom_loom))]
+        crate::stack::guard::check_page_size()?;
+        #[cfg(not(greenloom_loom))]
         let slabs = Slabs::new(self.stack_guard);
         #[cfg(greenloom_loom)]
         let slabs = Slabs::new();

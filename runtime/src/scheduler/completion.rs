@@ -77,7 +77,7 @@ impl TaskPtr {
     /// # Safety
     /// The caller took the fresh task from its queue, or could not put it into one. It is a machine
     /// between two tasks, the monitor, or the spawner, which may be a task. The closure is dropped
-    /// on the caller's stack, by code of the user's that may do anything. So the caller holds no
+    /// on the caller's stack, which runs user code that may do anything. So the caller holds no
     /// lock and has nothing half done. The task may be gone afterwards.
     pub(crate) unsafe fn fail(self, error: JoinError, shared: &Shared) {
         // SAFETY: the caller owns the fresh task, as `# Safety` demands; the first call writes the

@@ -52,7 +52,7 @@ const SLACK: u32 = MIN_TO_STEAL as u32;
 /// The same for one that works, in addition to twice that one's tasks.
 const SLACK_BUSY: u32 = 256;
 
-/// The most tasks sent at a time.
+/// The maximum number of tasks sent at once.
 const PARCEL: u32 = 64;
 
 /// How many tasks are sent one by one, as they are spawned, to the same processor.

@@ -33,6 +33,23 @@ use crate::sys::stderr;
 /// The page size: x86-64 has only this one for ordinary mappings.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
+/// Whether the system's pages are those that stacks are laid out for.
+///
+/// # Errors
+/// If they are not: guards would not lie where they should.
+pub(crate) fn check_page_size() -> io::Result<()> {
+    // SAFETY: asks for a constant of the system.
+    check_pages_of(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
+}
+
+fn check_pages_of(bytes: libc::c_long) -> io::Result<()> {
+    if usize::try_from(bytes) == Ok(PAGE_BYTES) {
+        return Ok(());
+    }
+    let why = format!("greenloom lays its stacks out for pages of {PAGE_BYTES} bytes, and those of this system have {bytes}");
+    Err(io::Error::new(io::ErrorKind::Unsupported, why))
+}
+
 /// `MADV_GUARD_INSTALL` of Linux 6.13, which the `libc` crate does not name yet.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
 
@@ -295,6 +312,16 @@ fn out_of_memory(error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_pages_than_stacks_are_laid_out_for_are_refused_with_a_sentence() {
+        check_page_size().unwrap();
+        for bytes in [0, -1, 16 << 10, 64 << 10] {
+            let error = check_pages_of(bytes).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert!(error.to_string().ends_with(&format!("those of this system have {bytes}")), "{error}");
+        }
+    }
 
     #[test]
     fn mappings_are_granted_up_to_the_share_and_again_when_returned() {

@@ -311,7 +311,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
 
 shown_as_value!(MutexGuard);
 
-/// What a waiter that asks under the queue's lock has to do.
+/// What a would-be waiter must do next, as decided under the queue's lock.
 #[must_use]
 #[derive(PartialEq)]
 enum TransitionToWaiting {

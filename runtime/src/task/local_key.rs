@@ -142,7 +142,7 @@ impl<T: 'static> LocalKey<T> {
     ///
     /// # Panics
     /// If there is no value: without an initialiser outside of [`scope`](Self::scope), or after it
-    /// has been dropped at the end of its task. If `f` or the initialiser does.
+    /// has been dropped at the end of its task. If `f` or the initialiser panics.
     ///
     /// ```
     /// greenloom::task_local! { static LIMIT: u32 = 10; }
@@ -175,7 +175,7 @@ impl<T: 'static> LocalKey<T> {
     /// inside](crate#soundness-what-safe-code-can-rely-on).)
     ///
     /// # Panics
-    /// If `f` does. In the destructors of a plain thread that is ending.
+    /// If `f` panics. In the destructors of a plain thread that is ending.
     ///
     /// ```
     /// greenloom::task_local! { static USER: String; }

@@ -218,7 +218,7 @@ pub fn yield_now() {
 /// behaviour](crate#soundness-what-safe-code-can-rely-on). On a plain OS thread it only runs `f`.
 ///
 /// # Panics
-/// If `f` does, or tries to suspend the task. A suspension in a destructor that runs because `f`
+/// If `f` panics, or tries to suspend the task. A suspension in a destructor that runs because `f`
 /// unwinds aborts the process, as any panic there does.
 ///
 /// ```

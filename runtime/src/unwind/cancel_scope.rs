@@ -26,7 +26,7 @@ pub(crate) struct LeftScope<T> {
 /// nobody cancels it.
 ///
 /// # Panics
-/// If `f` does. In a build with `panic = "abort"`.
+/// If `f` panics. In a build with `panic = "abort"`.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn in_cancel_scope<T>(

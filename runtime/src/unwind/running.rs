@@ -116,7 +116,7 @@ impl Drop for Section {
 /// defers the limits of time around the call.
 ///
 /// # Panics
-/// If `f` does.
+/// If `f` panics.
 ///
 /// ```
 /// use std::time::Duration;

@@ -256,7 +256,7 @@ impl<D> List<D> {
 /// released: waking a sleeping thread is a system call.
 ///
 /// The waiters form a chain of their nodes, which are alive until each has been woken (rule 3). So
-/// a word or two in the waker's frame hold any number of waiters.
+/// two words in the waker's frame are enough for any number of waiters.
 pub(crate) struct Wakes<D> {
     first: *const Node<D>,
     last: *const Node<D>,
