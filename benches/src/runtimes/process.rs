@@ -49,7 +49,8 @@ fn output_within(mut command: Command, limit: Duration) -> anyhow::Result<Output
     match receiver.recv_timeout(limit) {
         Ok(output) => Ok(output?),
         Err(_) => {
-            // SAFETY: plain system call; the process is not reaped before it ends, so the id is its own.
+            // SAFETY: a plain system call. If the process ends at this very moment, its id might be
+            // another one's by now; a bench can take that chance.
             unsafe { libc::kill(id, libc::SIGKILL) };
             let _ = reader.join();
             bail!("killed after {} s", limit.as_secs());

@@ -141,12 +141,10 @@ pub(crate) fn forget(node: &Node) {
 
 fn start() -> io::Result<()> {
     fork::watch();
+    thread::start("greenloom-clock".to_owned(), run)?;
+    // Afterwards: a thread that is counted and not there would stand for one that may wake a task.
     outside::count_thread();
-    let started = thread::start("greenloom-clock".to_owned(), run);
-    if started.is_err() {
-        outside::discount_thread();
-    }
-    started.map(drop)
+    Ok(())
 }
 
 #[cold]

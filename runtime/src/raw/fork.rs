@@ -22,7 +22,7 @@
 //! 4. What belongs to the process, the clock of contexts, is made anew by each process.
 
 use crate::prim::process;
-use crate::raw::machine::machine;
+use crate::raw::machine::{self, machine};
 use crate::raw::outside;
 use crate::raw::reason::Reason;
 use crate::sys::stderr::say;
@@ -66,11 +66,11 @@ pub(crate) fn refuse_to_suspend(reason: Reason) -> ! {
 /// held.
 ///
 /// # Panics
-/// On a plain thread. A task of the parent's must not unwind.
+/// Unless the caller is a task of the parent's, which must not unwind: then the process aborts.
 #[cold]
 #[track_caller]
 pub(crate) fn refuse_to_run() -> ! {
-    if machine().is_some() {
+    if machine::record().is_some_and(|record| !process::made_here(record.id())) {
         refuse_to_suspend(Reason::Join);
     }
     panic!("greenloom: cannot spawn a task: {ELSEWHERE}")

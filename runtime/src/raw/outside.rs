@@ -18,19 +18,14 @@ pub(crate) fn pending() -> usize {
     PENDING.load(Ordering::Acquire)
 }
 
-/// Counts a new thread that only handles deadlines.
+/// Counts a thread that has started, and only deals with deadlines.
 pub(crate) fn count_thread() {
-    // Relaxed: counted before the thread starts, by the thread that starts it.
-    THREADS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Takes the count back: the thread has not started after all.
-pub(crate) fn discount_thread() {
-    THREADS.fetch_sub(1, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `threads`: the thread is there.
+    THREADS.fetch_add(1, Ordering::Release);
 }
 
 pub(crate) fn threads() -> usize {
-    THREADS.load(Ordering::Relaxed)
+    THREADS.load(Ordering::Acquire)
 }
 
 /// Called in a process that has just been forked, where none of this exists.

@@ -469,7 +469,12 @@ mod tests {
             vec![wakes(PARKED, 0, SCOPE_CANCELLED | ABORT_WAKE), notes(SCOPE_CANCELLED | TIME_UP)],
         );
         add("leave a scope", running, answer!(|s| s.leave_scope()), vec![Rule { clears: SCOPE_CANCELLED | TIME_UP, ..ANY }]);
-        add("keep a scope up", running, answer!(|s| s.keep_scope_cancelled()), vec![Rule { sets: SCOPE_CANCELLED, ..ANY }]);
+        add(
+            "keep a scope cancelled",
+            running,
+            answer!(|s| s.keep_scope_cancelled()),
+            vec![Rule { sets: SCOPE_CANCELLED, ..ANY }],
+        );
         add("forget the time", running, answer!(|s| s.forget_time()), vec![Rule { clears: TIME_UP, ..ANY }]);
         add(
             "take the mark of an aborted wait",
@@ -480,7 +485,7 @@ mod tests {
 
         let says = |up| Rule { up, answer: "true", ..ANY };
         add("is it cancelled", any, answer!(|s| s.is_cancelled()), vec![says(CANCELLED), ignores(0)]);
-        add("is a scope up", any, answer!(|s| s.is_scope_cancelled()), vec![says(SCOPE_CANCELLED), ignores(0)]);
+        add("is a scope cancelled", any, answer!(|s| s.is_scope_cancelled()), vec![says(SCOPE_CANCELLED), ignores(0)]);
         add("is it interrupted", any, answer!(|s| s.is_interrupted()), vec![says(CANCELLED), says(SCOPE_CANCELLED), ignores(0)]);
         add("is it complete", any, answer!(|s| s.is_complete()), vec![says(COMPLETE), ignores(0)]);
         add("is there a handle", any, answer!(|s| s.has_handle()), vec![says(HANDLE), ignores(0)]);

@@ -61,6 +61,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// nothing.
 const PATIENCE_OF_TESTS: Duration = Duration::from_secs(4);
 
+/// The longest pause between two looks while deadlines are pending.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// How soon the monitor looks again if a caller is about to wait for a root.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
@@ -116,7 +119,7 @@ enum Caller {
     /// A plain thread, which waits until the root has ended.
     Thread,
     /// A plain thread whose wait may end earlier: when a context around it ends, or at this moment.
-    LeftScope(Option<Instant>),
+    InCancelScope(Option<Instant>),
     Task,
 }
 
@@ -125,7 +128,7 @@ impl Caller {
         if local::machine().is_some() {
             Self::Task
         } else if unwind::is_in_cancel_scope() {
-            Self::LeftScope(unwind::deadline_on_thread())
+            Self::InCancelScope(unwind::deadline_on_thread())
         } else {
             Self::Thread
         }
@@ -166,7 +169,7 @@ impl Roots {
     fn alive(&self) -> Alive {
         let roots = self.lock();
         let callers = || roots.of.iter().filter(|(task, _)| !task.state().is_complete()).map(|(_, root)| root.caller);
-        let limit = |caller| if let Caller::LeftScope(limit) = caller { limit } else { None };
+        let limit = |caller| if let Caller::InCancelScope(limit) = caller { limit } else { None };
         Alive {
             roots: callers().count(),
             threads: callers().filter(|caller| *caller == Caller::Thread).count(),
@@ -195,6 +198,9 @@ impl Roots {
 pub(crate) struct Watch {
     /// How many tasks had been resumed when all machines were first seen asleep, and when that was.
     still: Option<(u32, Instant)>,
+    /// How many tasks had been resumed at the last look at which deadlines were pending, and how long
+    /// the pause was after it.
+    pending: Option<(u32, Duration)>,
     said: bool,
 }
 
@@ -212,19 +218,21 @@ impl Watch {
             return None;
         }
         let alive = shared.roots.alive();
-        // Neither of these wakes a machine, and with it the monitor, when it has gone by.
-        let goes_by = if alive.coming > 0 {
-            Some(A_MOMENT)
-        } else if alive.roots > 0 && outside::pending() > 0 {
-            Some(PATIENCE)
-        } else {
-            None
-        };
-        if let Some(time) = goes_by {
-            self.still = None;
-            return Some(now + time);
-        }
         let runs = shared.runs();
+        // Neither of these wakes a machine, and with it the monitor, when it has gone by.
+        if alive.coming > 0 {
+            self.still = None;
+            return Some(now + A_MOMENT);
+        }
+        if alive.roots > 0 && outside::pending() > 0 {
+            self.still = None;
+            let pause = match self.pending {
+                Some((before, pause)) if before == runs => (2 * pause).min(LONGEST_PAUSE),
+                _ => PATIENCE,
+            };
+            self.pending = Some((runs, pause));
+            return Some(now + pause);
+        }
         if alive.roots == 0 || !shared.is_still() {
             return None;
         }

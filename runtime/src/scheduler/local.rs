@@ -72,6 +72,9 @@ pub(crate) struct Local {
     pub(crate) next_spread: Cell<usize>,
 }
 
+// The thread-local leads to the one as well as to the other.
+const _: () = assert!(std::mem::offset_of!(Local, machine) == 0);
+
 /// See [`Local::few_ready`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Few {

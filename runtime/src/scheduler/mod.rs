@@ -382,10 +382,7 @@ pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()
         let shared = shared.clone();
         move || {
             if shared.config.pin_to_cores && !thread::stay_on_core(index) {
-                say(format_args!(
-                    "greenloom: the thread of processor {index} cannot be pinned to a core, and goes on unpinned: the system refuses, or does not \
-                     say which cores there are"
-                ));
+                say_that_threads_are_not_pinned();
             }
             #[cfg(not(greenloom_loom))]
             let _reports = overflow::reports_of_this_thread();
@@ -395,4 +392,17 @@ pub(crate) fn start_machine(shared: &Arc<Shared>, index: usize) -> io::Result<()
     let thread = thread::start(name, machine)?;
     shared.lock_threads().machines.push((index, thread));
     Ok(())
+}
+
+/// Says so, once.
+#[cold]
+fn say_that_threads_are_not_pinned() {
+    // Relaxed: a flag that carries no data.
+    static SAID: untracked::AtomicBool = untracked::AtomicBool::new(false);
+    if !SAID.swap(true, untracked::Ordering::Relaxed) {
+        say(format_args!(
+            "greenloom: the threads of a runtime cannot be pinned to cores, and go on unpinned: the system refuses, or does not \
+             say which cores there are"
+        ));
+    }
 }

@@ -349,13 +349,17 @@ impl<E> fmt::Debug for Group<E> {
 }
 
 impl Builder {
-    /// Starts a task of a group. See [`Group::spawn`], which also says when this waits.
+    /// Starts a task of a group; see [`Group::spawn`]. Waits for a slot first, if the group has a
+    /// limit.
+    ///
+    /// Suspends the task while it waits; blocks a plain thread.
     ///
     /// # Errors
-    /// The same as [`spawn`](Self::spawn). The task then does not belong to the group.
+    /// The same as those of [`spawn`](Self::spawn). The task is then not one of the group's.
     ///
     /// # Panics
-    /// The same as [`Group::spawn`].
+    /// Outside a runtime, if the group's limit is zero, and inside
+    /// [`no_suspend`](crate::no_suspend), if it has to wait.
     ///
     /// # Cancellation
     /// The same as [`Group::spawn`].

@@ -5,7 +5,7 @@
 //! Nothing is raised in a destructor that an unwinding of the same task runs, nor in the panic hook
 //! that runs before an unwinding. Both are looked for only if std's count says that the thread is
 //! panicking. Whether the panic is another task's shows on this task's stack; see
-//! [`unwinding`](crate::unwind::cleanup). So a task that is suspended in a destructor does not keep
+//! [`cleanup`](crate::unwind::cleanup). So a task that is suspended in a destructor does not keep
 //! other tasks from ending. Nothing has to be caught up on when it goes on: what defers an
 //! unwinding belongs to the task alone, and cannot change while the task is suspended.
 

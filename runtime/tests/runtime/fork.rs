@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenloom::context::{Context, ContextError};
+use greenloom::task::Builder;
 use greenloom::time::timeout;
 use greenloom::{Runtime, SwitchHook, Task, channel, park, scope, sleep, spawn, yield_now};
 use test_support::{Child, in_child};
@@ -104,6 +105,15 @@ fn a_runtime_of_the_parents_is_refused_with_a_sentence() {
             assert!(panics(|| runtime.spawn(|| ())).contains(ELSEWHERE));
             assert!(panics(|| runtime.handle().spawn(|| ())).contains(ELSEWHERE));
             assert!(panics(|| runtime.scope(|s| drop(s.spawn(|| ())))).contains(ELSEWHERE));
+            // What could not be spawned is not waited for.
+            runtime.handle().scope(|s| {
+                assert!(Builder::new().spawn_scoped(s, || ()).unwrap_err().to_string().contains(ELSEWHERE));
+            });
+            // A task of this process is told the same.
+            greenloom::run({
+                let runtime = runtime.clone();
+                move || assert!(panics(|| runtime.run(|| ())).contains(ELSEWHERE))
+            });
             waits.cancel();
             assert!(panics(|| waits.join()).contains(ELSEWHERE));
             assert_eq!(ended.join().unwrap(), 7);

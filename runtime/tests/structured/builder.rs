@@ -77,7 +77,7 @@ fn the_task_of_a_scope_borrows_and_is_waited_for() {
 }
 
 #[test]
-fn a_task_that_a_scope_cannot_have_is_not_waited_for() {
+fn a_task_that_a_scope_cannot_have_is_refused_and_its_closure_dropped() {
     in_tasks(|| {
         let dropped = Counter::default();
         scope(|s| {
