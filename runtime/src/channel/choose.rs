@@ -232,7 +232,8 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// Which of several ready arms a select takes: each with the same chance, or the first.
+/// Which of several ready arms a select takes: one at random, each equally likely, or always the
+/// first.
 struct Order {
     random: Cell<u64>,
 }

@@ -95,10 +95,10 @@ impl<T> Channel<T> {
     }
 
     /// Chooses to receive, if that does not block. If there is room for the message, receives it at
-    /// once.
+    /// once: if the outcome is `Done`, the message has been written to `to`.
     ///
     /// # Safety
-    /// `to` is null or room for a message. If the outcome is `Done`, the message is there.
+    /// `to` is null or room for a message.
     #[inline]
     pub(super) unsafe fn reserve_receive(&self, to: *mut T) -> Option<Outcome> {
         if !to.is_null() {

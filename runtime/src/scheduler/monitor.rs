@@ -466,7 +466,7 @@ impl Monitor {
         shared.wake_everyone();
         self.join_machines();
         // A caller that waits for the end goes on now, and does not wait for this thread: the
-        // closures that are dropped below run code of the user's, which may block.
+        // closures that are dropped below run user code, which may block.
         drop(shared.lock_threads().monitor.take());
         shared.report_end();
         shared.cancel_injected();
@@ -491,7 +491,7 @@ fn discount_spare(shared: &Shared) {
 }
 
 /// Queues a fresh task for any machine, from this thread. If the runtime has ended meanwhile, the
-/// task's closure is dropped. That runs code of the user's, which may wait. So it does not happen
+/// task's closure is dropped. That runs user code, which may wait. So it does not happen
 /// here, where the end is reported, but on a thread of its own.
 fn inject(shared: &Arc<Shared>, task: TaskPtr) {
     if shared.push_injected(task) {

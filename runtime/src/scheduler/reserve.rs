@@ -1,7 +1,7 @@
 //! The reserved stack of each machine, for ending tasks that have no stack.
 //!
 //! If there is no memory for a task's stack, its closure has to be dropped, and the hook for panics
-//! called. Both run code of the user's, which may wait. On the machine's own stack, between two
+//! called. Both run user code, which may wait. On the machine's own stack, between two
 //! tasks, that code would block the machine, and with it perhaps the task that it waits for. So
 //! each machine has one stack that was reserved when the machine started (only addresses; its
 //! memory comes with its first use). On that stack, such an end is a task like others: it may

@@ -1,8 +1,8 @@
 //! The end of a runtime.
 //!
 //! 1. The caller that ends the runtime sets the phase to draining, announces that in the idle word,
-//!    and wins every sleeper. A machine sees the phase before it sleeps, or is woken. Otherwise it
-//!    sees the phase at every 61st pick, or when it runs dry.
+//!    and wins every sleeper. A machine checks the phase before it sleeps, and one that sleeps is
+//!    woken. A busy one checks it at every 61st pick, and when it runs out of work.
 //! 2. A machine that sees the phase cancels its own started tasks. From then on it starts fresh
 //!    tasks only to drop their closures. Tasks that another thread spawns from then on are
 //!    cancelled at once by that thread: they would otherwise keep the runtime from its end.
@@ -108,7 +108,7 @@ impl Shared {
     }
 
     /// Joins the monitor of a runtime that has ended. The monitor has nothing left to do, and has
-    /// run no code of the user's, so this does not block for any length of time.
+    /// run no user code, so this does not block for any length of time.
     pub(crate) fn join_monitor(&self) {
         let monitor = self.lock_threads().monitor.take();
         if let Some(monitor) = monitor {

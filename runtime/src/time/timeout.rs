@@ -70,7 +70,7 @@ impl From<Elapsed> for io::Error {
 /// [`Elapsed`] if the limit has ended something of `f`.
 ///
 /// # Panics
-/// If `f` panics. In a build with `panic = "abort"`, which cannot unwind.
+/// If `f` panics, and always in a build with `panic = "abort"`, which cannot unwind.
 ///
 /// # Cancellation
 /// Not a suspension point. A cancelled task unwinds through it.
@@ -100,7 +100,7 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
 /// [`Elapsed`] if the limit has ended something of `f`.
 ///
 /// # Panics
-/// If `f` panics. In a build with `panic = "abort"`, which cannot unwind.
+/// If `f` panics, and always in a build with `panic = "abort"`, which cannot unwind.
 ///
 /// # Cancellation
 /// Not a suspension point. A cancelled task unwinds through it.
