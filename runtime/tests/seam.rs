@@ -309,8 +309,11 @@ fn leads_up(room: &str, file: &str, path: &str) -> Option<String> {
     let floor = |room: &str| ROOMS.iter().position(|r| *r == room);
     let path = path.strip_prefix("self::").unwrap_or(path);
     let path = match path.strip_prefix("super::") {
-        // The room's own parent is the root.
-        Some(rest) if file == format!("{room}/mod.rs") => format!("crate::{rest}"),
+        // The room's own parent is the root; that of a module inside this file is the room.
+        Some(rest) if file == format!("{room}/mod.rs") => {
+            floor(rest.split("::").next().unwrap())?;
+            format!("crate::{rest}")
+        }
         Some(rest) if rest.starts_with("super") => return Some(format!("{path}: say it from the crate's root")),
         _ => path.to_owned(),
     };
